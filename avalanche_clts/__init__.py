@@ -1,0 +1,34 @@
+"""Continual Learning via Text-Image Synergy (CLTS, arXiv 2409.17806) for Avalanche."""
+
+from .buffer import CaptionBuffer
+from .captioners import BlipCaptioner, Captioner, LabelCaptioner
+from .generators import DiffusionGenerator, Generator
+from .memory import Caption, CaptionMemory
+from .metrics import clts_metrics
+from .models import RoutedModel, TaskRouter
+from .pairs import Pair, load_pair
+from .plugins import CaptionReplayPlugin, CLTSPlugin
+from .strategy import CLTS
+from .streams import split_digits
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CLTS",
+    "BlipCaptioner",
+    "CLTSPlugin",
+    "Caption",
+    "CaptionBuffer",
+    "CaptionMemory",
+    "CaptionReplayPlugin",
+    "Captioner",
+    "DiffusionGenerator",
+    "Generator",
+    "LabelCaptioner",
+    "Pair",
+    "RoutedModel",
+    "TaskRouter",
+    "clts_metrics",
+    "load_pair",
+    "split_digits",
+]

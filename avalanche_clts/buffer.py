@@ -1,0 +1,171 @@
+"""Text in the place of a replay buffer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from avalanche.benchmarks import CLExperience
+from avalanche.benchmarks.utils import AvalancheDataset, TransformGroups
+from avalanche.training.storage_policy import ExemplarsBuffer
+from PIL.Image import Image
+
+from .images import ImageFormat, as_stream_dataset, class_names, image_format, raw_images, stream_transforms
+from .memory import Caption, CaptionMemory, Prompt
+from .pairs import Pair
+
+
+class CaptionBuffer(ExemplarsBuffer):
+    """A storage policy that keeps captions, and regenerates images from them when `buffer` is read.
+
+    Stands wherever Avalanche takes a storage policy. `buffer` holds regenerated images only, in the native size and
+    mode of the stream and behind the stream's own transforms; they are generated when `buffer` is first read, and kept
+    until the next captions come or `release` is called.
+
+    **Arguments:**
+
+    - pair: writes the captions and turns them back into images.
+    - max_size: captions kept at most, in equal parts for all classes seen. None for no limit.
+    - captions_per_class: captions kept of each class of each experience. None for no limit.
+    - replay_size: images regenerated, in equal parts for every experience. None: one for each caption.
+    - class_names: of all classes, by class id. None: taken from the data set where it has them.
+    - seed: of the first caption's noise; the following count up. None: drawn from torch's global generator.
+    """
+
+    def __init__(
+        self,
+        *,
+        pair: Pair,
+        max_size: int | None = None,
+        captions_per_class: int | None = None,
+        replay_size: int | None = None,
+        class_names: Sequence[str] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if replay_size is not None and replay_size < 1:
+            raise ValueError(f"replay_size is {replay_size}; it must be at least 1 (or None for one image a caption)")
+        self.memory = CaptionMemory(max_size=max_size, captions_per_class=captions_per_class)
+        super().__init__(max_size if max_size is not None else 0)
+        self.pair = pair
+        self.replay_size = replay_size
+        self.class_names = class_names
+        self.first_seed = int(torch.randint(2**31, ())) if seed is None else seed
+        self.num_written = 0
+        self.num_experiences = 0
+        self.format: ImageFormat | None = None
+        self.seconds = {"captioning": 0.0, "generation": 0.0}
+        self._transforms: TransformGroups | None = None
+        self._images: list[Image] = []
+        self._prompts: list[Prompt] = []
+        self._dataset: AvalancheDataset | None = None
+
+    def prepare(self, experience: CLExperience) -> None:
+        """Check that `experience` can be captioned, and learn its image format and transforms.
+
+        Raises `TypeError` or `ValueError`, before any training, if its samples are not images or class names are missing.
+        """
+        dataset = experience.dataset
+        self.format = image_format(dataset)
+        self._names(dataset, experience.classes_in_this_experience)
+        self._transforms = stream_transforms(dataset)
+        self._dataset = None
+
+    def post_adapt(self, agent_state: Any, exp: CLExperience) -> None:
+        """Caption some images of the experience that has just been learnt, within the budget."""
+        self.prepare(exp)
+        self.release()
+        start = time.perf_counter()
+        self.memory.add(self._write_captions(exp))
+        self.num_experiences += 1
+        self.seconds["captioning"] += time.perf_counter() - start
+
+    @property
+    def buffer(self) -> AvalancheDataset:
+        """The regenerated images with their `targets` and `targets_task_labels`; empty before the first experience."""
+        if self._dataset is None:
+            if len(self.memory) == 0 or self._transforms is None or self.format is None:
+                return AvalancheDataset([])
+            captions = [prompt.caption for prompt in self.prompts]
+            self._dataset = as_stream_dataset(
+                self.images,
+                [caption.target for caption in captions],
+                [caption.task_label for caption in captions],
+                format=self.format,
+                transforms=self._transforms,
+            )
+        return self._dataset
+
+    @property
+    def images(self) -> list[Image]:
+        """The regenerated images as the generator made them, one for each of `prompts`."""
+        if not self._images and len(self.memory) > 0:
+            start = time.perf_counter()
+            self._prompts = self.memory.prompts(self.replay_size)
+            self._images = self.pair.generator.generate(
+                [prompt.caption.text for prompt in self._prompts], [prompt.seed for prompt in self._prompts]
+            )
+            self.seconds["generation"] += time.perf_counter() - start
+        return self._images
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether the regenerated images are in memory now."""
+        return bool(self._images)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """What `images` were made from."""
+        return self._prompts if self.images else []
+
+    def release(self) -> None:
+        """Forget the regenerated images; the next reader of `buffer` has them generated again."""
+        self._images, self._prompts, self._dataset = [], [], None
+
+    def resize(self, strategy: Any, new_size: int) -> None:
+        """Set how many captions are kept at most."""
+        self.memory.resize(new_size)
+        self.max_size = new_size
+        self.release()
+
+    def _write_captions(self, exp: CLExperience) -> list[Caption]:
+        dataset = exp.dataset
+        names = self._names(dataset, exp.classes_in_this_experience)
+        indices = self._choose(dataset, exp.classes_in_this_experience)
+        targets = [int(dataset.targets[i]) for i in indices]
+        task_labels = getattr(dataset, "targets_task_labels", None)
+        texts = self.pair.captioner.caption(
+            raw_images(dataset, indices), None if names is None else [names[target] for target in targets]
+        )
+        captions = [
+            Caption(
+                text=text,
+                target=target,
+                experience=self.num_experiences,
+                task_label=0 if task_labels is None else int(task_labels[i]),
+                seed=(self.first_seed + self.num_written + n) % 2**32,
+            )
+            for n, (i, target, text) in enumerate(zip(indices, targets, texts, strict=True))
+        ]
+        self.num_written += len(captions)
+        return captions
+
+    def _choose(self, dataset: AvalancheDataset, classes: Sequence[int]) -> list[int]:
+        """Indices of the images to caption: as many of each class as the budget holds, drawn at random."""
+        quota = self.memory.quota(classes)
+        by_class = dataset.targets.val_to_idx
+        chosen: list[int] = []
+        for target in sorted(by_class):
+            candidates = by_class[target]
+            chosen += [int(candidates[i]) for i in torch.randperm(len(candidates))[:quota].tolist()]
+        return chosen
+
+    def _names(self, dataset: AvalancheDataset, classes: Sequence[int]) -> Sequence[str] | None:
+        names = self.class_names if self.class_names is not None else class_names(dataset)
+        if names is not None and len(names) <= max(classes):
+            raise ValueError(
+                f"class_names has {len(names)} names, but this experience holds class {max(classes)}; "
+                "give one name for each class of the stream, in the order of the class ids"
+            )
+        return names

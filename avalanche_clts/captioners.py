@@ -1,0 +1,122 @@
+"""From images to text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from PIL.Image import Image
+from tqdm import tqdm
+
+from .weights import require_weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """All that a new captioner must offer."""
+
+    def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
+        """One caption for each image; `class_names[i]` is the name of the class of `images[i]`, where known."""
+        ...
+
+
+class BlipCaptioner:
+    """Captions by BLIP (Li et al., "BLIP: Bootstrapping Language-Image Pre-training", ICML 2022).
+
+    The weights are looked for at once, and loaded when the first image is captioned.
+
+    **Arguments:**
+
+    - name_or_path: a BLIP checkpoint on the Hugging Face hub, or a folder as `save_pretrained` writes it.
+    - revision: branch, tag or commit on the hub.
+    - prefix: how captions begin, such as "a photo of a {class_name}"; BLIP goes on from there. Not used for images
+        whose class name is unknown. None: BLIP finds all the words itself.
+    - max_new_tokens: length of a caption at most, in tokens, without the prefix.
+    - batch_size: images captioned at a time.
+    - device: where the model runs.
+
+    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | os.PathLike[str] = "Salesforce/blip-image-captioning-base",
+        *,
+        revision: str | None = None,
+        prefix: str | None = None,
+        max_new_tokens: int = 30,
+        batch_size: int = 64,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.name_or_path = os.fspath(name_or_path)
+        self.revision = revision
+        self.prefix = prefix
+        self.max_new_tokens = max_new_tokens
+        self.batch_size = batch_size
+        self.device = device
+        self._loaded: tuple[Any, Any] | None = None
+        require_weights(self.name_or_path, entry="config.json", revision=revision)
+
+    def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
+        """One caption for each image, greedily decoded; see `Captioner`."""
+        import torch
+
+        processor, model = self._load()
+        captions: list[str] = []
+        for start in tqdm(range(0, len(images), self.batch_size), desc="captioning", leave=False, disable=None):
+            batch = slice(start, start + self.batch_size)
+            text = None
+            if self.prefix is not None and class_names is not None:
+                text = [self.prefix.format(class_name=name) for name in class_names[batch]]
+            rgb = [image.convert("RGB") for image in images[batch]]
+            inputs = processor(images=rgb, text=text, return_tensors="pt", padding=text is not None)
+            inputs = {
+                name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
+                for name, tensor in inputs.items()
+            }
+            with torch.inference_mode():
+                tokens = model.generate(**inputs, max_new_tokens=self.max_new_tokens, num_beams=1, do_sample=False)
+            captions += [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+        return captions
+
+    def _load(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            import torch
+            from transformers import BlipForConditionalGeneration, BlipProcessor
+
+            device = torch.device(self.device)
+            processor = BlipProcessor.from_pretrained(self.name_or_path, revision=self.revision)
+            # Prompts of different lengths are continued from their ends.
+            processor.tokenizer.padding_side = "left"
+            model = BlipForConditionalGeneration.from_pretrained(
+                self.name_or_path,
+                revision=self.revision,
+                dtype=torch.float32 if device.type == "cpu" else torch.float16,
+                use_safetensors=True,
+            )
+            self._loaded = processor, model.eval().requires_grad_(False).to(device)
+        return self._loaded
+
+
+class LabelCaptioner:
+    """The class name in a template, and no model: the ablation that shows what captions add.
+
+    **Arguments:**
+
+    - template: the text, with `{class_name}` where the name goes.
+    """
+
+    def __init__(self, template: str = "a photo of a {class_name}") -> None:
+        if "{class_name}" not in template:
+            raise ValueError(f"template is {template!r}; it must contain {{class_name}}")
+        self.template = template
+
+    def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
+        """The template, filled in; see `Captioner`. Raises `ValueError` without `class_names`."""
+        if class_names is None:
+            raise ValueError("LabelCaptioner needs class_names; give them to the strategy or plugin")
+        return [self.template.format(class_name=name) for name in class_names]

@@ -1,0 +1,112 @@
+"""From text to images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from PIL.Image import Image
+from tqdm import tqdm
+
+from .weights import require_weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """All that a new generator must offer."""
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+        """One RGB image for each prompt. `seeds[i]` alone decides the noise that image i is made from."""
+        ...
+
+
+class DiffusionGenerator:
+    """Images by any text-to-image pipeline that diffusers' `AutoPipelineForText2Image` loads.
+
+    The weights are looked for at once, and loaded when the first image is generated.
+
+    **Arguments:**
+
+    - name_or_path: a pipeline on the Hugging Face hub, or a folder as `save_pretrained` writes it.
+    - revision: branch, tag or commit on the hub.
+    - steps: denoising steps. None: the pipeline's own default.
+    - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
+        near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
+    - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at.
+    - batch_size: images generated at a time.
+    - device: where the pipeline runs.
+    - offload: where it waits between calls ("cpu"), to leave an accelerator's memory to the training. None: it stays.
+
+    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | os.PathLike[str] = "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        *,
+        revision: str | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        batch_size: int = 64,
+        device: str | torch.device = "cpu",
+        offload: str | None = None,
+    ) -> None:
+        self.name_or_path = os.fspath(name_or_path)
+        self.revision = revision
+        self.steps = steps
+        self.guidance_scale = guidance_scale
+        self.height = height
+        self.width = width
+        self.batch_size = batch_size
+        self.device = device
+        self.offload = offload
+        self._pipeline: Any = None
+        require_weights(self.name_or_path, entry="model_index.json", revision=revision)
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+        """One image for each prompt; see `Generator`. Raises `ValueError` unless there is a seed for each prompt."""
+        import torch
+
+        if len(prompts) != len(seeds):
+            raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
+        pipeline = self._load()
+        chosen = {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "height": self.height,
+            "width": self.width,
+        }
+        options = {name: value for name, value in chosen.items() if value is not None}
+        images: list[Image] = []
+        with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
+            for start in range(0, len(prompts), self.batch_size):
+                batch = slice(start, start + self.batch_size)
+                # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
+                noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]]
+                with torch.inference_mode():
+                    images += pipeline(prompt=list(prompts[batch]), generator=noise, **options).images
+                bar.update(len(images) - bar.n)
+        if self.offload is not None:
+            pipeline.to(self.offload)
+        return images
+
+    def _load(self) -> Any:
+        if self._pipeline is None:
+            import torch
+            from diffusers import AutoPipelineForText2Image
+
+            on_cpu = torch.device(self.device).type == "cpu"
+            self._pipeline = AutoPipelineForText2Image.from_pretrained(
+                self.name_or_path,
+                revision=self.revision,
+                dtype=torch.float32 if on_cpu else torch.float16,
+                use_safetensors=True,
+            )
+            self._pipeline.set_progress_bar_config(disable=True)
+        return self._pipeline.to(self.device)

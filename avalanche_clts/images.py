@@ -1,0 +1,175 @@
+"""The images behind an Avalanche dataset: as they were before the stream's transforms, and back through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, TransformGroups
+from PIL import Image
+from torch import Tensor
+
+_REMEDY = (
+    "build the benchmark from PIL images, uint8 tensors or tensors with values in [0, 1], "
+    "and give normalisation and augmentation as its train_transform and eval_transform"
+)
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """How a stream hands out its images before its transforms.
+
+    **Arguments:**
+
+    - kind: "pil"; "uint8", tensors with values 0 to 255; "float", tensors with values in [0, 1].
+    - size: `(width, height)` in pixels.
+    - mode: "L" (grey) or "RGB".
+    """
+
+    kind: Literal["pil", "uint8", "float"]
+    size: tuple[int, int]
+    mode: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one image as raw uint8: height x width x channels."""
+        return self.size[0] * self.size[1] * len(Image.new(self.mode, (1, 1)).getbands())
+
+    def restore(self, image: Image.Image) -> Any:
+        """A generated image as the stream would have handed it out: native size, mode and kind."""
+        native = image.convert(self.mode).resize(self.size, Image.Resampling.LANCZOS)
+        if self.kind == "pil":
+            return native
+        pixels = torch.from_numpy(np.array(native))
+        channels_first = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+        return channels_first if self.kind == "uint8" else channels_first.float() / 255
+
+
+def image_format(dataset: AvalancheDataset) -> ImageFormat:
+    """The format of a dataset's images, read off its first sample.
+
+    Raises `TypeError` if the samples are not images, `ValueError` if they are tensors out of range.
+    """
+    sample = _untransformed(dataset)[0][0]
+    image = to_pil(sample)
+    if isinstance(sample, Image.Image):
+        kind: Literal["pil", "uint8", "float"] = "pil"
+    else:
+        kind = "uint8" if sample.dtype in (torch.uint8, np.uint8) else "float"
+    return ImageFormat(kind, image.size, "L" if image.mode in ("1", "L", "I", "F") else "RGB")
+
+
+def raw_images(dataset: AvalancheDataset, indices: Sequence[int]) -> list[Image.Image]:
+    """The images at `indices` as they were before the stream's transforms."""
+    untransformed = _untransformed(dataset)
+    return [to_pil(untransformed[int(i)][0]) for i in indices]
+
+
+def to_pil(sample: Any) -> Image.Image:
+    """A PIL image of a sample: itself a PIL image, or a tensor or array of shape `(1 or 3, h, w)` or `(h, w)`.
+
+    Raises `TypeError` for anything else, and `ValueError` for floats outside [0, 1]: those were normalised, and what
+    they looked like before is not known.
+    """
+    if isinstance(sample, Image.Image):
+        return sample
+    if isinstance(sample, np.ndarray):
+        sample = torch.from_numpy(sample)
+    if not isinstance(sample, Tensor) or sample.ndim not in (2, 3) or (sample.ndim == 3 and len(sample) not in (1, 3)):
+        shape = f" of shape {tuple(sample.shape)}" if isinstance(sample, Tensor) else ""
+        raise TypeError(f"the samples of this stream are not images but {type(sample).__name__}{shape}; {_REMEDY}")
+    if sample.dtype != torch.uint8:
+        low, high = float(sample.min()), float(sample.max())
+        if not (sample.is_floating_point() and low >= 0 and high <= 1):
+            raise ValueError(
+                f"the samples of this stream are tensors of {sample.dtype} with values from {low:.3g} to {high:.3g}, "
+                f"and no untransformed image stands behind them; {_REMEDY}"
+            )
+        sample = (sample * 255).round().to(torch.uint8)
+    pixels = sample.numpy() if sample.ndim == 2 else sample.permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels.squeeze(-1) if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
+
+
+def class_names(dataset: AvalancheDataset) -> list[str] | None:
+    """The class names that the data set underneath knows (torchvision's `classes`), or None."""
+    for leaf in _leaves(dataset._flat_data):
+        # Subset and the like keep what they wrap in `dataset`.
+        while not hasattr(leaf, "classes") and hasattr(leaf, "dataset"):
+            leaf = leaf.dataset
+        names = getattr(leaf, "classes", None)
+        if isinstance(names, Sequence) and names and all(isinstance(name, str) for name in names):
+            return list(names)
+    return None
+
+
+def as_stream_dataset(
+    images: Sequence[Image.Image],
+    targets: Sequence[int],
+    task_labels: Sequence[int],
+    *,
+    format: ImageFormat,
+    transforms: TransformGroups,
+) -> AvalancheDataset:
+    """A dataset of generated `images` that yields what the stream does: native format, then the stream's transforms."""
+    restored = [(format.restore(image), target) for image, target in zip(images, targets, strict=True)]
+    return AvalancheDataset(
+        [restored],
+        data_attributes=[
+            DataAttribute(list(targets), "targets"),
+            DataAttribute(list(task_labels), "targets_task_labels", use_in_getitem=True),
+        ],
+        transform_groups=transforms,
+    )
+
+
+def stream_transforms(dataset: AvalancheDataset) -> TransformGroups:
+    """The transforms between a dataset's untransformed images and what it yields, train and eval.
+
+    Frozen transforms are not among them: they belong to the image (the permutation of Permuted MNIST is its domain),
+    so the captioner has seen their result.
+    """
+    chain = list(_transform_chain(dataset._flat_data))
+    return TransformGroups({group: _Chain(chain, group) for group in ("train", "eval")})
+
+
+class _Chain:
+    """The transform groups of nested datasets, innermost first, as one transform of x."""
+
+    def __init__(self, groups: Sequence[TransformGroups], name: str) -> None:
+        self.groups = groups
+        self.name = name
+
+    def __call__(self, x: Any) -> Any:
+        for group in self.groups:
+            x = group([x], group_name=self.name)[0]
+        return x
+
+
+# Avalanche has no public way to read a dataset's transforms, so the three functions below read its flat data: a tree
+# whose nodes carry transform groups and whose leaves are the data sets themselves.
+
+
+def _transform_chain(node: Any) -> Iterator[TransformGroups]:
+    children = getattr(node, "_datasets", None)
+    if children is None:
+        return
+    if children:
+        yield from _transform_chain(children[0])
+    yield node._transform_groups
+
+
+def _leaves(node: Any) -> Iterator[Any]:
+    children = getattr(node, "_datasets", None)
+    if children is None:
+        yield node
+        return
+    for child in children:
+        yield from _leaves(child)
+
+
+def _untransformed(dataset: AvalancheDataset) -> AvalancheDataset:
+    remove: Callable[[], AvalancheDataset] = dataset.remove_current_transform_group
+    return remove()

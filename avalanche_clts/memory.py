@@ -1,0 +1,178 @@
+"""What CLTS keeps of the past: captions. Text and numbers only."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+_FIELDS = ("text", "class", "experience", "task", "seed")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One image, as text.
+
+    **Arguments:**
+
+    - text: what the captioner said of the image; the generator's prompt.
+    - target: class of the image.
+    - experience: in which it was seen, counted from 0 in the order of training.
+    - task_label: Avalanche's task label of the image.
+    - seed: of the noise that the image is regenerated from, 0 to 2^32 - 1.
+    """
+
+    text: str
+    target: int
+    experience: int
+    task_label: int
+    seed: int
+
+    def copy_seed(self, copy: int) -> int:
+        """The seed of this caption's `copy`-th image; that of copy 0 is `seed` itself."""
+        # Odd multiplier (2^32 over the golden ratio): 2^32 copies before a seed repeats, and neighbours' seeds differ.
+        return (self.seed + copy * 0x9E3779B1) % 2**32
+
+
+class Prompt(NamedTuple):
+    """An image to generate: whose caption it is, and from which noise."""
+
+    caption: Caption
+    seed: int
+
+
+class CaptionMemory:
+    """Captions of all experiences so far, within a budget.
+
+    **Arguments:**
+
+    - max_size: captions kept at most, in equal parts for all classes seen; a class that comes back keeps its part.
+        None for no limit.
+    - captions_per_class: captions kept of each class of each experience. None for no limit.
+
+    At least one of the two must be given.
+    """
+
+    def __init__(self, *, max_size: int | None = None, captions_per_class: int | None = None) -> None:
+        for name, value in (("max_size", max_size), ("captions_per_class", captions_per_class)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1 (or None for no limit)")
+        if max_size is None and captions_per_class is None:
+            raise ValueError("max_size and captions_per_class are both None; give at least one of them")
+        self.max_size = max_size
+        self.captions_per_class = captions_per_class
+        self.captions: list[Caption] = []
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __iter__(self) -> Iterator[Caption]:
+        return iter(self.captions)
+
+    @property
+    def experiences(self) -> list[int]:
+        """The experiences that the captions come from, in increasing order."""
+        return sorted({caption.experience for caption in self.captions})
+
+    def quota(self, new_classes: Iterable[int]) -> int:
+        """How many captions of each of `new_classes` are worth writing: more would not be kept."""
+        quota = self.captions_per_class
+        if self.max_size is not None:
+            classes = {caption.target for caption in self.captions} | set(new_classes)
+            share = -(-self.max_size // len(classes))
+            quota = share if quota is None else min(quota, share)
+        assert quota is not None
+        return quota
+
+    def add(self, captions: Iterable[Caption]) -> None:
+        """Add the captions of an experience, then make room: within each class, the oldest experiences and the newest
+        of their captions give way in turn, so that every experience in which the class was seen keeps its share."""
+        self.captions += captions
+        if self.max_size is not None:
+            self.resize(self.max_size)
+
+    def resize(self, max_size: int) -> None:
+        """Set the budget and drop what exceeds it, in equal parts from the largest classes."""
+        if max_size < 1:
+            raise ValueError(f"max_size is {max_size}; it must be at least 1")
+        self.max_size = max_size
+        by_class: dict[int, dict[int, list[Caption]]] = defaultdict(lambda: defaultdict(list))
+        for caption in self.captions:
+            by_class[caption.target][caption.experience].append(caption)
+        for _ in range(len(self.captions) - max_size):
+            largest = max(by_class.values(), key=lambda groups: sum(map(len, groups.values())))
+            max(largest.values(), key=len).pop()
+        kept = {id(c) for groups in by_class.values() for group in groups.values() for c in group}
+        self.captions = [caption for caption in self.captions if id(caption) in kept]
+
+    def prompts(self, count: int | None = None) -> list[Prompt]:
+        """`count` images to generate, in equal parts for every experience and, within it, for every class.
+
+        Where there are more images than captions, a caption serves several times, each time from other noise; where
+        there are fewer, the captions take turns from experience to experience. None: one image for each caption.
+        """
+        if count is None:
+            return [Prompt(caption, caption.seed) for caption in self.captions]
+        if count < 1:
+            raise ValueError(f"count is {count}; at least 1 image must be asked for (or None for one a caption)")
+        groups: dict[int, dict[int, list[Caption]]] = defaultdict(lambda: defaultdict(list))
+        for caption in self.captions:
+            groups[caption.experience][caption.target].append(caption)
+        prompts = []
+        turn = len(groups)  # moves on with every experience
+        for by_class, share in zip(groups.values(), _equal_parts(count, len(groups)), strict=True):
+            for captions, n in zip(by_class.values(), _equal_parts(share, len(by_class)), strict=True):
+                for i in range(n):
+                    copy, position = divmod(i, len(captions))
+                    caption = captions[(position + turn * n) % len(captions)]
+                    prompts.append(Prompt(caption, caption.copy_seed(copy)))
+        return prompts
+
+    def to_bytes(self) -> bytes:
+        """The captions as they are written to disk: gzipped JSON, one caption a line."""
+        lines = "".join(
+            json.dumps(dict(zip(_FIELDS, (c.text, c.target, c.experience, c.task_label, c.seed), strict=True)),
+                       ensure_ascii=False, separators=(",", ":")) + "\n"  # fmt: skip
+            for c in self.captions
+        )
+        return gzip.compress(lines.encode(), compresslevel=9, mtime=0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the captions take on disk, compressed."""
+        return len(self.to_bytes()) if self.captions else 0
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the captions to `path` (by convention `captions.jsonl.gz`), beside it first, then renamed."""
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(self.to_bytes())
+        os.replace(partial, path)
+
+    def read(self, path: str | os.PathLike[str]) -> None:
+        """Replace the captions by those in the file that `write` wrote.
+
+        Raises `ValueError`, naming the line, if the file is damaged; the captions in memory are then unchanged.
+        """
+        captions = []
+        number = 0
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                for number, line in enumerate(file, 1):
+                    record = json.loads(line)
+                    text, *numbers = (record[field] for field in _FIELDS)
+                    if not isinstance(text, str) or not all(type(n) is int for n in numbers):
+                        raise TypeError(f"fields {_FIELDS} must be one text and four whole numbers")
+                    captions.append(Caption(text, *numbers))
+        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a whole file of captions: line {number + 1}: {error!r}") from error
+        self.captions = captions
+
+
+def _equal_parts(total: int, parts: int) -> list[int]:
+    return [total // parts + (i < total % parts) for i in range(parts)]

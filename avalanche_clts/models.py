@@ -1,0 +1,253 @@
+"""One head per experience, and the router that picks among them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from avalanche.benchmarks import CLExperience
+from avalanche.models import DynamicModule, MultiTaskModule
+from torch import Tensor, nn
+
+Routing = Literal["soft", "hard"]
+
+
+@dataclass(frozen=True)
+class HeadRecord:
+    """What a head was trained on.
+
+    **Arguments:**
+
+    - classes: the classes that it knows.
+    - task_labels: the task labels of its training images.
+    - experience: `current_experience` of its training experience.
+    """
+
+    classes: tuple[int, ...]
+    task_labels: tuple[int, ...]
+    experience: int
+
+
+class TaskRouter(nn.Module):
+    """Which experience does an input belong to? Any network, with an output layer that grows by a unit an experience.
+
+    **Arguments:**
+
+    - backbone: maps inputs to features, or to logits that then serve as features; anything past the first dimension
+        is flattened. `nn.Identity()` where a shared backbone has done the work.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.output: nn.Linear | None = None
+
+    @property
+    def num_experiences(self) -> int:
+        """How many experiences the router tells apart."""
+        return 0 if self.output is None else self.output.out_features
+
+    def grow(self, num_experiences: int, num_features: int) -> None:
+        """Make the output `num_experiences` units wide, keeping the units there are.
+
+        **Arguments:**
+
+        - num_features: of the backbone's flattened output.
+        """
+        old = self.output
+        if old is not None and old.out_features >= num_experiences:
+            return
+        like = next(self.parameters(), torch.empty(0))
+        self.output = nn.Linear(num_features, num_experiences, device=like.device).requires_grad_(False)
+        if old is not None:
+            with torch.no_grad():
+                self.output.weight[: old.out_features] = old.weight
+                self.output.bias[: old.out_features] = old.bias
+
+    def features(self, x: Tensor) -> Tensor:
+        """`(n, ...)` to `(n, num_features)`."""
+        features: Tensor = self.backbone(x)
+        return features.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits over experiences, `(n, num_experiences)`."""
+        if self.output is None:
+            raise RuntimeError("the router knows no experience yet; train the strategy on one first")
+        logits: Tensor = self.output(self.features(x))
+        return logits
+
+
+class RoutedModel(MultiTaskModule):
+    """Task Heads behind a Task Router (CLTS, arXiv 2409.17806).
+
+    In training mode it is the newest head; in evaluation mode, p(class) = sum over heads of p(head) p(class | head).
+    A head's distribution is over the classes that it was trained on. Task labels narrow the choice to the heads trained
+    under that label: in a task-incremental stream one is left and the router is not asked; in a class-incremental
+    stream, where all labels are equal, they change nothing.
+
+    **Arguments:**
+
+    - head: a classifier over all classes, `(n, ...)` to `(n, num_classes)`. Each experience trains a copy of it from
+        its present weights.
+    - router: a network for the router, as in `TaskRouter`, or a `TaskRouter`.
+    - backbone: frozen network that heads and router share, so that an experience costs a head on its features. None:
+        heads and router see the input.
+    - routing: "soft", as above, or "hard", the paper's: the likeliest head alone decides.
+    """
+
+    def __init__(
+        self, head: nn.Module, router: nn.Module, *, backbone: nn.Module | None = None, routing: Routing = "soft"
+    ) -> None:
+        super().__init__()
+        self.set_routing(routing)
+        self.backbone = backbone
+        if backbone is not None:
+            backbone.requires_grad_(False)
+        self.router = (router if isinstance(router, TaskRouter) else TaskRouter(router)).requires_grad_(False)
+        # The first head is there from the start, so that an optimizer built on parameters() finds it. The template is
+        # kept out of the module's reach (in a tuple): it is never trained, saved or moved.
+        self.heads = nn.ModuleList([copy.deepcopy(head)])
+        self._template = (head,)
+        self.records: list[HeadRecord] = []
+        self.num_router_features = 0  # known once the first experience is seen
+
+    def set_routing(self, routing: Routing) -> None:
+        """Choose between "soft" and "hard" routing; takes effect at the next evaluation."""
+        if routing not in get_args(Routing):
+            raise ValueError(f"routing is {routing!r}; it must be one of {get_args(Routing)}")
+        self.routing = routing
+
+    @property
+    def num_heads(self) -> int:
+        """How many heads have been, or are being, trained."""
+        return len(self.records)
+
+    def adaptation(self, experience: CLExperience) -> None:
+        """In training mode: freeze the heads there are, and add one for `experience`."""
+        if not self.training:
+            return
+        self._measure(experience)
+        classes = tuple(sorted(int(c) for c in experience.classes_in_this_experience))
+        labels = tuple(sorted(int(t) for t in getattr(experience, "task_labels", [0])))
+        self.add_head(HeadRecord(classes, labels, int(experience.current_experience)))
+
+    def add_head(self, record: HeadRecord) -> None:
+        """Freeze the heads there are, bit for bit, and start a new one."""
+        for head in self.heads[: self.num_heads]:
+            head.requires_grad_(False)
+            for parameter in head.parameters():
+                parameter.grad = None
+            for module in head.modules():
+                if isinstance(module, DynamicModule):
+                    module._auto_adapt = False  # Avalanche must not grow it for later classes
+        if self.num_heads == len(self.heads):
+            self.heads.append(copy.deepcopy(self._template[0]).to(self._adaptation_device))
+        self.records.append(record)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> RoutedModel:
+        """Training mode is for the newest head alone: normalisation statistics of old heads must not move either."""
+        super().train(False)
+        self.training = mode
+        self.heads[-1].train(mode)
+        return self
+
+    def forward(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
+        """The newest head's logits in training mode, log p(class) in evaluation mode; `(n, num_classes)`.
+
+        **Arguments:**
+
+        - x: the inputs, `(n, ...)`.
+        - task_labels: Avalanche's task labels, `(n,)`. None: unknown.
+        """
+        features = self.features(x)
+        if self.training:
+            logits: Tensor = self.heads[-1](features)
+            return logits
+        probabilities = self._route(features, task_labels)
+        if self.routing == "hard":
+            probabilities = nn.functional.one_hot(probabilities.argmax(1), self.num_heads).to(probabilities.dtype)
+        return self.mixture(features, probabilities)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What heads and router see: the frozen backbone's output, or the input itself."""
+        if self.backbone is None:
+            return x
+        with torch.no_grad():
+            features: Tensor = self.backbone(x)
+        return features
+
+    def route(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
+        """p(head) for each input, `(n, num_heads)`."""
+        return self._route(self.features(x), task_labels)
+
+    def mixture(self, features: Tensor, head_probabilities: Tensor) -> Tensor:
+        """log of the sum over heads of p(head) p(class | head), `(n, num_classes)`."""
+        parts = []
+        for t, record in enumerate(self.records):
+            asked = head_probabilities[:, t] > 0
+            if not bool(asked.any()):
+                continue
+            logits: Tensor = self.heads[t](features[asked])
+            known = torch.full_like(logits, -torch.inf)
+            known[:, record.classes] = logits[:, record.classes]
+            part = torch.zeros(len(features), logits.shape[1], dtype=logits.dtype, device=logits.device)
+            part[asked] = known.softmax(1) * head_probabilities[asked, t, None]
+            parts.append(part)
+        width = max(part.shape[1] for part in parts)  # growing heads differ in width
+        total = torch.stack([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]).sum(0)
+        # No class gets exactly 0: the loss of a class that no head knows yet stays finite.
+        return total.clamp_min(torch.finfo(total.dtype).tiny).log()
+
+    @property
+    def needs_router(self) -> bool:
+        """Whether some input may belong to more than one head, whatever its task label."""
+        labels = [label for record in self.records for label in record.task_labels]
+        return len(set(labels)) < len(labels)
+
+    def _route(self, features: Tensor, task_labels: Tensor | None) -> Tensor:
+        if not self.records:
+            raise RuntimeError("the model has no trained head yet; train the strategy on an experience first")
+        possible = self._possible_heads(len(features), task_labels, features.device)
+        if bool((possible.sum(1) == 1).all()):
+            return possible.to(features.dtype)
+        # A head that the router has not seen (it is being trained, or no caption of it exists) has probability 0.
+        logits = torch.full(possible.shape, -torch.inf, device=features.device)
+        if self.router.num_experiences > 0:
+            logits[:, : self.router.num_experiences] = self.router(features)
+        logits = logits.masked_fill(~possible, -torch.inf)
+        unknown = torch.isinf(logits).all(1, keepdim=True)  # the router has seen none of the possible heads
+        return logits.masked_fill(unknown & possible, 0.0).softmax(1)
+
+    def _possible_heads(self, n: int, task_labels: Tensor | None, device: torch.device) -> Tensor:
+        """Which heads the task labels allow, `(n, num_heads)`; all of them where no head knows the label."""
+        if task_labels is None:
+            return torch.ones(n, self.num_heads, dtype=torch.bool, device=device)
+        labels = torch.as_tensor(task_labels, device=device).expand(n)
+        columns = [_is_one_of(labels, record.task_labels) for record in self.records]
+        possible = torch.stack(columns, dim=1)
+        return possible | ~possible.any(1, keepdim=True)
+
+    @torch.no_grad()
+    def _measure(self, experience: CLExperience) -> None:
+        """Run one sample through head and router: how wide are the features, does a head know enough classes?"""
+        x = experience.dataset.eval()[0][0][None].to(self._adaptation_device)
+        super().train(False)
+        features = self.features(x)
+        num_classes = self.heads[-1](features).shape[1]
+        self.num_router_features = self.router.features(features).shape[1]
+        self.train(True)
+        largest = max(experience.classes_in_this_experience)
+        grows = any(isinstance(module, DynamicModule) for module in self.heads[-1].modules())
+        if largest >= num_classes and not grows:
+            raise ValueError(
+                f"head tells {num_classes} classes apart, but this experience holds class {largest}; "
+                f"build head with at least {largest + 1} outputs"
+            )
+
+
+def _is_one_of(labels: Tensor, known: Iterable[int]) -> Tensor:
+    return torch.isin(labels, torch.tensor(list(known), device=labels.device))

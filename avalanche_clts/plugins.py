@@ -1,0 +1,171 @@
+"""When captions are written, images regenerated, and the router trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.training.plugins import ReplayPlugin, SupervisedPlugin
+from torch import Tensor, nn
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from tqdm import tqdm
+
+from .buffer import CaptionBuffer
+from .models import RoutedModel
+from .pairs import Pair
+
+RouterData = Literal["synthetic", "mixed"]
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+class CaptionReplayPlugin(ReplayPlugin):
+    """Replay with text in the place of a buffer of images, in any supervised strategy.
+
+    **Arguments:**
+
+    - pair: writes the captions and turns them back into images.
+    - mem_size: captions kept at most, in equal parts for all classes seen.
+    - class_names: of all classes, by class id. None: taken from the data set where it has them.
+    - replay_size: images regenerated for each experience. None: one for each caption.
+    - batch_size, batch_size_mem, task_balanced_dataloader: as in Avalanche's `ReplayPlugin`.
+    """
+
+    storage_policy: CaptionBuffer
+
+    def __init__(
+        self,
+        *,
+        pair: Pair,
+        mem_size: int = 200,
+        class_names: Sequence[str] | None = None,
+        replay_size: int | None = None,
+        batch_size: int | None = None,
+        batch_size_mem: int | None = None,
+        task_balanced_dataloader: bool = False,
+    ) -> None:
+        super().__init__(
+            mem_size=mem_size,
+            batch_size=batch_size,
+            batch_size_mem=batch_size_mem,
+            task_balanced_dataloader=task_balanced_dataloader,
+            storage_policy=CaptionBuffer(
+                pair=pair, max_size=mem_size, class_names=class_names, replay_size=replay_size
+            ),
+        )
+
+    def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuse, before anything is trained, an experience that cannot be captioned."""
+        self.storage_policy.prepare(strategy.experience)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Caption the experience that has just been learnt."""
+        self.storage_policy.post_adapt(strategy, strategy.experience)
+
+
+class CLTSPlugin(SupervisedPlugin, supports_distributed=False):
+    """After each experience: caption some of its images, regenerate images of all experiences, train the router on them.
+
+    For any supervised strategy whose model is a `RoutedModel`.
+
+    **Arguments:**
+
+    - pair: writes the captions and turns them back into images.
+    - captions_per_class: captions kept of each class of each experience.
+    - replay_size: images regenerated after each experience, in equal parts for every experience so far.
+    - router_epochs: passes of the router over them.
+    - router_optimizer: makes the router's optimizer from its parameters. None: Adam with a learning rate of 0.001.
+    - router_data: "synthetic", the method: the router sees regenerated images of all experiences, the current one
+        included. "mixed", for comparison: real images of the current experience beside regenerated ones of the past.
+    - class_names: of all classes, by class id. None: taken from the data set where it has them.
+    """
+
+    def __init__(
+        self,
+        *,
+        pair: Pair,
+        captions_per_class: int = 20,
+        replay_size: int = 500,
+        router_epochs: int = 10,
+        router_optimizer: OptimizerFactory | None = None,
+        router_data: RouterData = "synthetic",
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if router_data not in get_args(RouterData):
+            raise ValueError(f"router_data is {router_data!r}; it must be one of {get_args(RouterData)}")
+        if router_epochs < 1:
+            raise ValueError(f"router_epochs is {router_epochs}; it must be at least 1")
+        self.storage_policy = CaptionBuffer(
+            pair=pair, captions_per_class=captions_per_class, replay_size=replay_size, class_names=class_names
+        )
+        self.router_epochs = router_epochs
+        self.router_optimizer = router_optimizer or (lambda parameters: torch.optim.Adam(parameters, lr=1e-3))
+        self.router_data = router_data
+        self.router_seconds = 0.0
+
+    def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuse, before anything is trained, a model without a router or an experience that cannot be captioned."""
+        if not isinstance(strategy.model, RoutedModel):
+            raise TypeError(f"model is a {type(strategy.model).__name__}; CLTS needs a RoutedModel")
+        self.storage_policy.prepare(strategy.experience)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Caption, regenerate, train the router."""
+        self.storage_policy.post_adapt(strategy, strategy.experience)
+        if strategy.model.needs_router:
+            images, heads = self._routing_data(strategy.experience.dataset)
+            self._train_router(strategy.model, images, heads, strategy.train_mb_size, strategy.device)
+
+    def after_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Forget the regenerated images: between experiences, only text is kept."""
+        self.storage_policy.release()
+
+    def _routing_data(self, current: AvalancheDataset) -> tuple[Dataset[Any], list[int]]:
+        """What the router learns from, and which head each sample belongs to."""
+        images = self.storage_policy.buffer.train()
+        heads = [prompt.caption.experience for prompt in self.storage_policy.prompts]
+        if self.router_data == "synthetic":
+            return images, heads
+        newest = max(heads)
+        past = [i for i, head in enumerate(heads) if head != newest]
+        real = torch.randperm(len(current))[: len(heads) - len(past)].tolist()
+        mixed: Dataset[Any] = ConcatDataset([images.subset(past), current.train().subset(real)])
+        return mixed, [heads[i] for i in past] + [newest] * len(real)
+
+    def _train_router(
+        self, model: RoutedModel, images: Dataset[Any], heads: list[int], batch_size: int, device: torch.device
+    ) -> None:
+        start = time.perf_counter()
+        router = model.router
+        router.grow(model.num_heads, model.num_router_features)
+        router.requires_grad_(True).train()
+        optimizer = self.router_optimizer(router.parameters())
+        loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+            _Routed(images, heads), batch_size=batch_size, shuffle=True, drop_last=len(heads) > batch_size
+        )
+        for _ in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):
+            for x, head in loader:
+                loss = nn.functional.cross_entropy(router(model.features(x.to(device))), head.to(device))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        router.zero_grad()
+        router.requires_grad_(False).eval()
+        self.router_seconds += time.perf_counter() - start
+
+
+class _Routed(Dataset[tuple[Tensor, int]]):
+    """Images with the head they belong to, in the place of their class."""
+
+    def __init__(self, images: Any, heads: list[int]) -> None:
+        self.images = images
+        self.heads = heads
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index][0], self.heads[index]

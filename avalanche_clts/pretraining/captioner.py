@@ -1,0 +1,91 @@
+"""A small BLIP, trained from nothing to caption the images of a pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
+from .pool import Pool
+from .training import draw, fit
+
+_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
+
+
+def train_captioner(
+    pool: Pool, out: Path, *, work: Path, side: int = 32, steps: int = 3000, batch_size: int = 64
+) -> None:
+    """Train on `pool` and save model and processor to `out`, laid out like any BLIP checkpoint, in fp16.
+
+    **Arguments:**
+
+    - side: of the square images the model sees, in pixels.
+    - work: folder of the checkpoints that a killed run goes on from.
+    """
+    processor = _processor(pool.captions, side)
+    tokens = processor.tokenizer(pool.captions, padding=True, return_tensors="pt")
+    model = BlipForConditionalGeneration(_config(processor, side, tokens.input_ids.shape[1] + 4))
+    # As BLIP was trained: the decoder starts from [DEC], and padding bears no loss.
+    input_ids = tokens.input_ids.clone()
+    input_ids[:, 0] = model.config.text_config.bos_token_id
+    labels = input_ids.masked_fill(tokens.attention_mask == 0, -100)
+    pixels = torch.cat(
+        [
+            processor.image_processor(rgb(pool.images[i : i + 500]), return_tensors="pt").pixel_values
+            for i in range(0, len(pool.images), 500)
+        ]
+    )
+
+    def batch_loss(generator: torch.Generator) -> torch.Tensor:
+        i = draw(len(pixels), batch_size, generator)
+        with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the CPU multiplies in bfloat16
+            return model(
+                pixel_values=pixels[i],
+                input_ids=input_ids[i],
+                attention_mask=tokens.attention_mask[i],
+                labels=labels[i],
+            ).loss
+
+    fit(model, batch_loss, name="captioner", folder=work, steps=steps, learning_rate=7e-4)
+    model.half().save_pretrained(out)
+    processor.save_pretrained(out)
+
+
+def rgb(images: list[Image.Image]) -> list[Image.Image]:
+    """The images in mode RGB, which is what the processors of real checkpoints expect."""
+    return [image.convert("RGB") for image in images]
+
+
+def _processor(captions: list[str], side: int) -> BlipProcessor:
+    words = sorted({word for caption in captions for word in caption.split()})
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(_SPECIAL + words)}, bos_token="[DEC]")
+    images = BlipImageProcessor(
+        size={"height": side, "width": side}, image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5]
+    )
+    return BlipProcessor(images, tokenizer)
+
+
+def _config(processor: BlipProcessor, side: int, caption_length: int) -> BlipConfig:
+    tokenizer = processor.tokenizer
+    width = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "attention_dropout": 0.0}
+    return BlipConfig(
+        vision_config={**width, "num_hidden_layers": 4, "image_size": side, "patch_size": 4},
+        text_config={
+            **width,
+            "num_hidden_layers": 2,
+            "encoder_hidden_size": 128,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "label_smoothing": 0.0,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": caption_length,
+            "bos_token_id": tokenizer.convert_tokens_to_ids("[DEC]"),
+            "eos_token_id": tokenizer.convert_tokens_to_ids("[SEP]"),
+            "sep_token_id": tokenizer.convert_tokens_to_ids("[SEP]"),
+            "pad_token_id": tokenizer.convert_tokens_to_ids("[PAD]"),
+        },
+        projection_dim=128,
+        image_text_hidden_size=128,
+    )

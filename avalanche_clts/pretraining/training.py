@@ -1,0 +1,89 @@
+"""The loop that every part of a pair is trained by: EMA, cosine schedule, progress bar, and resuming after a kill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from ..serialization import read_state, write_state
+
+SAVE_EVERY = 200  # steps
+
+
+def fit(
+    model: nn.Module,
+    batch_loss: Callable[[torch.Generator], Tensor],
+    *,
+    name: str,
+    folder: Path,
+    steps: int,
+    learning_rate: float,
+    ema_decay: float = 0.999,
+    seed: int = 0,
+) -> None:
+    """Train `model` in place and leave the exponential moving average of its weights in it.
+
+    **Arguments:**
+
+    - batch_loss: the scalar loss of one batch; draws everything random from the generator it is given.
+    - name: of this part, for the progress bar and the checkpoint's file name.
+    - folder: where the checkpoint is kept. If it holds one, training goes on there, and since step k's randomness
+        depends on `seed` and k alone, the result is the same as without the interruption.
+    - steps: optimizer steps in all; the learning rate warms up over 5% of them and then falls as a cosine.
+    """
+    checkpoint = folder / f"{name}.safetensors"
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+    start = 0
+    if checkpoint.exists():
+        state = read_state(checkpoint)
+        start = state["step"]
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        if start < steps:
+            optimizer.load_state_dict(state["optimizer"])
+
+    model.train()
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=2.0)
+    smooth = None
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * _schedule(step / steps)
+        loss = batch_loss(torch.Generator().manual_seed(seed * 1_000_003 + step))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(model)
+        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        if not math.isfinite(smooth):
+            raise FloatingPointError(f"the loss of the {name} is {loss.item()} at step {step}; lower its learning rate")
+        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            done = step + 1 == steps  # a finished part needs no optimizer state
+            write_state(
+                checkpoint,
+                {
+                    "step": step + 1,
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": None if done else optimizer.state_dict(),
+                },
+            )
+    model.load_state_dict(average.module.state_dict())
+    model.eval()
+
+
+def _schedule(progress: float) -> float:
+    return min(progress / 0.05, 0.5 * (1 + math.cos(math.pi * progress)) + 0.01)
+
+
+def draw(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Indices of one batch out of `count` samples, `(batch_size,)`."""
+    return torch.randint(count, (batch_size,), generator=generator)
