@@ -2,6 +2,7 @@
 
 from .buffer import CaptionBuffer
 from .captioners import BlipCaptioner, Captioner, LabelCaptioner
+from .checkpoint import load_checkpoint, save_checkpoint
 from .generators import DiffusionGenerator, Generator
 from .memory import Caption, CaptionMemory
 from .metrics import clts_metrics
@@ -29,6 +30,8 @@ __all__ = [
     "RoutedModel",
     "TaskRouter",
     "clts_metrics",
+    "load_checkpoint",
     "load_pair",
+    "save_checkpoint",
     "split_digits",
 ]

@@ -64,7 +64,7 @@ class CaptionBuffer(ExemplarsBuffer):
     def prepare(self, experience: CLExperience) -> None:
         """Check that `experience` can be captioned, and learn its image format and transforms.
 
-        Raises `TypeError` or `ValueError`, before any training, if its samples are not images or class names are missing.
+        Raises `TypeError` or `ValueError`, before any training, if its samples are not images or names are missing.
         """
         dataset = experience.dataset
         self.format = image_format(dataset)

@@ -135,11 +135,10 @@ class CaptionMemory:
 
     def to_bytes(self) -> bytes:
         """The captions as they are written to disk: gzipped JSON, one caption a line."""
-        lines = "".join(
-            json.dumps(dict(zip(_FIELDS, (c.text, c.target, c.experience, c.task_label, c.seed), strict=True)),
-                       ensure_ascii=False, separators=(",", ":")) + "\n"  # fmt: skip
-            for c in self.captions
-        )
+        lines = ""
+        for c in self.captions:
+            record = dict(zip(_FIELDS, (c.text, c.target, c.experience, c.task_label, c.seed), strict=True))
+            lines += json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
         return gzip.compress(lines.encode(), compresslevel=9, mtime=0)
 
     @property
@@ -152,25 +151,24 @@ class CaptionMemory:
         path = Path(path)
         partial = path.with_name(path.name + ".partial")
         partial.write_bytes(self.to_bytes())
-        os.replace(partial, path)
+        partial.replace(path)
 
     def read(self, path: str | os.PathLike[str]) -> None:
         """Replace the captions by those in the file that `write` wrote.
 
         Raises `ValueError`, naming the line, if the file is damaged; the captions in memory are then unchanged.
         """
-        captions = []
-        number = 0
+        captions: list[Caption] = []
         try:
             with gzip.open(path, "rt", encoding="utf-8") as file:
-                for number, line in enumerate(file, 1):
+                for line in file:
                     record = json.loads(line)
                     text, *numbers = (record[field] for field in _FIELDS)
                     if not isinstance(text, str) or not all(type(n) is int for n in numbers):
                         raise TypeError(f"fields {_FIELDS} must be one text and four whole numbers")
                     captions.append(Caption(text, *numbers))
         except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a whole file of captions: line {number + 1}: {error!r}") from error
+            raise ValueError(f"{path} is not a whole file of captions: line {len(captions) + 1}: {error!r}") from error
         self.captions = captions
 
 

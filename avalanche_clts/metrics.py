@@ -43,9 +43,9 @@ def clts_metrics(
     - samples: a grid of regenerated images, as an image.
     - captions: the captions themselves, as text; for `TextTensorboardLogger`.
 
-    Experiences that have not been trained on have no right head and do not count. A head is right for an input if it was
-    trained on the input's experience, or, where the test stream is not divided like the training stream, if it knows
-    the input's class. In strategies without a `RoutedModel`, or without captions, what does not apply is not emitted.
+    Experiences that have not been trained on have no right head and do not count. A head is right for an input if it
+    was trained on the input's experience, or, where the test stream is not divided like the training stream, if it
+    knows the input's class. What does not apply (no `RoutedModel`, no captions) is not emitted.
     """
     metrics: list[PluginMetric[Any]] = []
     if router_accuracy:
@@ -166,7 +166,7 @@ class OracleAccuracy(_RoutingMetric):
         model = strategy.model
         shares = right.float() / right.sum(1, keepdim=True).clamp_min(1)
         output: Tensor = model.mixture(model.features(strategy.mb_x), shares)
-        return output.argmax(1) == strategy.mb_y
+        return output.argmax(1).eq(strategy.mb_y)
 
 
 class _AfterExperience(PluginMetric[Any]):

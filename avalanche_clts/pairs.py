@@ -48,7 +48,7 @@ def load_pair(
     **Arguments:**
 
     - name_or_path: "embedded" (ships with the package, works offline, knows handwritten digits), "blip+sd15",
-        "blip+sd-turbo", or a folder that holds `captioner/` (a BLIP checkpoint), `generator/` (a diffusers pipeline) and,
+        "blip+sd-turbo", or a folder with `captioner/` (a BLIP checkpoint), `generator/` (a diffusers pipeline) and,
         optionally, `pair.json` with arguments for both.
     - device: where both run.
     - offload: where the generator waits between calls; see `DiffusionGenerator`.
@@ -57,11 +57,10 @@ def load_pair(
     `ValueError` for a name that is neither known nor a folder.
     """
     name = os.fspath(name_or_path)
-    placement = {"device": device}
     if name in _PRETRAINED:
         captioner, generator = _PRETRAINED[name]
         return Pair(
-            BlipCaptioner(**captioner, **placement), DiffusionGenerator(**generator, **placement, offload=offload)
+            BlipCaptioner(**captioner, device=device), DiffusionGenerator(**generator, device=device, offload=offload)
         )
     folder = _EMBEDDED if name == "embedded" else Path(name)
     if not folder.is_dir():
@@ -69,8 +68,8 @@ def load_pair(
         raise ValueError(f"name_or_path is {name!r}; it must be a folder or one of: {known}")
     arguments = _arguments(folder / "pair.json")
     return Pair(
-        BlipCaptioner(folder / "captioner", **arguments.get("captioner", {}), **placement),
-        DiffusionGenerator(folder / "generator", **arguments.get("generator", {}), **placement, offload=offload),
+        BlipCaptioner(folder / "captioner", **arguments.get("captioner", {}), device=device),
+        DiffusionGenerator(folder / "generator", **arguments.get("generator", {}), device=device, offload=offload),
     )
 
 
@@ -84,3 +83,13 @@ def _arguments(path: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(arguments, dict):
         raise MissingWeightsError(f"{path} must hold an object with the arguments of captioner and generator")
     return arguments
+
+
+def pair_nbytes(pair: Pair) -> int:
+    """Bytes of the pair's weights on disk; 0 for parts that have none, or that are not on disk yet."""
+    total = 0
+    for part in pair:
+        folder = Path(getattr(part, "name_or_path", ""))
+        if folder.is_absolute() and folder.is_dir():
+            total += sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    return total

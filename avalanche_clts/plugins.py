@@ -65,8 +65,8 @@ class CaptionReplayPlugin(ReplayPlugin):
         self.storage_policy.post_adapt(strategy, strategy.experience)
 
 
-class CLTSPlugin(SupervisedPlugin, supports_distributed=False):
-    """After each experience: caption some of its images, regenerate images of all experiences, train the router on them.
+class CLTSPlugin(SupervisedPlugin):
+    """After each experience: caption some of its images, regenerate images of all experiences, train the router.
 
     For any supervised strategy whose model is a `RoutedModel`.
 
@@ -143,7 +143,7 @@ class CLTSPlugin(SupervisedPlugin, supports_distributed=False):
         router.grow(model.num_heads, model.num_router_features)
         router.requires_grad_(True).train()
         optimizer = self.router_optimizer(router.parameters())
-        loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             _Routed(images, heads), batch_size=batch_size, shuffle=True, drop_last=len(heads) > batch_size
         )
         for _ in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):

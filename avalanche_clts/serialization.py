@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,14 @@ def write_state(path: Path, state: Any) -> None:
     **Arguments:**
 
     - path: the `.safetensors` file; its folder is made if missing.
-    - state: dicts (string or integer keys), lists, tuples, numbers, strings, booleans, None and tensors, nested at will.
+    - state: dicts (string or integer keys), lists, tuples, numbers, strings, booleans, None and tensors, nested.
     """
     tensors: dict[str, torch.Tensor] = {}
     structure = json.dumps(_pack(state, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata={"structure": structure})
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def read_state(path: Path) -> Any:
@@ -36,7 +35,8 @@ def read_state(path: Path) -> Any:
     try:
         with safe_open(path, framework="pt") as file:
             structure = json.loads((file.metadata() or {})["structure"])
-            return _unpack(structure, {name: file.get_tensor(name) for name in file.keys()})
+            names = list(file.keys())
+            return _unpack(structure, {name: file.get_tensor(name) for name in names})
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged or not a state file of this library ({error}); remove it") from error
 

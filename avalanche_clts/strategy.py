@@ -46,6 +46,8 @@ class CLTS(SupervisedTemplate):
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
     """
 
+    optimized_param_id: dict[str, Any] | None
+
     def __init__(
         self,
         *,
@@ -90,6 +92,7 @@ class CLTS(SupervisedTemplate):
     def make_optimizer(self, reset_optimizer_state: bool = False, **kwargs: Any) -> None:
         """Give the optimizer the newest head alone: frozen heads leave it, and their moments with them."""
         trainable = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        known: dict[str, Any] | None = self.optimized_param_id
         self.optimized_param_id = update_optimizer(
-            self.optimizer, trainable, self.optimized_param_id, reset_state=reset_optimizer_state, remove_params=True
+            self.optimizer, trainable, known, reset_state=reset_optimizer_state, remove_params=True
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from avalanche.benchmarks import NCScenario, nc_benchmark
@@ -69,9 +70,7 @@ def split_digits(
     for index, target in enumerate(targets):
         (test if seen[target] % _TEST_EVERY == _TEST_EVERY - 1 else train).append(index)
         seen[target] += 1
-    parts = [
-        ImageDataset([images[i] for i in part], [targets[i] for i in part], CLASS_NAMES) for part in (train, test)
-    ]
+    parts = [ImageDataset([images[i] for i in part], [targets[i] for i in part], CLASS_NAMES) for part in (train, test)]
     return nc_benchmark(
         *parts,
         n_experiences=n_experiences,
@@ -81,3 +80,25 @@ def split_digits(
         train_transform=train_transform or ToTensor(),
         eval_transform=eval_transform or ToTensor(),
     )
+
+
+@dataclass(frozen=True)
+class StreamEntry:
+    """A stream by its name on the command line.
+
+    **Arguments:**
+
+    - description: what it is, in a sentence.
+    - build: makes it, given the seed of its order of classes.
+    """
+
+    description: str
+    build: Callable[[int], NCScenario]
+
+
+STREAMS: dict[str, StreamEntry] = {
+    "digits": StreamEntry(
+        "Split Digits: 1,197 real handwritten digits, 8x8 grey, 10 classes in 5 experiences",
+        lambda seed: split_digits(5, seed=seed),
+    ),
+}

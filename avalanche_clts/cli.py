@@ -1,0 +1,145 @@
+"""The command line: `clts compare`, `clts pretrain`, `clts report`, and captions and images for their own sake."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_DESCRIPTION = "Continual learning with text in the place of stored images (CLTS, arXiv 2409.17806)."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"clts: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nclts: interrupted; finished work is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clts", description=_DESCRIPTION)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    compare = commands.add_parser("compare", help="run CLTS and Avalanche's baselines head to head")
+    compare.add_argument("--stream", default="digits", help="the stream (default: %(default)s)")
+    compare.add_argument("--strategies", nargs="+", metavar="NAME", help="the strategies (default: all)")
+    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
+    compare.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of the results")
+    compare.add_argument("--list", action="store_true", help="list streams and strategies, and stop")
+    _add_pair(compare)
+    compare.set_defaults(run=_compare)
+
+    report = commands.add_parser("report", help="print the table and draw the report of a finished comparison anew")
+    report.add_argument("folder", type=Path, metavar="DIR", help="the folder given to compare as --out")
+    report.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    report.set_defaults(run=_report)
+
+    caption = commands.add_parser("caption", help="print a caption of each image file")
+    caption.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    _add_pair(caption)
+    caption.set_defaults(run=_caption)
+
+    generate = commands.add_parser("generate", help="make an image of each text")
+    generate.add_argument("prompts", nargs="+", metavar="TEXT")
+    generate.add_argument("--out", type=Path, default=Path("generated"), metavar="DIR", help="folder of the images")
+    generate.add_argument("--seed", type=int, default=0, help="of the first image; the following count up")
+    _add_pair(generate)
+    generate.set_defaults(run=_generate)
+
+    pretrain = commands.add_parser("pretrain", help="train a pair from nothing")
+    pretrain.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the pair")
+    pretrain.set_defaults(run=_pretrain)
+    return parser
+
+
+def _add_pair(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pair", default="embedded", help="pair of captioner and generator: a name or a folder")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+
+
+# Each command imports what it needs: torch, transformers and diffusers take seconds, and --help should not.
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .compare import compare, format_table
+    from .compare.strategies import STRATEGIES
+    from .streams import STREAMS
+
+    if arguments.list:
+        for title, entries in (("streams", STREAMS), ("strategies", STRATEGIES)):
+            print(f"{title}:")
+            print("\n".join(f"  {name:16}{entry.description}" for name, entry in entries.items()))
+        return 0
+    runs = compare(
+        stream=arguments.stream,
+        strategies=arguments.strategies,
+        seeds=arguments.seeds,
+        out=arguments.out,
+        device=arguments.device,
+        pair=arguments.pair,
+        command=shlex.join(["clts", *sys.argv[1:]]),
+    )
+    print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from .compare import format_table, write_report
+    from .compare.results import read_runs
+    from .compare.table import format_markdown
+
+    runs = read_runs(arguments.folder)["runs"]
+    print(format_markdown(runs) if arguments.markdown else format_table(runs))
+    print(f"\nreport: {write_report(arguments.folder)}", file=sys.stderr)
+    return 0
+
+
+def _caption(arguments: argparse.Namespace) -> int:
+    from PIL import Image, UnidentifiedImageError
+
+    from .pairs import load_pair
+
+    images = []
+    for path in arguments.images:
+        try:
+            images.append(Image.open(path).copy())
+        except UnidentifiedImageError:
+            raise ValueError(f"{path} is not an image that Pillow can read") from None
+    captioner = load_pair(arguments.pair, device=arguments.device).captioner
+    for path, text in zip(arguments.images, captioner.caption(images), strict=True):
+        print(f"{path}\t{text}")
+    return 0
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    from .pairs import load_pair
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    generator = load_pair(arguments.pair, device=arguments.device).generator
+    seeds = range(arguments.seed, arguments.seed + len(arguments.prompts))
+    images = generator.generate(arguments.prompts, list(seeds))
+    for number, (image, text) in enumerate(zip(images, arguments.prompts, strict=True)):
+        path = arguments.out / f"{number:04d}.png"
+        image.save(path)
+        print(f"{path}\t{text}")
+    return 0
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    from .pretraining import pretrain
+
+    pretrain(arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

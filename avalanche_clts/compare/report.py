@@ -1,0 +1,114 @@
+"""The comparison as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from . import figures
+from .results import by_strategy
+from .samples import Sample
+from .strategies import STRATEGIES, Results
+from .table import human_bytes, table_rows
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2rem auto; padding: 0 1.2rem; }
+h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { margin-top: 2.6rem; font-size: 1.25rem; }
+.lead, .note, figcaption { color: #555; } .note { font-size: .92rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
+th:first-child, td:first-child { text-align: left; } th { color: #555; font-weight: 600; }
+tr.clts td { background: #fbeef0; font-weight: 600; }
+svg { max-width: 100%; height: auto; }
+.matrices, .samples { display: flex; flex-wrap: wrap; gap: 1.1rem; }
+.matrices figure { margin: 0; } .matrices figcaption { text-align: center; font-size: .9rem; }
+.sample { border: 1px solid #e4e4e4; border-radius: 8px; padding: .7rem; width: 17.5rem; max-width: 100%; }
+.sample img { width: 48px; height: 48px; image-rendering: pixelated; border-radius: 3px; }
+.sample .row { display: flex; gap: 4px; align-items: center; } .sample .arrow { color: #999; padding: 0 .3rem; }
+.sample q { font-style: italic; font-size: .92rem; }
+code { background: #f4f4f4; padding: .1rem .3rem; border-radius: 3px; overflow-wrap: anywhere; }
+dt { font-weight: 600; } dd { margin: 0 0 .4rem 1.2rem; color: #555; }
+"""
+_NOTES = {
+    "digits": "A digit of this stream is an 8x8 grey image of 64 bytes, hardly more than a caption: this stream shows "
+    "that the method works, and says little about memory.",
+}
+
+
+def render_report(document: dict[str, Any], samples: dict[str, list[Sample]]) -> str:
+    """The page.
+
+    **Arguments:**
+
+    - document: the content of `results.json`.
+    - samples: real beside regenerated images, by stream.
+    """
+    streams = list(dict.fromkeys(run["stream"] for run in document["runs"]))
+    sections = [
+        _stream_section(stream, [run for run in document["runs"] if run["stream"] == stream], samples.get(stream, []))
+        for stream in streams
+    ]
+    arguments = ", ".join(f"{name} {value}" for name, value in document["arguments"].items())
+    versions = ", ".join(f"{name} {value}" for name, value in document["versions"].items())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>CLTS, head to head</title><style>{_STYLE}</style></head><body>
+<h1>CLTS, head to head</h1>
+<p class="lead">Continual learning with text in the place of stored images, against Avalanche's baselines:
+same network, epochs, order of classes and seeds.</p>
+{"".join(sections)}
+<h2>How this was made</h2>
+<p class="note"><code>{html.escape(document.get("command", "clts compare"))}</code></p>
+<p class="note">Arguments: {html.escape(arguments)}.<br>Versions: {html.escape(versions)}.<br>
+The pretrained pair, shared by all runs and the same for any stream, takes
+{human_bytes(document["pair"]["bytes"])} on disk and is not counted above.</p>
+</body></html>
+"""
+
+
+def _stream_section(stream: str, runs: Sequence[Results], samples: Sequence[Sample]) -> str:
+    groups = by_strategy(runs)
+    seeds = len({run["seed"] for run in runs})
+    spread = f"Percentages are mean ± standard deviation over {seeds} seeds" if seeds > 1 else "One seed"
+    matrices = "".join(
+        f"<figure>{figures.accuracy_matrix(group)}<figcaption>{html.escape(name)}</figcaption></figure>"
+        for name, group in groups.items()
+    )
+    rows = "".join(f"<dt>{name}</dt><dd>{html.escape(STRATEGIES[name].description)}</dd>" for name in groups)
+    return f"""
+<h2>{html.escape(stream)}: the table</h2>
+<p class="note">{spread}. Accuracy: mean over all experiences after the last one. Forgetting: how far accuracy fell from
+its best. BWT: backward transfer. Router: share of test inputs sent to a right head. Oracle: accuracy if that share were
+all. Memory: what is kept between experiences. {_NOTES.get(stream, "")}</p>
+<div class="wide">{_html_table(runs)}</div>
+<h2>Accuracy over experiences</h2>{figures.accuracy_curves(runs)}
+<h2>Memory against accuracy</h2>{figures.memory_accuracy(runs)}
+<h2>What the captions say, and what comes back</h2>
+<p class="note">Left: a real image of the stream. Right: images regenerated from its caption, in the stream's size.</p>
+<div class="samples">{"".join(map(_sample_card, samples))}</div>
+<h2>Accuracy matrices</h2>
+<p class="note">Row i, column j: accuracy (%) on experience j after learning experience i, mean over seeds.</p>
+<div class="matrices">{matrices}</div>
+<h2>The strategies</h2><dl>{rows}</dl>"""
+
+
+def _html_table(runs: Sequence[Results]) -> str:
+    header, rows = table_rows(runs)
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join(
+        f'<tr class="{html.escape(row[0])}">' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _sample_card(sample: Sample) -> str:
+    regenerated = "".join(f'<img src="{url}" alt="regenerated">' for url in sample["regenerated"])
+    return (
+        f'<div class="sample"><div class="row"><img src="{sample["real"]}" alt="real">'
+        f'<span class="arrow">&rarr;</span>{regenerated}</div>'
+        f"<q>{html.escape(sample['caption'])}</q></div>"
+    )

@@ -1,0 +1,108 @@
+"""The folder of a comparison: one file for each finished run, and everything derived from them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .strategies import Results
+
+MEMORY_KINDS = ("captions", "exemplars", "heads", "router", "network")
+SECONDS_KINDS = ("total", "captioning", "generation", "router")
+_SCALARS = (
+    "average_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "router_accuracy",
+    "oracle_accuracy",
+)
+
+
+class ResultsFolder:
+    """Finished runs on disk. A run is known by its stream, strategy, seed and everything that could change its outcome.
+
+    **Arguments:**
+
+    - path: the folder; made if missing.
+    - conditions: what all runs of this comparison share and depend on (settings, pair, device). A finished run under
+        other conditions is kept, and not taken for this one's.
+
+    Raises `OSError`, naming the folder, if it cannot be written.
+    """
+
+    def __init__(self, path: Path, conditions: dict[str, Any]) -> None:
+        self.path = path
+        self.conditions = conditions
+        digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()
+        self._runs = path / "runs" / digest[:12]
+        try:
+            self._runs.mkdir(parents=True, exist_ok=True)
+            probe = self._runs / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise OSError(f"cannot write to {path} ({error.strerror}); choose another folder with --out") from error
+
+    def load(self, stream: str, strategy: str, seed: int) -> Results | None:
+        """A finished run, or None."""
+        file = self._file(stream, strategy, seed)
+        if not file.exists():
+            return None
+        results: Results = json.loads(file.read_text(encoding="utf-8"))
+        return results
+
+    def save(self, results: Results) -> None:
+        """Keep a finished run."""
+        file = self._file(results["stream"], results["strategy"], results["seed"])
+        write_text(file, json.dumps(results))
+
+    def tensorboard(self, stream: str, strategy: str, seed: int) -> Path:
+        """The folder of a run's event files."""
+        return self.path / "tensorboard" / stream / f"{strategy}-seed{seed}"
+
+    def _file(self, stream: str, strategy: str, seed: int) -> Path:
+        return self._runs / f"{stream}-{strategy}-seed{seed}.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside `path`, then rename: a reader never sees half a file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def to_csv(runs: Iterable[Results]) -> str:
+    """One line a run: all figures, and the accuracy matrix as JSON."""
+    text = io.StringIO()
+    header = ["stream", "strategy", "seed", *_SCALARS]
+    header += [f"memory_bytes.{kind}" for kind in MEMORY_KINDS] + [f"seconds.{kind}" for kind in SECONDS_KINDS]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*header, "accuracy_matrix"])
+    for run in runs:
+        row = [run["stream"], run["strategy"], run["seed"], *(run[name] for name in _SCALARS)]
+        row += [run["memory_bytes"][kind] for kind in MEMORY_KINDS]
+        row += [run["seconds"][kind] for kind in SECONDS_KINDS]
+        writer.writerow([*row, json.dumps(run["accuracy_matrix"])])
+    return text.getvalue()
+
+
+def by_strategy(runs: Sequence[Results]) -> dict[str, list[Results]]:
+    """Runs of one stream grouped by strategy, in the order of first appearance."""
+    groups: dict[str, list[Results]] = {}
+    for run in runs:
+        groups.setdefault(run["strategy"], []).append(run)
+    return groups
+
+
+def read_runs(folder: Path) -> dict[str, Any]:
+    """The `results.json` of a comparison's folder. Raises `FileNotFoundError`, saying what to run."""
+    file = folder / "results.json"
+    if not file.exists():
+        raise FileNotFoundError(f"{folder} holds no results.json; make one with: clts compare --out {folder}")
+    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return document

@@ -1,0 +1,151 @@
+"""One strategy, one stream, one seed: train through the stream and measure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.benchmarks import NCScenario
+from avalanche.evaluation.metrics import accuracy_metrics, bwt_metrics, forgetting_metrics
+from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.supervised import JointTraining
+from avalanche.training.templates import SupervisedTemplate
+
+from ..images import image_format
+from ..metrics import TextTensorboardLogger, clts_metrics, memory_bytes, synthesis_seconds
+from ..pairs import Pair
+from ..streams import STREAMS
+from .networks import small_cnn
+from .settings import Settings
+from .strategies import STRATEGIES, Results, Setup
+
+Progress = Callable[[str], None]
+
+
+def run(
+    stream: str,
+    strategy: str,
+    seed: int,
+    *,
+    settings: Settings,
+    pair: Pair,
+    device: str,
+    tensorboard: Path,
+    clts: Results | None = None,
+    progress: Progress = lambda message: None,
+) -> Results:
+    """Train `strategy` through `stream` and return its record, as `results.json` holds it.
+
+    **Arguments:**
+
+    - seed: of the order of classes, of all initial weights and of every random choice.
+    - tensorboard: folder of the event files.
+    - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
+    - progress: told where the run is.
+    """
+    RNGManager.set_random_seeds(seed)
+    benchmark = STREAMS[stream].build(seed)
+    format = image_format(benchmark.train_stream[0].dataset)
+    channels = len(format.mode) if format.mode == "RGB" else 1
+    setup = Setup(
+        network=lambda outputs: small_cnn(outputs, channels=channels, side=format.size[0]),
+        num_classes=benchmark.n_classes,
+        image_nbytes=format.nbytes,
+        settings=settings,
+        pair=pair,
+        evaluator=_evaluator(tensorboard),
+        device=device,
+        clts=clts,
+    )
+    agent = STRATEGIES[strategy].build(setup)
+    matrix, metrics, seconds = _train_and_evaluate(agent, benchmark, progress)
+    synthesis = synthesis_seconds(agent)
+    return {
+        "stream": stream,
+        "strategy": strategy,
+        "seed": seed,
+        "accuracy_matrix": matrix,
+        **summarize_matrix(matrix),
+        "router_accuracy": _last(metrics, "RouterAccuracy_Stream"),
+        "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
+        "memory_bytes": memory_bytes(agent, image_nbytes=format.nbytes),
+        "seconds": {
+            "total": seconds,
+            **{kind: synthesis.get(kind) for kind in ("captioning", "generation", "router")},
+        },
+    }
+
+
+def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:
+    """Average accuracy, forgetting and backward transfer of an accuracy matrix R.
+
+    - average_accuracy: mean of the last row.
+    - forgetting: mean over j < T of max over i < T of R[i][j], minus R[T][j] (Chaudhry et al., ECCV 2018).
+    - backward_transfer: mean over j < T of R[T][j] - R[j][j] (Lopez-Paz and Ranzato, NeurIPS 2017).
+
+    The latter two are None where there is one row: nothing was learnt after anything.
+    """
+    table = np.array(matrix)
+    last = len(table) - 1
+    forgetting = transfer = None
+    if last > 0:
+        # A task cannot be forgotten before it was learnt: the maximum runs over the rows from j on.
+        forgetting = float(np.mean([table[j:last, j].max() - table[last, j] for j in range(last)]))
+        transfer = float(np.mean([table[last, j] - table[j, j] for j in range(last)]))
+    return {
+        "average_accuracy": float(table[last].mean()),
+        "forgetting": forgetting,
+        "backward_transfer": transfer,
+    }
+
+
+def _train_and_evaluate(
+    agent: SupervisedTemplate, benchmark: NCScenario, progress: Progress
+) -> tuple[list[list[float]], dict[str, Any], float]:
+    """The accuracy matrix, the last metrics, and the seconds spent in training (evaluation not counted)."""
+    stream = benchmark.train_stream
+    # Joint training takes the whole stream at once.
+    steps: list[Any] = [stream] if isinstance(agent, JointTraining) else list(stream)
+    matrix = []
+    metrics: dict[str, Any] = {}
+    seconds = 0.0
+    for number, step in enumerate(steps, 1):
+        progress(f"experience {number}/{len(steps)}")
+        start = time.perf_counter()
+        agent.train(step, eval_streams=[])
+        seconds += time.perf_counter() - start
+        metrics = agent.eval(benchmark.test_stream)
+        row = [_last(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
+        matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
+    return matrix, metrics, seconds
+
+
+def _evaluator(tensorboard: Path) -> EvaluationPlugin:
+    return EvaluationPlugin(
+        accuracy_metrics(epoch=True, experience=True, stream=True),
+        forgetting_metrics(experience=True, stream=True),
+        bwt_metrics(stream=True),
+        clts_metrics(captions=True),
+        loggers=[TextTensorboardLogger(tensorboard)],
+    )
+
+
+def _last(metrics: dict[str, Any], name: str, ending: str = "") -> float | None:
+    """The last value of the test-stream metric whose name starts and ends so, or None."""
+    for key, value in metrics.items():
+        if key.startswith(f"{name}/eval_phase/test_stream") and key.endswith(ending):
+            return float(value)
+    return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    from importlib.metadata import version
+
+    names = ("avalanche-clts", "avalanche-lib", "torch", "torchvision", "transformers", "diffusers", "numpy")
+    return {name: version(name) for name in names} | {"torch threads": str(torch.get_num_threads())}

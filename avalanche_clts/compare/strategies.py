@@ -1,0 +1,166 @@
+"""The strategies of a comparison: every baseline is Avalanche's own class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
+from avalanche.training.storage_policy import ClassBalancedBuffer
+from avalanche.training.supervised import EWC, JointTraining, LwF, Naive
+from avalanche.training.templates import SupervisedTemplate
+from torch import nn
+from torch.optim import Adam
+
+from ..metrics import module_nbytes
+from ..models import RoutedModel
+from ..pairs import Pair
+from ..plugins import CaptionReplayPlugin
+from ..strategy import CLTS
+from .settings import Settings
+
+Results = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a strategy is built from.
+
+    **Arguments:**
+
+    - network: makes the network, given its number of outputs; called once for each copy that a strategy needs.
+    - num_classes: of the stream.
+    - image_nbytes: bytes of a native image of the stream.
+    - clts: the finished CLTS run on the same stream and seed, whose memory sets the budgets of replay.
+    """
+
+    network: Callable[[int], nn.Module]
+    num_classes: int
+    image_nbytes: int
+    settings: Settings
+    pair: Pair
+    evaluator: EvaluationPlugin
+    device: str
+    clts: Results | None = None
+
+    def common(self, model: nn.Module) -> dict[str, Any]:
+        """The arguments that are the same for every strategy."""
+        return {
+            "model": model,
+            "optimizer": Adam(model.parameters(), lr=self.settings.learning_rate),
+            "criterion": nn.CrossEntropyLoss(),
+            "train_mb_size": self.settings.train_mb_size,
+            "train_epochs": self.settings.train_epochs,
+            "eval_mb_size": self.settings.eval_mb_size,
+            "device": self.device,
+            "evaluator": self.evaluator,
+        }
+
+    def single(self) -> dict[str, Any]:
+        """`common` around one network with an output for every class."""
+        return self.common(self.network(self.num_classes))
+
+    def tuned(self, strategy: str) -> dict[str, Any]:
+        """The hyper-parameters that the search chose for `strategy`."""
+        return self.settings.tuned.get(strategy, {})
+
+    @property
+    def clts_memory(self) -> dict[str, int]:
+        """The bytes that the CLTS run kept, by kind."""
+        if self.clts is None:
+            raise ValueError("this strategy's budget is that of CLTS; run clts on the same stream and seed first")
+        memory: dict[str, int] = self.clts["memory_bytes"]
+        return memory
+
+    @property
+    def num_captions(self) -> int:
+        """As many captions as CLTS keeps of the whole stream."""
+        return self.settings.captions_per_class * self.num_classes
+
+
+def _joint(setup: Setup) -> SupervisedTemplate:
+    return JointTraining(**setup.single())
+
+
+def _naive(setup: Setup) -> SupervisedTemplate:
+    return Naive(**setup.single())
+
+
+def _ewc(setup: Setup) -> SupervisedTemplate:
+    return EWC(**setup.single(), **setup.tuned("ewc"))
+
+
+def _lwf(setup: Setup) -> SupervisedTemplate:
+    return LwF(**setup.single(), **setup.tuned("lwf"))
+
+
+def _clts(setup: Setup) -> SupervisedTemplate:
+    model = RoutedModel(head=setup.network(setup.num_classes), router=setup.network(setup.num_classes))
+    return CLTS(
+        **setup.common(model),
+        pair=setup.pair,
+        captions_per_class=setup.settings.captions_per_class,
+        **setup.tuned("clts"),
+    )
+
+
+def _caption_replay(setup: Setup) -> SupervisedTemplate:
+    replay = CaptionReplayPlugin(pair=setup.pair, mem_size=setup.num_captions, **setup.tuned("caption-replay"))
+    return Naive(**setup.single(), plugins=[replay])
+
+
+def _replay(budget: Callable[[Setup], int]) -> Callable[[Setup], SupervisedTemplate]:
+    """Experience replay with as many exemplars, in equal parts for all classes, as `budget` says."""
+
+    def build(setup: Setup) -> SupervisedTemplate:
+        mem_size = max(1, budget(setup))
+        replay = ReplayPlugin(mem_size, storage_policy=ClassBalancedBuffer(mem_size), **setup.tuned("er"))
+        return Naive(**setup.single(), plugins=[replay])
+
+    return build
+
+
+def _total_budget(setup: Setup) -> int:
+    clts = setup.clts_memory
+    network = module_nbytes(setup.network(setup.num_classes))
+    return max(0, clts["captions"] + clts["heads"] + clts["router"] - network) // setup.image_nbytes
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A row of the comparison: what it is, in a phrase, and how it is built.
+
+    **Arguments:**
+
+    - after_clts: whether its memory budget is that of the CLTS run on the same stream and seed.
+    """
+
+    description: str
+    build: Callable[[Setup], SupervisedTemplate]
+    after_clts: bool = False
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "joint": Strategy("all data at once: the upper bound", _joint),
+    "clts": Strategy("task heads behind a router trained on images regenerated from captions", _clts),
+    "caption-replay": Strategy("one network, replay of images regenerated from as many captions", _caption_replay),
+    "er-bytes": Strategy(
+        "replay of as many real images as fit in the bytes of CLTS's captions",
+        _replay(lambda s: s.clts_memory["captions"] // s.image_nbytes), after_clts=True,
+    ),
+    "er-count": Strategy(
+        "replay of as many real images as CLTS has captions", _replay(lambda s: s.num_captions)
+    ),
+    "er-63x": Strategy(
+        "replay of as many real images as fit in 63 times the bytes of CLTS's captions",
+        _replay(lambda s: 63 * s.clts_memory["captions"] // s.image_nbytes), after_clts=True,
+    ),
+    "er-total": Strategy(
+        "replay of real images until network and images weigh as much as CLTS's captions, heads and router",
+        _replay(_total_budget), after_clts=True,
+    ),
+    "ewc": Strategy("elastic weight consolidation", _ewc),
+    "lwf": Strategy("learning without forgetting", _lwf),
+    "naive": Strategy("plain fine-tuning: the lower bound", _naive),
+}  # fmt: skip

@@ -1,0 +1,73 @@
+"""The comparison as a table of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import mean, stdev
+
+from .results import MEMORY_KINDS, by_strategy
+from .strategies import Results
+
+_COLUMNS: list[tuple[str, Callable[[Results], float | None], Callable[[float], str]]] = [
+    ("accuracy", lambda r: r["average_accuracy"], lambda v: f"{100 * v:.1f}"),
+    ("forgetting", lambda r: r["forgetting"], lambda v: f"{100 * v:.1f}"),
+    ("BWT", lambda r: r["backward_transfer"], lambda v: f"{100 * v:.1f}"),
+    ("router", lambda r: r["router_accuracy"], lambda v: f"{100 * v:.1f}"),
+    ("oracle", lambda r: r["oracle_accuracy"], lambda v: f"{100 * v:.1f}"),
+]
+
+
+def table_rows(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, best average accuracy first: percentages as mean ± standard deviation over seeds."""
+    header = ["strategy", *(f"{name} %" for name, _, _ in _COLUMNS), *MEMORY_KINDS, "seconds"]
+    groups = sorted(by_strategy(runs).items(), key=lambda item: -mean(r["average_accuracy"] for r in item[1]))
+    rows = []
+    for strategy, group in groups:
+        row = [strategy]
+        for _, value, text in _COLUMNS:
+            row.append(spread([value(run) for run in group], text))
+        for kind in MEMORY_KINDS:
+            row.append(human_bytes(mean(run["memory_bytes"][kind] for run in group)))
+        row.append(f"{mean(run['seconds']['total'] for run in group):.1f}")
+        rows.append(row)
+    return header, rows
+
+
+def format_table(runs: Sequence[Results]) -> str:
+    """The table for a terminal."""
+    header, rows = table_rows(runs)
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        return "  ".join([first, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))])
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def format_markdown(runs: Sequence[Results]) -> str:
+    """The table for a README."""
+    header, rows = table_rows(runs)
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *([f"`{row[0]}`", *row[1:]] for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def spread(values: Sequence[float | None], text: Callable[[float], str]) -> str:
+    """Mean ± standard deviation (of the sample); a dash where the figure does not apply."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    if len(known) == 1:
+        return text(known[0])
+    return f"{text(mean(known))} ± {text(stdev(known))}"
+
+
+def human_bytes(count: float) -> str:
+    """Bytes with a unit; a dash for none."""
+    if count == 0:
+        return "-"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")

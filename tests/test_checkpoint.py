@@ -1,0 +1,136 @@
+"""State on disk: enough to go on, and nothing of the stream in it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.supervised import Naive
+from torch import nn
+
+from avalanche_clts import CaptionReplayPlugin, Pair, load_checkpoint, save_checkpoint, split_digits
+from avalanche_clts.digits import stream_digits
+from avalanche_clts.serialization import read_state, write_state
+from tests.conftest import make_clts, small_net
+
+
+def digits():
+    return split_digits(5, fixed_class_order=range(10))
+
+
+def replaying(pair: Pair) -> Naive:
+    network = small_net()
+    return Naive(
+        model=network,
+        optimizer=torch.optim.Adam(network.parameters()),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=32,
+        plugins=[CaptionReplayPlugin(pair=pair, mem_size=10)],
+        evaluator=EvaluationPlugin(),
+    )
+
+
+@pytest.mark.parametrize("build", [make_clts, replaying])
+def test_a_resumed_run_ends_like_one_without_interruption(tiny_pair: Pair, tmp_path: Path, build) -> None:
+    stream = digits().train_stream
+    RNGManager.set_random_seeds(1)
+    whole = build(tiny_pair)
+    for experience in stream[:2]:
+        whole.train(experience)
+    save_checkpoint(whole, tmp_path)
+    for experience in stream[2:4]:
+        whole.train(experience)
+
+    RNGManager.set_random_seeds(99)
+    resumed = build(tiny_pair)
+    start = load_checkpoint(resumed, tmp_path)
+    assert start == 2
+    for experience in stream[start:4]:
+        resumed.train(experience)
+    expected, found = whole.model.state_dict(), resumed.model.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert resumed.clock.train_iterations == whole.clock.train_iterations
+
+
+def test_no_file_holds_a_pixel_of_the_stream_or_a_weight_of_the_pair(tiny_pair: Pair, tmp_path: Path) -> None:
+    clts = make_clts(tiny_pair)
+    for experience in digits().train_stream[:3]:
+        clts.train(experience)
+    save_checkpoint(clts, tmp_path)
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["captions-0003.jsonl.gz", "state.safetensors"]
+    tensors = _tensors(read_state(tmp_path / "state.safetensors"))
+    content = b"".join(file.read_bytes() for file in files)
+    model_shapes = {tuple(t.shape) for t in clts.model.state_dict().values()}
+    for image in stream_digits().images:
+        pixels = np.asarray(image)
+        for form in (pixels, pixels.astype(np.float32) / 255, pixels.astype(np.float32)):
+            assert form.tobytes() not in content
+            assert form.astype(np.float16).tobytes() not in content
+    # Every tensor is a weight of the model, a moment of one, a counter, or a random generator's state.
+    for name, tensor in tensors.items():
+        assert tuple(tensor.shape) in model_shapes or name.startswith(("random", "clock")) or tensor.numel() == 1
+    unet = (Path(tiny_pair.generator.name_or_path) / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
+    assert len(content) < unet + sum(t.numel() * 8 for t in tensors.values())
+    assert read_state(tmp_path / "state.safetensors")["pair"] == [
+        {"name": "captioner", "revision": None},
+        {"name": "generator", "revision": None},
+    ]
+
+
+def test_checkpoint_of_another_pair_is_refused(tiny_pair: Pair, embedded_pair: Pair, tmp_path: Path) -> None:
+    from avalanche_clts import LabelCaptioner
+
+    clts = make_clts(tiny_pair)
+    clts.train(digits().train_stream[0])
+    save_checkpoint(clts, tmp_path)
+    other = make_clts(Pair(LabelCaptioner(), tiny_pair.generator))
+    with pytest.raises(ValueError, match=r"written with the pair.*use the same pair"):
+        load_checkpoint(other, tmp_path)
+
+
+def test_damaged_newer_and_missing_checkpoints_are_refused(tiny_pair: Pair, tmp_path: Path) -> None:
+    clts = make_clts(tiny_pair)
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        load_checkpoint(clts, tmp_path)
+    clts.train(digits().train_stream[0])
+    save_checkpoint(clts, tmp_path)
+    file = tmp_path / "state.safetensors"
+    state = read_state(file)
+    write_state(file, {**state, "version": 99})
+    with pytest.raises(ValueError, match="newer version"):
+        load_checkpoint(make_clts(tiny_pair), tmp_path)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged"):
+        load_checkpoint(make_clts(tiny_pair), tmp_path)
+
+
+def test_strategy_without_captions_has_no_checkpoint(tmp_path: Path) -> None:
+    network = small_net()
+    naive = Naive(model=network, optimizer=torch.optim.Adam(network.parameters()), criterion=nn.CrossEntropyLoss())
+    with pytest.raises(ValueError, match="keeps no captions"):
+        save_checkpoint(naive, tmp_path)
+
+
+def test_nested_state_survives_the_disk(tmp_path: Path) -> None:
+    shared = torch.arange(6.0)
+    state = {"a": [1, 2.5, None, True, "x"], 3: {"t": shared, "view": shared[2:4]}, "empty": {}}
+    write_state(tmp_path / "s.safetensors", copy.deepcopy(state))
+    again = read_state(tmp_path / "s.safetensors")
+    assert again["a"] == state["a"]
+    assert torch.equal(again[3]["view"], shared[2:4])
+    with pytest.raises(TypeError, match="cannot be written without pickle"):
+        write_state(tmp_path / "s.safetensors", {"f": print})
+
+
+def _tensors(node, prefix: str = "") -> dict[str, torch.Tensor]:
+    if isinstance(node, torch.Tensor):
+        return {prefix: node}
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return {k: t for key, value in items for k, t in _tensors(value, f"{prefix}.{key}".strip(".")).items()}

@@ -1,0 +1,193 @@
+"""The head-to-head: what it writes, what it does not compute twice, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import avalanche_clts.compare as comparison
+from avalanche_clts.cli import main
+from avalanche_clts.compare import Settings, compare
+from avalanche_clts.compare.runner import summarize_matrix
+from avalanche_clts.compare.strategies import STRATEGIES
+from avalanche_clts.compare.table import format_markdown, format_table, human_bytes
+
+QUICK = Settings(
+    train_epochs=1,
+    captions_per_class=3,
+    tuned={
+        "clts": {"replay_size": 12, "router_epochs": 1},
+        "ewc": {"ewc_lambda": 1.0},
+        "lwf": {"alpha": 1.0, "temperature": 2.0},
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_pair_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small comparison of all strategies with two seeds."""
+    out = tmp_path_factory.mktemp("comparison")
+    compare(seeds=2, out=out, pair=str(tiny_pair_folder), settings=QUICK, command="clts compare")
+    return out
+
+
+def runs_of(folder: Path) -> list[dict]:
+    return json.loads((folder / "results.json").read_text())["runs"]
+
+
+def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path) -> None:
+    document = json.loads((finished / "results.json").read_text())
+    assert {"runs", "arguments", "versions"} <= document.keys()
+    assert {(run["strategy"], run["seed"]) for run in document["runs"]} == {(s, k) for s in STRATEGIES for k in (0, 1)}
+    for run in document["runs"]:
+        assert {
+            "stream", "strategy", "seed", "accuracy_matrix", "average_accuracy", "forgetting", "backward_transfer",
+            "router_accuracy", "oracle_accuracy", "memory_bytes", "seconds",
+        } == run.keys()  # fmt: skip
+        assert run["memory_bytes"].keys() == {"captions", "exemplars", "heads", "router", "network"}
+        assert run["seconds"].keys() == {"total", "captioning", "generation", "router"}
+        rows = 1 if run["strategy"] == "joint" else 5
+        assert [len(row) for row in run["accuracy_matrix"]] == [5] * rows
+        assert run["average_accuracy"] == pytest.approx(sum(run["accuracy_matrix"][-1]) / 5)
+        assert (run["router_accuracy"] is not None) == (run["strategy"] == "clts")
+        assert (run["seconds"]["generation"] is not None) == (run["strategy"] in ("clts", "caption-replay"))
+
+
+def test_replay_budgets_follow_the_captions(finished: Path) -> None:
+    runs = {run["strategy"]: run["memory_bytes"] for run in runs_of(finished) if run["seed"] == 0}
+    clts = runs["clts"]
+    assert clts["captions"] > 0
+    assert runs["er-count"]["exemplars"] == 30 * 64
+    assert runs["er-bytes"]["exemplars"] == clts["captions"] // 64 * 64
+    assert runs["er-63x"]["exemplars"] == min(63 * clts["captions"] // 64, 798) * 64
+    assert runs["er-total"]["network"] + runs["er-total"]["exemplars"] <= sum(clts.values())
+    assert runs["caption-replay"]["exemplars"] == runs["naive"]["exemplars"] == 0
+    assert runs["naive"]["network"] * 5 == clts["heads"]
+
+
+def test_csv_says_the_same(finished: Path) -> None:
+    rows = list(csv.DictReader((finished / "results.csv").open()))
+    for row, run in zip(rows, runs_of(finished), strict=True):
+        assert row["strategy"] == run["strategy"]
+        assert float(row["average_accuracy"]) == run["average_accuracy"]
+        assert int(row["memory_bytes.heads"]) == run["memory_bytes"]["heads"]
+        assert json.loads(row["accuracy_matrix"]) == run["accuracy_matrix"]
+
+
+def test_report_is_one_self_contained_page(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("<svg") == 2 + len(STRATEGIES)
+    assert page.count('alt="real"') == 10
+    assert all(name in page for name in STRATEGIES)
+    assert "64 bytes" in page
+    assert not any(outside in page for outside in ('src="http', 'href="http', "<script", "@import"))
+
+
+def test_tensorboard_has_avalanches_own_names(finished: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for strategy in STRATEGIES:
+        folder = finished / "tensorboard" / "digits" / f"{strategy}-seed0"
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        assert "Top1_Acc_Stream/eval_phase/test_stream/Task000" in events.Tags()["scalars"]
+
+
+def test_finished_runs_are_not_computed_again(finished: Path, tiny_pair_folder: Path, monkeypatch) -> None:
+    before = runs_of(finished)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a finished run was computed again")
+
+    monkeypatch.setattr(comparison, "run", refuse)
+    again = compare(seeds=2, out=finished, pair=str(tiny_pair_folder), settings=QUICK)
+    assert json.loads(json.dumps(again)) == before
+
+
+def test_runs_under_other_settings_are_not_mistaken_for_finished(finished: Path, tiny_pair_folder: Path, monkeypatch) -> None:  # fmt: skip
+    monkeypatch.setattr(comparison, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
+    with pytest.raises(InterruptedError):
+        compare(strategies=["naive"], seeds=1, out=finished, pair=str(tiny_pair_folder), settings=Settings())
+
+
+def test_same_command_same_results(finished: Path, tiny_pair_folder: Path, tmp_path: Path) -> None:
+    again = compare(strategies=["clts", "naive"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=QUICK)
+    before = {run["strategy"]: run for run in runs_of(finished) if run["seed"] == 0}
+    for run in again:
+        assert {k: v for k, v in run.items() if k != "seconds"} == {
+            k: v for k, v in before[run["strategy"]].items() if k != "seconds"
+        }
+
+
+def test_budget_of_clts_brings_clts_along(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    runs = compare(strategies=["er-bytes"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=QUICK)
+    assert {run["strategy"] for run in runs} == {"clts", "er-bytes"}
+
+
+def test_forgetting_and_backward_transfer_follow_their_definitions() -> None:
+    matrix = [[0.9, 0.1, 0.0], [0.95, 0.8, 0.0], [0.5, 0.6, 0.7]]
+    figures = summarize_matrix(matrix)
+    assert figures["average_accuracy"] == pytest.approx(0.6)
+    assert figures["forgetting"] == pytest.approx(((0.95 - 0.5) + (0.8 - 0.6)) / 2)
+    assert figures["backward_transfer"] == pytest.approx(((0.5 - 0.9) + (0.6 - 0.8)) / 2)
+    assert summarize_matrix([[0.5, 0.7]]) == {
+        "average_accuracy": pytest.approx(0.6),
+        "forgetting": None,
+        "backward_transfer": None,
+    }
+
+
+def test_table_is_sorted_by_accuracy_and_shows_spread(finished: Path) -> None:
+    lines = format_table(runs_of(finished)).splitlines()
+    assert len(lines) == 2 + len(STRATEGIES)
+    assert all(len(line) == len(lines[0]) for line in lines)
+    assert "±" in lines[2]
+    accuracies = [float(line.split()[1]) for line in lines[2:]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert format_markdown(runs_of(finished)).count("\n") == 1 + len(STRATEGIES)
+
+
+def test_bytes_are_readable() -> None:
+    assert [human_bytes(n) for n in (0, 999, 1500, 2_500_000, 3e9)] == ["-", "999 B", "1.5 kB", "2.5 MB", "3.0 GB"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--stream", "letters"], r"stream is 'letters'; known streams: digits"),
+        (["compare", "--strategies", "clts", "gem"], r"strategies has gem; known strategies: joint, clts, .*naive"),
+        (["compare", "--seeds", "0"], r"seeds is 0"),
+        (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
+        (["compare", "--pair", "nowhere"], r"'nowhere'; it must be a folder or one of: embedded"),
+        (["report", "nowhere"], r"nowhere holds no results.json; make one with: clts compare"),
+        (["caption", __file__], r"not an image that Pillow can read"),
+    ],
+)
+def test_bad_commands_end_in_one_clear_line(arguments: list[str], message: str, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("clts: ")
+    assert len(error.strip().splitlines()) == 1
+    assert re.search(message, error)
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path, tiny_pair_folder: Path, capsys) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    arguments = ["compare", "--out", str(blocked / "results"), "--seeds", "1", "--pair", str(tiny_pair_folder)]
+    assert main(arguments) == 2
+    assert f"cannot write to {blocked / 'results'}" in capsys.readouterr().err
+
+
+def test_caption_and_generate_from_the_command_line(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
+    options = ["--pair", str(tiny_pair_folder)]
+    assert main(["generate", "a seven", "a two", "--out", str(tmp_path / "g"), *options]) == 0
+    files = sorted((tmp_path / "g").iterdir())
+    assert [file.name for file in files] == ["0000.png", "0001.png"]
+    assert main(["caption", *map(str, files), *options]) == 0
+    assert str(files[1]) in capsys.readouterr().out

@@ -1,0 +1,119 @@
+"""Metrics mean what they say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from avalanche.evaluation.metric_results import TensorImage
+from avalanche.evaluation.metrics import accuracy_metrics
+from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
+from avalanche.training.supervised import Naive
+from torch import nn
+
+from avalanche_clts import Pair, clts_metrics, split_digits
+from avalanche_clts.metrics import TextTensorboardLogger, memory_bytes, module_nbytes
+from tests.conftest import make_clts, small_net
+
+
+@pytest.fixture
+def benchmark():
+    return split_digits(5, fixed_class_order=range(10))
+
+
+def test_oracle_and_router_accuracy_explain_hard_accuracy(tiny_pair: Pair, benchmark) -> None:
+    evaluator = EvaluationPlugin(accuracy_metrics(experience=True, stream=True), clts_metrics())
+    clts = make_clts(tiny_pair, train_epochs=12, routing="hard", evaluator=evaluator)
+    for experience in benchmark.train_stream:
+        clts.train(experience)
+    metrics = clts.eval(benchmark.test_stream)
+    clts.model.eval()
+    right = correct = total = 0
+    for t, experience in enumerate(benchmark.test_stream):
+        for x, y, _ in experience.dataset:
+            probabilities = clts.model.route(x[None])
+            right += int(probabilities.argmax() == t)
+            logits = clts.model.heads[t](x[None])[0, [2 * t, 2 * t + 1]]
+            correct += int(logits.argmax() == y - 2 * t)
+            total += 1
+    suffix = "/eval_phase/test_stream/Task000"
+    assert metrics[f"RouterAccuracy_Stream{suffix}"] == pytest.approx(right / total)
+    assert metrics[f"OracleAccuracy_Stream{suffix}"] == pytest.approx(correct / total)
+    assert metrics[f"Top1_Acc_Stream{suffix}"] <= metrics[f"RouterAccuracy_Stream{suffix}"]
+    assert f"RouterAccuracy_Exp{suffix}/Exp003" in metrics
+
+
+def test_experiences_not_yet_seen_do_not_count(tiny_pair: Pair, benchmark) -> None:
+    clts = make_clts(tiny_pair, evaluator=EvaluationPlugin(clts_metrics()))
+    clts.train(benchmark.train_stream[0])
+    metrics = clts.eval(benchmark.test_stream)
+    assert metrics["RouterAccuracy_Stream/eval_phase/test_stream/Task000"] == 1.0
+    assert not any(name.endswith("Exp001") for name in metrics)
+
+
+def test_memory_is_counted_by_kind(tiny_pair: Pair, benchmark) -> None:
+    clts = make_clts(tiny_pair, evaluator=EvaluationPlugin(clts_metrics()))
+    for experience in benchmark.train_stream[:2]:
+        metrics = clts.train(experience)
+    head = module_nbytes(small_net())
+    router = clts.model.router
+    expected = {
+        "captions": len(clts.plugins[0].storage_policy.memory.to_bytes()),
+        "exemplars": 0,
+        "heads": 2 * head,
+        "router": module_nbytes(small_net(16)) + 4 * (16 * 2 + 2),
+        "network": 0,
+    }
+    assert memory_bytes(clts) == expected
+    assert module_nbytes(router) == expected["router"]
+    for kind, count in expected.items():
+        assert metrics[f"MemoryBytes/train_phase/train_stream/Task000/{kind}"] == count
+
+
+def test_exemplars_count_as_raw_native_pixels(benchmark) -> None:
+    network = small_net()
+    naive = Naive(
+        model=network,
+        optimizer=torch.optim.Adam(network.parameters()),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=32,
+        plugins=[ReplayPlugin(mem_size=50)],
+        evaluator=EvaluationPlugin(clts_metrics()),
+    )
+    metrics = naive.train(benchmark.train_stream[0])
+    prefix = "MemoryBytes/train_phase/train_stream/Task000"
+    assert metrics[f"{prefix}/exemplars"] == 50 * 64
+    assert metrics[f"{prefix}/network"] == module_nbytes(network)
+    assert not any(name.startswith(("Router", "Oracle", "Regenerated", "Seconds")) for name in metrics)
+
+
+def test_seconds_and_samples_are_emitted(tiny_pair: Pair, benchmark) -> None:
+    clts = make_clts(tiny_pair, evaluator=EvaluationPlugin(clts_metrics()))
+    clts.train(benchmark.train_stream[0])
+    metrics = clts.train(benchmark.train_stream[1])
+    prefix = "train_phase/train_stream/Task000"
+    for kind in ("captioning", "generation", "router"):
+        assert metrics[f"Seconds/{prefix}/{kind}"] > 0
+    grid = metrics[f"RegeneratedImages/{prefix}/grid"]
+    assert isinstance(grid, TensorImage)
+    assert grid.image.shape[0] == 3
+    assert grid.image.std() > 0
+
+
+def test_tensorboard_gets_scalars_images_and_captions(tiny_pair: Pair, benchmark, tmp_path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    evaluator = EvaluationPlugin(clts_metrics(captions=True), loggers=[TextTensorboardLogger(tmp_path)])
+    clts = make_clts(tiny_pair, evaluator=evaluator)
+    for experience in benchmark.train_stream[:2]:
+        clts.train(experience)
+        clts.eval(benchmark.test_stream)
+    evaluator.loggers[0].writer.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    tags = events.Tags()
+    assert "RouterAccuracy_Stream/eval_phase/test_stream/Task000" in tags["scalars"]
+    assert "MemoryBytes/train_phase/train_stream/Task000/captions" in tags["scalars"]
+    assert "RegeneratedImages/train_phase/train_stream/Task000/grid" in tags["images"]
+    (text,) = [tag for tag in tags["tensors"] if tag.startswith("Captions")]
+    logged = events.Tensors(text)[-1].tensor_proto.string_val[0].decode()
+    assert clts.plugins[0].storage_policy.memory.captions[-1].text in logged

@@ -1,0 +1,136 @@
+"""The recipe of the embedded pair: its data, its resuming, and what came out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from avalanche_clts import Pair, load_pair, split_digits
+from avalanche_clts.digits import CLASS_NAMES, pair_digits, stream_digits
+from avalanche_clts.images import ImageFormat
+from avalanche_clts.pretraining import digit_pool as pools
+from avalanche_clts.pretraining import training
+from avalanche_clts.pretraining.captioner import train_captioner
+from avalanche_clts.pretraining.generator import train_generator
+from avalanche_clts.pretraining.quality import measure_quality
+
+
+def test_the_stream_never_shows_what_the_pair_was_trained_on() -> None:
+    pair, stream = pair_digits(), stream_digits()
+    assert (len(pair.images), len(stream.images)) == (600, 1197)
+    assert [pair.targets.count(k) for k in range(10)] == [60] * 10
+    assert not {image.tobytes() for image in pair.images} & {image.tobytes() for image in stream.images}
+    benchmark = split_digits(5, seed=1)
+    shown = sum(len(e.dataset) for s in (benchmark.train_stream, benchmark.test_stream) for e in s)
+    assert shown == 1197
+
+
+def test_captions_say_what_is_measured() -> None:
+    pool = pools.digit_pool(600)
+    measures = pools.measure(pools.to_tensor(pool.images))
+    labels = torch.tensor(pool.targets)
+    for words, name in ((("thin", "thick"), "thickness"), (("left", "right"), "slant"), (("small", "large"), "size")):
+        for label in range(10):
+            low, high = (
+                measures[name][[i for i in range(600) if labels[i] == label and word in pool.captions[i].split()]]
+                for word in words
+            )
+            assert low.max() <= high.min()
+    assert all(CLASS_NAMES[k] in caption.split() for k, caption in zip(pool.targets, pool.captions, strict=True))
+
+
+def test_pool_is_the_same_every_time() -> None:
+    first, second = pools.digit_pool(40), pools.digit_pool(40)
+    assert first.captions == second.captions
+    assert [i.tobytes() for i in first.images] == [i.tobytes() for i in second.images]
+
+
+def test_measures_move_with_what_they_measure() -> None:
+    line = torch.zeros(3, 32, 32)
+    for row in range(4, 28):
+        line[0, row, 15:17] = 1
+        line[1, row, 13:19] = 1
+        line[2, row, 22 - row // 2 : 24 - row // 2] = 1  # its top leans to the right
+    thickness, slant = pools.measure(line)["thickness"], pools.measure(line)["slant"]
+    assert thickness[1] > 2 * thickness[0]
+    assert slant[2] > 0.4 > abs(slant[0])
+
+
+def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY", 5)
+    x = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+
+    def train(folder: Path, die_at: int | None = None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = nn.Linear(3, 1)
+        steps = 0
+
+        def batch_loss(generator: torch.Generator) -> torch.Tensor:
+            nonlocal steps
+            steps += 1
+            if steps == die_at:
+                raise KeyboardInterrupt
+            batch = x[training.draw(50, 8, generator)]
+            return (model(batch) - batch.sum(1, keepdim=True)).square().mean()
+
+        training.fit(model, batch_loss, name="line", folder=folder, steps=23, learning_rate=0.1)
+        return model.state_dict()
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", die_at=14)
+    resumed = train(tmp_path / "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    with pytest.raises(FloatingPointError, match=r"loss of the line is nan at step 0"):
+        training.fit(
+            model, lambda g: model.weight.sum() * torch.nan, name="line", folder=tmp_path, steps=3, learning_rate=0.1
+        )
+
+
+def test_recipe_makes_a_pair_that_loads(tmp_path: Path) -> None:
+    pool = pools.digit_pool(40)
+    train_captioner(pool, tmp_path / "captioner", work=tmp_path / "work", steps=2, batch_size=8)
+    train_generator(
+        pool, tmp_path / "generator", work=tmp_path / "work", autoencoder_steps=2, diffusion_steps=2, batch_size=8
+    )
+    pair = load_pair(tmp_path)
+    assert len(pair.captioner.caption(pool.images[:2])) == 2
+    pair.generator.steps = 2
+    (image,) = pair.generator.generate(["a handwritten seven"], [0])
+    assert (image.size, image.mode) == ((32, 32), "RGB")
+
+
+@pytest.fixture(scope="module")
+def quality(embedded_pair_folder: Path) -> dict:
+    return measure_quality(embedded_pair_folder, count=600)
+
+
+def test_embedded_captioner_names_the_digit(quality: dict) -> None:
+    assert quality["captioner_names_the_digit"] >= 0.95
+
+
+def test_embedded_generator_follows_the_caption(quality: dict) -> None:
+    assert quality["generated_recognised_by_real_classifier"] >= 0.93
+    assert quality["real_recognised_by_generated_classifier"] >= 0.94
+
+
+def test_changing_a_word_changes_the_picture(quality: dict) -> None:
+    for change in quality["changed_words"].values():
+        assert change["to"] > change["from"]
+        assert change["as_told"] >= 0.85
+
+
+def test_regenerated_digit_reads_back_as_what_was_asked_for(embedded_pair: Pair) -> None:
+    prompts = [pools.describe(label) for label in range(10) for _ in range(5)]
+    images = embedded_pair.generator.generate(prompts, list(range(50)))
+    native = ImageFormat("pil", (8, 8), "L")
+    captions = embedded_pair.captioner.caption([native.restore(image) for image in images])
+    named = [CLASS_NAMES[i // 5] in caption.split() for i, caption in enumerate(captions)]
+    assert sum(named) >= 45
