@@ -57,6 +57,7 @@ class CaptionBuffer(ExemplarsBuffer):
         self.format: ImageFormat | None = None
         self.seconds = {"captioning": 0.0, "generation": 0.0}
         self._transforms: TransformGroups | None = None
+        self._yields_task_labels = True
         self._images: list[Image] = []
         self._prompts: list[Prompt] = []
         self._dataset: AvalancheDataset | None = None
@@ -70,6 +71,7 @@ class CaptionBuffer(ExemplarsBuffer):
         self.format = image_format(dataset)
         self._names(dataset, experience.classes_in_this_experience)
         self._transforms = stream_transforms(dataset)
+        self._yields_task_labels = hasattr(dataset, "targets_task_labels")
         self._dataset = None
 
     def post_adapt(self, agent_state: Any, exp: CLExperience) -> None:
@@ -94,6 +96,7 @@ class CaptionBuffer(ExemplarsBuffer):
                 [caption.task_label for caption in captions],
                 format=self.format,
                 transforms=self._transforms,
+                yields_task_labels=self._yields_task_labels,
             )
         return self._dataset
 

@@ -63,41 +63,53 @@ class BlipCaptioner:
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image, greedily decoded; see `Captioner`."""
+        # Images are taken in groups of one prompt: BLIP knows no padding before a prompt.
+        groups: dict[str | None, list[int]] = {}
+        for i in range(len(images)):
+            prompt = None
+            if self.prefix is not None and class_names is not None:
+                prompt = self.prefix.format(class_name=class_names[i])
+            groups.setdefault(prompt, []).append(i)
+        captions = [""] * len(images)
+        with tqdm(total=len(images), desc="captioning", unit="image", leave=False, disable=None) as bar:
+            for prompt, members in groups.items():
+                for start in range(0, len(members), self.batch_size):
+                    batch = members[start : start + self.batch_size]
+                    for i, text in zip(batch, self._caption_batch([images[i] for i in batch], prompt), strict=True):
+                        captions[i] = text
+                    bar.update(len(batch))
+        return captions
+
+    def _caption_batch(self, images: Sequence[Image], prompt: str | None) -> list[str]:
         import torch
 
         processor, model = self._load()
-        captions: list[str] = []
-        for start in tqdm(range(0, len(images), self.batch_size), desc="captioning", leave=False, disable=None):
-            batch = slice(start, start + self.batch_size)
-            text = None
-            if self.prefix is not None and class_names is not None:
-                text = [self.prefix.format(class_name=name) for name in class_names[batch]]
-            rgb = [image.convert("RGB") for image in images[batch]]
-            inputs = processor(images=rgb, text=text, return_tensors="pt", padding=text is not None)
-            inputs = {
-                name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
-                for name, tensor in inputs.items()
-            }
-            with torch.inference_mode():
-                tokens = model.generate(**inputs, max_new_tokens=self.max_new_tokens, num_beams=1, do_sample=False)
-            captions += [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
-        return captions
+        rgb = [image.convert("RGB") for image in images]
+        inputs = processor(images=rgb, text=None if prompt is None else [prompt] * len(rgb), return_tensors="pt")
+        inputs = {
+            name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
+            for name, tensor in inputs.items()
+        }
+        with torch.inference_mode():
+            tokens = model.generate(**inputs, max_new_tokens=self.max_new_tokens, num_beams=1, do_sample=False)
+        return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
             import torch
             from transformers import BlipForConditionalGeneration, BlipProcessor
 
+            from .quiet import quiet_loading
+
             device = torch.device(self.device)
             processor = BlipProcessor.from_pretrained(self.name_or_path, revision=self.revision)
-            # Prompts of different lengths are continued from their ends.
-            processor.tokenizer.padding_side = "left"
-            model = BlipForConditionalGeneration.from_pretrained(
-                self.name_or_path,
-                revision=self.revision,
-                dtype=torch.float32 if device.type == "cpu" else torch.float16,
-                use_safetensors=True,
-            )
+            with quiet_loading():
+                model = BlipForConditionalGeneration.from_pretrained(
+                    self.name_or_path,
+                    revision=self.revision,
+                    dtype=torch.float32 if device.type == "cpu" else torch.float16,
+                    use_safetensors=True,
+                )
             self._loaded = processor, model.eval().requires_grad_(False).to(device)
         return self._loaded
 

@@ -9,10 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from avalanche.models import DynamicModule
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.plugins.clock import Clock
+from avalanche.training.templates.base_sgd import PeriodicEval
 
 from .buffer import CaptionBuffer
-from .metrics import caption_buffer
+from .metrics import caption_buffer, synthesis_seconds
 from .models import HeadRecord, RoutedModel
+from .pairs import pair_identity
+from .plugins import CaptionReplayPlugin, CLTSPlugin
 from .serialization import read_state, write_state
 
 _VERSION = 1
@@ -27,13 +33,15 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
 
     **Arguments:**
 
-    - strategy: a `CLTS`, or any supervised strategy with a `CaptionReplayPlugin`, between two calls of `train`.
+    - strategy: a `CLTS`, or a `Naive` with a `CaptionReplayPlugin`, between two calls of `train`.
     - folder: made if missing; a checkpoint in it is replaced once the new one is whole.
 
-    Raises `ValueError` for a strategy without captions.
+    Raises `ValueError` for a strategy without captions, and for one whose other plugins (EWC, LwF, ...) or growing
+    classifiers hold state that this format does not know.
     """
     folder = Path(folder)
     buffer = _buffer(strategy)
+    _require_known_state(strategy)
     folder.mkdir(parents=True, exist_ok=True)
     captions = f"captions-{buffer.num_experiences:04d}.jsonl.gz"
     buffer.memory.write(folder / captions)
@@ -43,8 +51,8 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
             "version": _VERSION,
             "captions": captions,
             "buffer": {name: getattr(buffer, name) for name in ("first_seed", "num_written", "num_experiences")},
-            "seconds": buffer.seconds,
-            "pair": [_origin(part) for part in buffer.pair],
+            "seconds": synthesis_seconds(strategy),
+            "pair": pair_identity(buffer.pair),
             "model": strategy.model.state_dict(),
             "heads": _heads(strategy.model),
             "optimizer": strategy.optimizer.state_dict(),
@@ -76,7 +84,7 @@ def load_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> int:
         raise ValueError(
             f"{folder} was written by a newer version of avalanche-clts; update it to read this checkpoint"
         )
-    pair = [_origin(part) for part in buffer.pair]
+    pair = pair_identity(buffer.pair)
     if state["pair"] != pair:
         raise ValueError(
             f"{folder} was written with the pair {state['pair']}, the strategy has {pair}; use the same pair"
@@ -84,7 +92,7 @@ def load_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> int:
     buffer.memory.read(folder / state["captions"])
     for name, value in state["buffer"].items():
         setattr(buffer, name, value)
-    buffer.seconds = state["seconds"]
+    _restore_seconds(strategy, buffer, state["seconds"])
     _restore_model(strategy, state)
     for name, value in state["clock"].items():
         setattr(strategy.clock, name, value)
@@ -101,10 +109,16 @@ def _buffer(strategy: Any) -> CaptionBuffer:
     return buffer
 
 
-def _origin(part: Any) -> dict[str, Any]:
-    name = str(getattr(part, "name_or_path", type(part).__name__))
-    # A folder is known by its name: where it lies differs from machine to machine.
-    return {"name": Path(name).name if Path(name).is_absolute() else name, "revision": getattr(part, "revision", None)}
+def _require_known_state(strategy: Any) -> None:
+    known = (CLTSPlugin, CaptionReplayPlugin, EvaluationPlugin, PeriodicEval, Clock)
+    plugins = [type(plugin).__name__ for plugin in strategy.plugins if not isinstance(plugin, known)]
+    growing = [
+        type(module).__name__
+        for module in strategy.model.modules()
+        if isinstance(module, DynamicModule) and not isinstance(module, RoutedModel)
+    ]
+    if plugins or growing:
+        raise ValueError(f"strategy has {', '.join(plugins + growing)}, whose state this checkpoint cannot hold")
 
 
 def _heads(model: Any) -> Any:
@@ -114,20 +128,29 @@ def _heads(model: Any) -> Any:
         "records": [[record.classes, record.task_labels, record.experience] for record in model.records],
         "routed": model.router.num_experiences,
         "router_features": model.num_router_features,
+        "template": model.template.state_dict(),
     }
 
 
 def _restore_model(strategy: Any, state: dict[str, Any]) -> None:
-    model = strategy.model
+    model = strategy.model.to(strategy.device)
     if isinstance(model, RoutedModel):
         model.num_router_features = state["heads"]["router_features"]
         if state["heads"]["routed"]:
             model.router.grow(state["heads"]["routed"], model.num_router_features)
+        model.template.load_state_dict(state["heads"]["template"])
         for classes, labels, experience in state["heads"]["records"]:
             model.add_head(HeadRecord(tuple(classes), tuple(labels), experience))
     model.load_state_dict(state["model"])
     strategy.make_optimizer(reset_optimizer_state=True)
     strategy.optimizer.load_state_dict(state["optimizer"])
+
+
+def _restore_seconds(strategy: Any, buffer: CaptionBuffer, seconds: dict[str, float]) -> None:
+    buffer.seconds = {kind: seconds[kind] for kind in buffer.seconds}
+    for plugin in strategy.plugins:
+        if isinstance(plugin, CLTSPlugin):
+            plugin.router_seconds = seconds["router"]
 
 
 def _random_state() -> dict[str, Any]:

@@ -101,12 +101,15 @@ class DiffusionGenerator:
             import torch
             from diffusers import AutoPipelineForText2Image
 
+            from .quiet import quiet_loading
+
             on_cpu = torch.device(self.device).type == "cpu"
-            self._pipeline = AutoPipelineForText2Image.from_pretrained(
-                self.name_or_path,
-                revision=self.revision,
-                dtype=torch.float32 if on_cpu else torch.float16,
-                use_safetensors=True,
-            )
+            with quiet_loading():
+                self._pipeline = AutoPipelineForText2Image.from_pretrained(
+                    self.name_or_path,
+                    revision=self.revision,
+                    dtype=torch.float32 if on_cpu else torch.float16,
+                    use_safetensors=True,
+                )
             self._pipeline.set_progress_bar_config(disable=True)
         return self._pipeline.to(self.device)

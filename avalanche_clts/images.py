@@ -58,7 +58,7 @@ def image_format(dataset: AvalancheDataset) -> ImageFormat:
     if isinstance(sample, Image.Image):
         kind: Literal["pil", "uint8", "float"] = "pil"
     else:
-        kind = "uint8" if sample.dtype in (torch.uint8, np.uint8) else "float"
+        kind = "uint8" if sample.dtype == torch.uint8 else "float"
     return ImageFormat(kind, image.size, "L" if image.mode in ("1", "L", "I", "F") else "RGB")
 
 
@@ -69,16 +69,14 @@ def raw_images(dataset: AvalancheDataset, indices: Sequence[int]) -> list[Image.
 
 
 def to_pil(sample: Any) -> Image.Image:
-    """A PIL image of a sample: itself a PIL image, or a tensor or array of shape `(1 or 3, h, w)` or `(h, w)`.
+    """A PIL image of a sample: itself a PIL image, or a tensor of shape `(1 or 3, h, w)`.
 
     Raises `TypeError` for anything else, and `ValueError` for floats outside [0, 1]: those were normalised, and what
     they looked like before is not known.
     """
     if isinstance(sample, Image.Image):
         return sample
-    if isinstance(sample, np.ndarray):
-        sample = torch.from_numpy(sample)
-    if not isinstance(sample, Tensor) or sample.ndim not in (2, 3) or (sample.ndim == 3 and len(sample) not in (1, 3)):
+    if not isinstance(sample, Tensor) or sample.ndim != 3 or len(sample) not in (1, 3):
         shape = f" of shape {tuple(sample.shape)}" if isinstance(sample, Tensor) else ""
         raise TypeError(f"the samples of this stream are not images but {type(sample).__name__}{shape}; {_REMEDY}")
     if sample.dtype != torch.uint8:
@@ -89,20 +87,29 @@ def to_pil(sample: Any) -> Image.Image:
                 f"and no untransformed image stands behind them; {_REMEDY}"
             )
         sample = (sample * 255).round().to(torch.uint8)
-    pixels = sample.numpy() if sample.ndim == 2 else sample.permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels.squeeze(-1) if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
+    pixels = sample.permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def class_names(dataset: AvalancheDataset) -> list[str] | None:
-    """The class names that the data set underneath knows (torchvision's `classes`), or None."""
-    for leaf in _leaves(dataset._flat_data):
+    """The class names that the data set underneath knows (torchvision's `classes`), or None.
+
+    None also where the stream has renumbered the classes (`class_ids_from_zero_...`): the names would be others'.
+    """
+    first_of_class = {int(target): indices[0] for target, indices in dataset.targets.val_to_idx.items()}
+    names: list[str] | None = None
+    for target, index in first_of_class.items():
+        leaf, leaf_index = _leaf(dataset._flat_data, int(index))
+        if int(leaf[leaf_index][1]) != target:
+            return None
         # Subset and the like keep what they wrap in `dataset`.
         while not hasattr(leaf, "classes") and hasattr(leaf, "dataset"):
             leaf = leaf.dataset
-        names = getattr(leaf, "classes", None)
-        if isinstance(names, Sequence) and names and all(isinstance(name, str) for name in names):
-            return list(names)
-    return None
+        known = getattr(leaf, "classes", None)
+        if not isinstance(known, Sequence) or not all(isinstance(name, str) for name in known):
+            return None
+        names = list(known)
+    return names
 
 
 def as_stream_dataset(
@@ -112,14 +119,20 @@ def as_stream_dataset(
     *,
     format: ImageFormat,
     transforms: TransformGroups,
+    yields_task_labels: bool = True,
 ) -> AvalancheDataset:
-    """A dataset of generated `images` that yields what the stream does: native format, then the stream's transforms."""
+    """A dataset of generated `images` that yields what the stream does: native format, then the stream's transforms.
+
+    **Arguments:**
+
+    - yields_task_labels: whether samples are `(x, y, task_label)` or `(x, y)`.
+    """
     restored = [(format.restore(image), target) for image, target in zip(images, targets, strict=True)]
     return AvalancheDataset(
         [restored],
         data_attributes=[
             DataAttribute(list(targets), "targets"),
-            DataAttribute(list(task_labels), "targets_task_labels", use_in_getitem=True),
+            DataAttribute(list(task_labels), "targets_task_labels", use_in_getitem=yields_task_labels),
         ],
         transform_groups=transforms,
     )
@@ -161,13 +174,12 @@ def _transform_chain(node: Any) -> Iterator[TransformGroups]:
     yield node._transform_groups
 
 
-def _leaves(node: Any) -> Iterator[Any]:
-    children = getattr(node, "_datasets", None)
-    if children is None:
-        yield node
-        return
-    for child in children:
-        yield from _leaves(child)
+def _leaf(node: Any, index: int) -> tuple[Any, int]:
+    """The data set that sample `index` comes from, and its index there."""
+    while hasattr(node, "_datasets"):
+        child, index = node._get_idx(index)
+        node = node._datasets[child]
+    return node, index
 
 
 def _untransformed(dataset: AvalancheDataset) -> AvalancheDataset:

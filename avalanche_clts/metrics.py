@@ -11,6 +11,7 @@ from avalanche.evaluation.metric_results import MetricValue, TensorImage
 from avalanche.evaluation.metric_utils import get_metric_name
 from avalanche.evaluation.metrics import Mean
 from avalanche.logging import TensorboardLogger
+from avalanche.training.plugins import EWCPlugin, LwFPlugin
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
@@ -19,6 +20,7 @@ from torchvision.utils import make_grid
 from .buffer import CaptionBuffer
 from .images import image_format
 from .models import RoutedModel
+from .pairs import pair_nbytes
 
 _GRID = 8  # images a row and rows at most, in a sample grid
 
@@ -69,24 +71,47 @@ def memory_bytes(strategy: Any, *, image_nbytes: int = 0) -> dict[str, int]:
     - captions: as written to disk, compressed.
     - exemplars: stored images as raw uint8, `image_nbytes` each (height x width x channels of the native image).
     - heads, router: parameters and buffers of a `RoutedModel`'s.
-    - network: parameters and buffers of any other model.
+    - network: parameters and buffers of any other model, with the copies and importances that EWC and LwF keep of it.
 
     The pretrained pair and a frozen pretrained backbone are not among them; see `frozen_bytes`.
     """
     model = strategy.model
     routed = isinstance(model, RoutedModel)
     captions = caption_buffer(strategy)
-    policies = [getattr(plugin, "storage_policy", None) for plugin in strategy.plugins]
-    exemplars = sum(
-        len(p.buffer) for p in policies if isinstance(p, ExemplarsBuffer) and not isinstance(p, CaptionBuffer)
-    )
     return {
         "captions": captions.memory.nbytes if captions is not None else 0,
-        "exemplars": exemplars * image_nbytes,
+        "exemplars": num_exemplars(strategy) * image_nbytes,
         "heads": module_nbytes(model.heads) if routed else 0,
         "router": module_nbytes(model.router) if routed else 0,
-        "network": 0 if routed else module_nbytes(model),
+        "network": 0 if routed else module_nbytes(model) + sum(map(_regularisation_nbytes, strategy.plugins)),
     }
+
+
+def frozen_bytes(strategy: Any) -> dict[str, int]:
+    """Bytes of what is pretrained, frozen and the same for every stream: the pair and a shared backbone."""
+    captions = caption_buffer(strategy)
+    backbone = getattr(strategy.model, "backbone", None)
+    return {
+        "pair": (pair_nbytes(captions.pair) or 0) if captions is not None else 0,
+        "backbone": module_nbytes(backbone) if isinstance(backbone, nn.Module) else 0,
+    }
+
+
+def num_exemplars(strategy: Any) -> int:
+    """How many real images the strategy's replay buffers hold."""
+    policies = [getattr(plugin, "storage_policy", None) for plugin in strategy.plugins]
+    return sum(len(p.buffer) for p in policies if isinstance(p, ExemplarsBuffer) and not isinstance(p, CaptionBuffer))
+
+
+def _regularisation_nbytes(plugin: Any) -> int:
+    if isinstance(plugin, EWCPlugin):
+        kept = [
+            data for group in (plugin.saved_params, plugin.importances) for d in group.values() for data in d.values()
+        ]
+        return sum(data.data.numel() * data.data.element_size() for data in kept)
+    if isinstance(plugin, LwFPlugin) and plugin.lwf.prev_model is not None:
+        return module_nbytes(plugin.lwf.prev_model)
+    return 0
 
 
 def module_nbytes(module: nn.Module) -> int:
@@ -105,16 +130,18 @@ def caption_buffer(strategy: Any) -> CaptionBuffer | None:
 
 def right_heads(model: RoutedModel, experience: Any, targets: Tensor) -> Tensor:
     """Which heads are right for each input of a test experience, `(n, num_heads)`; see `clts_metrics`."""
-    of_experience = [record.experience == experience.current_experience for record in model.records]
-    divided_alike = all(
-        set(record.classes) >= set(experience.classes_in_this_experience)
-        for record, same in zip(model.records, of_experience, strict=True)
-        if same
-    )
-    if any(of_experience) and divided_alike:
-        return torch.tensor(of_experience, device=targets.device).expand(len(targets), -1)
+    if _divided_like_training(experience):
+        right = [record.experience == experience.current_experience for record in model.records]
+        return torch.tensor(right, device=targets.device).expand(len(targets), -1)
     known = [torch.isin(targets, torch.tensor(record.classes, device=targets.device)) for record in model.records]
     return torch.stack(known, dim=1)
+
+
+def _divided_like_training(experience: Any) -> bool:
+    """Whether test experience t goes with training experience t, as far as the benchmark tells."""
+    stream = experience.origin_stream
+    training = getattr(getattr(stream, "benchmark", None), "train_stream", None)
+    return training is not None and len(training) == len(stream)
 
 
 class _RoutingMetric(GenericPluginMetric[float, Mean]):
@@ -192,10 +219,12 @@ class _AfterExperience(PluginMetric[Any]):
 
 
 class MemoryBytes(_AfterExperience):
-    """Bytes kept between experiences, by kind; see `memory_bytes`."""
+    """Bytes kept between experiences, by kind, and of what is frozen; see `memory_bytes` and `frozen_bytes`."""
 
     def values(self, strategy: Any) -> dict[str, Any]:
-        return memory_bytes(strategy, image_nbytes=image_format(strategy.experience.dataset).nbytes)
+        nbytes = image_format(strategy.experience.dataset).nbytes if num_exemplars(strategy) else 0
+        frozen = {f"frozen_{name}": count for name, count in frozen_bytes(strategy).items()}
+        return memory_bytes(strategy, image_nbytes=nbytes) | frozen
 
 
 class Seconds(_AfterExperience):

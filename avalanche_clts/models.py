@@ -121,6 +121,11 @@ class RoutedModel(MultiTaskModule):
         self.routing = routing
 
     @property
+    def template(self) -> nn.Module:
+        """What each new head is a copy of."""
+        return self._template[0]
+
+    @property
     def num_heads(self) -> int:
         """How many heads have been, or are being, trained."""
         return len(self.records)
@@ -133,6 +138,10 @@ class RoutedModel(MultiTaskModule):
         classes = tuple(sorted(int(c) for c in experience.classes_in_this_experience))
         labels = tuple(sorted(int(t) for t in getattr(experience, "task_labels", [0])))
         self.add_head(HeadRecord(classes, labels, int(experience.current_experience)))
+        for module in self.heads[-1].modules():
+            if isinstance(module, DynamicModule) and module._auto_adapt:
+                module.adaptation(experience)
+                module._auto_adapt = False  # Avalanche must not grow it for the classes of other experiences
 
     def add_head(self, record: HeadRecord) -> None:
         """Freeze the heads there are, bit for bit, and start a new one."""
@@ -140,13 +149,15 @@ class RoutedModel(MultiTaskModule):
             head.requires_grad_(False)
             for parameter in head.parameters():
                 parameter.grad = None
-            for module in head.modules():
-                if isinstance(module, DynamicModule):
-                    module._auto_adapt = False  # Avalanche must not grow it for later classes
         if self.num_heads == len(self.heads):
-            self.heads.append(copy.deepcopy(self._template[0]).to(self._adaptation_device))
+            self.heads.append(copy.deepcopy(self.template).to(self._adaptation_device))
         self.records.append(record)
         self.train(self.training)
+
+    def discard_head(self) -> None:
+        """Drop the newest head, as if its experience had not been trained on."""
+        self.records.pop()
+        self.heads[-1] = copy.deepcopy(self.template).to(self._adaptation_device)
 
     def train(self, mode: bool = True) -> RoutedModel:
         """Training mode is for the newest head alone: normalisation statistics of old heads must not move either."""
@@ -164,7 +175,7 @@ class RoutedModel(MultiTaskModule):
         - task_labels: Avalanche's task labels, `(n,)`. None: unknown.
         """
         features = self.features(x)
-        if self.training:
+        if self.training or not self.records:  # Avalanche also evaluates before anything is trained
             logits: Tensor = self.heads[-1](features)
             return logits
         probabilities = self._route(features, task_labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -23,14 +24,18 @@ _BLIP: dict[str, Any] = {
 _PRETRAINED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "blip+sd15": (
         _BLIP,
-        {"name_or_path": "stable-diffusion-v1-5/stable-diffusion-v1-5", "steps": 25, "guidance_scale": 2.0,
-         "batch_size": 16},
+        {
+            "name_or_path": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+            "steps": 25,
+            "guidance_scale": 2.0,
+            "batch_size": 16,
+        },
     ),
     "blip+sd-turbo": (
         _BLIP,
         {"name_or_path": "stabilityai/sd-turbo", "steps": 1, "guidance_scale": 0.0, "batch_size": 16},
     ),
-}  # fmt: skip
+}
 
 
 class Pair(NamedTuple):
@@ -85,11 +90,41 @@ def _arguments(path: Path) -> dict[str, dict[str, Any]]:
     return arguments
 
 
-def pair_nbytes(pair: Pair) -> int:
-    """Bytes of the pair's weights on disk; 0 for parts that have none, or that are not on disk yet."""
-    total = 0
-    for part in pair:
-        folder = Path(getattr(part, "name_or_path", ""))
-        if folder.is_absolute() and folder.is_dir():
-            total += sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
-    return total
+def pair_nbytes(pair: Pair) -> int | None:
+    """Bytes of the pair's weights on disk, 0 for a part without weights; None where they are not on disk."""
+    folders = [_folder(part) for part in pair if hasattr(part, "name_or_path")]
+    if not all(folders):
+        return None
+    return sum(file.stat().st_size for folder in folders if folder for file in folder.rglob("*.safetensors"))
+
+
+def pair_identity(pair: Pair) -> list[str]:
+    """What tells two pairs apart: name and revision on the hub, or a digest of a folder's configuration and weights."""
+    return [_identity(part) for part in pair]
+
+
+def _identity(part: Any) -> str:
+    name = getattr(part, "name_or_path", None)
+    if name is None:
+        return f"{type(part).__name__} {getattr(part, 'template', '')}".strip()
+    if not Path(name).is_dir():
+        return f"{name}@{part.revision or 'main'}"
+    digest = hashlib.sha256()
+    for file in sorted(Path(name).rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(name)} {file.stat().st_size}".encode())
+            with file.open("rb") as content:
+                digest.update(content.read(2**20))  # a retrained checkpoint differs from its first weights on
+    return f"{Path(name).name} sha256:{digest.hexdigest()[:16]}"
+
+
+def _folder(part: Any) -> Path | None:
+    if Path(part.name_or_path).is_dir():
+        return Path(part.name_or_path)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(part.name_or_path, revision=part.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None

@@ -110,7 +110,23 @@ class CLTSPlugin(SupervisedPlugin):
         """Refuse, before anything is trained, a model without a router or an experience that cannot be captioned."""
         if not isinstance(strategy.model, RoutedModel):
             raise TypeError(f"model is a {type(strategy.model).__name__}; CLTS needs a RoutedModel")
+        self._require_a_head_per_experience(strategy.model)
         self.storage_policy.prepare(strategy.experience)
+
+    def _require_a_head_per_experience(self, model: RoutedModel) -> None:
+        """Captions name heads by number, so heads and captioned experiences must go together."""
+        captioned, replay_size = self.storage_policy.num_experiences, self.storage_policy.replay_size
+        if model.num_heads == captioned + 1:
+            model.discard_head()  # its training, or its captioning, was interrupted
+        if model.num_heads != captioned:
+            raise ValueError(
+                f"model has {model.num_heads} heads, but captions of {captioned} experiences; "
+                "train every experience with this plugin, from the first on"
+            )
+        if replay_size is not None and replay_size <= captioned:
+            raise ValueError(
+                f"replay_size is {replay_size}, too few for {captioned + 1} experiences; each needs at least one image"
+            )
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Caption, regenerate, train the router."""
@@ -129,7 +145,7 @@ class CLTSPlugin(SupervisedPlugin):
         heads = [prompt.caption.experience for prompt in self.storage_policy.prompts]
         if self.router_data == "synthetic":
             return images, heads
-        newest = max(heads)
+        newest = self.storage_policy.num_experiences - 1
         past = [i for i, head in enumerate(heads) if head != newest]
         real = torch.randperm(len(current))[: len(heads) - len(past)].tolist()
         mixed: Dataset[Any] = ConcatDataset([images.subset(past), current.train().subset(real)])
@@ -141,7 +157,7 @@ class CLTSPlugin(SupervisedPlugin):
         start = time.perf_counter()
         router = model.router
         router.grow(model.num_heads, model.num_router_features)
-        router.requires_grad_(True).train()
+        router.to(device).requires_grad_(True).train()
         optimizer = self.router_optimizer(router.parameters())
         loader: DataLoader[Any] = DataLoader(
             _Routed(images, heads), batch_size=batch_size, shuffle=True, drop_last=len(heads) > batch_size

@@ -90,9 +90,13 @@ class CLTS(SupervisedTemplate):
         )
 
     def make_optimizer(self, reset_optimizer_state: bool = False, **kwargs: Any) -> None:
-        """Give the optimizer the newest head alone: frozen heads leave it, and their moments with them."""
-        trainable = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        """Give the optimizer the newest head in the place of the one before it, each parameter in the same group.
+
+        Frozen heads leave the optimizer, and their moments with them. The router has an optimizer of its own.
+        """
         known: dict[str, Any] | None = self.optimized_param_id
+        # Named alike for every head, so that Avalanche takes the new head for the old one, changed.
+        newest = dict(self.model.heads[-1].named_parameters())
         self.optimized_param_id = update_optimizer(
-            self.optimizer, trainable, known, reset_state=reset_optimizer_state, remove_params=True
+            self.optimizer, newest, known, reset_state=reset_optimizer_state, remove_params=True
         )

@@ -26,7 +26,8 @@ from avalanche_clts import CLTS, Pair, RoutedModel, load_pair
 
 torch.set_num_threads(1)  # tests run in parallel processes
 
-WORDS = ["a", "photo", "of", "handwritten", "thin", "thick", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+WORDS = ["a", "photo", "of", "handwritten", "thin", "thick", *DIGITS]
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +139,7 @@ def make_clts(pair: Pair, *, model: RoutedModel | None = None, **options: object
         "captions_per_class": 3,
         "replay_size": 12,
         "router_epochs": 1,
-        "train_mb_size": 32,
+        "train_mb_size": 30,  # leaves no batch of one, which batch normalisation refuses
         "train_epochs": 1,
         "eval_mb_size": 256,
         "evaluator": EvaluationPlugin(),

@@ -10,6 +10,7 @@ import torch
 from avalanche.benchmarks import nc_benchmark
 from avalanche.benchmarks.utils import AvalancheDataset
 from PIL import Image
+from torch.utils.data import TensorDataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from avalanche_clts import CaptionBuffer, Pair, split_digits
@@ -135,15 +136,15 @@ def test_too_few_class_names_are_refused(tiny_pair: Pair, names: list[str], give
         buffer.prepare(digits().train_stream[1])
 
 
-@pytest.mark.parametrize("options", [{"captions_per_class": 0}, {"max_size": 0}, {"captions_per_class": 3, "replay_size": 0}, {}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options", [{"captions_per_class": 0}, {"max_size": 0}, {"captions_per_class": 3, "replay_size": 0}, {}]
+)
 def test_empty_budgets_are_refused(tiny_pair: Pair, options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="captions_per_class|max_size|replay_size"):
+    with pytest.raises(ValueError, match=r"captions_per_class|max_size|replay_size"):
         CaptionBuffer(pair=tiny_pair, **options)
 
 
 def test_streams_of_tensors_are_regenerated_as_tensors(tiny_pair: Pair) -> None:
-    from torch.utils.data import TensorDataset
-
     data = TensorDataset(torch.rand(40, 3, 10, 12), torch.arange(40) % 4)
     data.targets = data.tensors[1].tolist()
     experience = nc_benchmark(data, data, 2, task_labels=False, seed=0).train_stream[0]

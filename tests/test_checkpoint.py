@@ -10,7 +10,7 @@ import pytest
 import torch
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
-from avalanche.training.supervised import Naive
+from avalanche.training.supervised import EWC, Naive
 from torch import nn
 
 from avalanche_clts import CaptionReplayPlugin, Pair, load_checkpoint, save_checkpoint, split_digits
@@ -29,7 +29,7 @@ def replaying(pair: Pair) -> Naive:
         model=network,
         optimizer=torch.optim.Adam(network.parameters()),
         criterion=nn.CrossEntropyLoss(),
-        train_mb_size=32,
+        train_mb_size=30,
         plugins=[CaptionReplayPlugin(pair=pair, mem_size=10)],
         evaluator=EvaluationPlugin(),
     )
@@ -78,13 +78,13 @@ def test_no_file_holds_a_pixel_of_the_stream_or_a_weight_of_the_pair(tiny_pair: 
         assert tuple(tensor.shape) in model_shapes or name.startswith(("random", "clock")) or tensor.numel() == 1
     unet = (Path(tiny_pair.generator.name_or_path) / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
     assert len(content) < unet + sum(t.numel() * 8 for t in tensors.values())
-    assert read_state(tmp_path / "state.safetensors")["pair"] == [
-        {"name": "captioner", "revision": None},
-        {"name": "generator", "revision": None},
+    assert [name.split(" sha256:")[0] for name in read_state(tmp_path / "state.safetensors")["pair"]] == [
+        "captioner",
+        "generator",
     ]
 
 
-def test_checkpoint_of_another_pair_is_refused(tiny_pair: Pair, embedded_pair: Pair, tmp_path: Path) -> None:
+def test_checkpoint_of_another_pair_is_refused(tiny_pair: Pair, tmp_path: Path) -> None:
     from avalanche_clts import LabelCaptioner
 
     clts = make_clts(tiny_pair)
@@ -116,6 +116,19 @@ def test_strategy_without_captions_has_no_checkpoint(tmp_path: Path) -> None:
     naive = Naive(model=network, optimizer=torch.optim.Adam(network.parameters()), criterion=nn.CrossEntropyLoss())
     with pytest.raises(ValueError, match="keeps no captions"):
         save_checkpoint(naive, tmp_path)
+
+
+def test_state_that_would_be_lost_is_refused(tiny_pair: Pair, tmp_path: Path) -> None:
+    network = small_net()
+    ewc = EWC(
+        model=network,
+        optimizer=torch.optim.Adam(network.parameters()),
+        criterion=nn.CrossEntropyLoss(),
+        ewc_lambda=1.0,
+        plugins=[CaptionReplayPlugin(pair=tiny_pair, mem_size=10)],
+    )
+    with pytest.raises(ValueError, match=r"strategy has EWCPlugin, whose state"):
+        save_checkpoint(ewc, tmp_path)
 
 
 def test_nested_state_survives_the_disk(tmp_path: Path) -> None:

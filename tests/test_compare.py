@@ -45,9 +45,18 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
     assert {(run["strategy"], run["seed"]) for run in document["runs"]} == {(s, k) for s in STRATEGIES for k in (0, 1)}
     for run in document["runs"]:
         assert {
-            "stream", "strategy", "seed", "accuracy_matrix", "average_accuracy", "forgetting", "backward_transfer",
-            "router_accuracy", "oracle_accuracy", "memory_bytes", "seconds",
-        } == run.keys()  # fmt: skip
+            "stream",
+            "strategy",
+            "seed",
+            "accuracy_matrix",
+            "average_accuracy",
+            "forgetting",
+            "backward_transfer",
+            "router_accuracy",
+            "oracle_accuracy",
+            "memory_bytes",
+            "seconds",
+        } == run.keys()
         assert run["memory_bytes"].keys() == {"captions", "exemplars", "heads", "router", "network"}
         assert run["seconds"].keys() == {"total", "captioning", "generation", "router"}
         rows = 1 if run["strategy"] == "joint" else 5
@@ -108,7 +117,9 @@ def test_finished_runs_are_not_computed_again(finished: Path, tiny_pair_folder: 
     assert json.loads(json.dumps(again)) == before
 
 
-def test_runs_under_other_settings_are_not_mistaken_for_finished(finished: Path, tiny_pair_folder: Path, monkeypatch) -> None:  # fmt: skip
+def test_runs_under_other_settings_are_not_mistaken_for_finished(
+    finished: Path, tiny_pair_folder: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(comparison, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
     with pytest.raises(InterruptedError):
         compare(strategies=["naive"], seeds=1, out=finished, pair=str(tiny_pair_folder), settings=Settings())

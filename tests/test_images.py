@@ -61,7 +61,10 @@ def test_regenerated_images_go_through_the_streams_own_transforms(group: str) ->
 
 
 def test_nested_transforms_are_all_applied_innermost_first() -> None:
-    inner = AvalancheDataset([ImageDataset(pictures("L"), [0] * 8, ["a"])], transform_groups=TransformGroups({"train": Resize(6), "eval": Resize(6)}))  # fmt: skip
+    inner = AvalancheDataset(
+        [ImageDataset(pictures("L"), [0] * 8, ["a"])],
+        transform_groups=TransformGroups({"train": Resize(6), "eval": Resize(6)}),
+    )
     outer = AvalancheDataset([inner], transform_groups=TransformGroups({"train": ToTensor(), "eval": ToTensor()}))
     transforms = stream_transforms(outer)
     again = as_stream_dataset(pictures("L"), [0] * 8, [0] * 8, format=image_format(outer), transforms=transforms)
@@ -69,7 +72,10 @@ def test_nested_transforms_are_all_applied_innermost_first() -> None:
 
 
 def test_frozen_transforms_belong_to_the_image() -> None:
-    dataset = AvalancheDataset([ImageDataset(pictures("L"), [0] * 8, ["a"])], transform_groups=TransformGroups({"train": Resize(6), "eval": Resize(6)}))  # fmt: skip
+    dataset = AvalancheDataset(
+        [ImageDataset(pictures("L"), [0] * 8, ["a"])],
+        transform_groups=TransformGroups({"train": Resize(6), "eval": Resize(6)}),
+    )
     frozen = dataset.freeze_transforms()
     assert image_format(frozen).size == frozen[0][0].size == (10, 6)
     assert raw_images(frozen, [0])[0].size == (10, 6)
@@ -117,5 +123,14 @@ def test_samples_that_are_no_images_are_refused(x: torch.Tensor) -> None:
 def test_class_names_come_from_the_data_set_underneath() -> None:
     data = ImageDataset(pictures("L"), [0, 1] * 4, ["cat", "dog"])
     assert class_names(stream_of(data)) == ["cat", "dog"]
-    assert class_names(AvalancheDataset([Subset(data, [1, 2])])) == ["cat", "dog"]
+    wrapped = AvalancheDataset([Subset(data, [1, 2])], data_attributes=[DataAttribute([1, 0], "targets")])
+    assert class_names(wrapped) == ["cat", "dog"]
     assert class_names(tensors(torch.rand(8, 3, 5, 5))) is None
+
+
+def test_names_of_renumbered_classes_are_unknown_rather_than_wrong() -> None:
+    data = ImageDataset(pictures("L"), [0, 1] * 4, ["cat", "dog"])
+    stream = nc_benchmark(
+        data, data, 2, task_labels=False, fixed_class_order=[1, 0], class_ids_from_zero_from_first_exp=True
+    ).train_stream
+    assert class_names(stream[0].dataset) is None

@@ -104,7 +104,9 @@ def test_a_caption_of_a_digit_takes_at_most_25_bytes() -> None:
     assert memory.nbytes / len(memory) <= 25
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b[:5], lambda b: b"no gzip", lambda b: gzip.compress(b'{"text": 1}\n')])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-20], lambda b: b[:5], lambda b: b"no gzip", lambda b: gzip.compress(b'{"text": 1}\n')]
+)
 def test_damaged_file_is_refused_and_leaves_the_memory_as_it_was(tmp_path: Path, damage) -> None:
     memory = CaptionMemory(captions_per_class=50)
     memory.add(captions(3, 0, 50))
@@ -118,5 +120,5 @@ def test_damaged_file_is_refused_and_leaves_the_memory_as_it_was(tmp_path: Path,
 
 @pytest.mark.parametrize("options", [{"max_size": 0}, {"captions_per_class": 0}, {"max_size": -1}, {}])
 def test_budgets_that_hold_nothing_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="max_size|captions_per_class"):
+    with pytest.raises(ValueError, match=r"max_size|captions_per_class"):
         CaptionMemory(**options)

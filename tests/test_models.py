@@ -130,6 +130,15 @@ def test_growing_classifiers_in_old_heads_do_not_grow() -> None:
     assert model.eval()(X).shape == (6, 10)
 
 
+def test_evaluation_within_training_leaves_a_growing_head_trainable() -> None:
+    benchmark = split_digits(5, fixed_class_order=range(10))
+    model = RoutedModel(head=nn.Sequential(nn.Flatten(), IncrementalClassifier(64)), router=small_net(16))
+    model.train().pre_adapt(None, benchmark.train_stream[0])
+    before = dict(model.heads[0].named_parameters())
+    model.eval().pre_adapt(None, benchmark.test_stream[4])
+    assert all(before[name] is p for name, p in model.heads[0].named_parameters())
+
+
 def test_head_with_too_few_outputs_is_refused_and_nothing_is_added() -> None:
     benchmark = split_digits(5, fixed_class_order=range(10))
     model = RoutedModel(head=small_net(2), router=small_net(16))
@@ -159,6 +168,8 @@ def test_unknown_routing_is_refused() -> None:
         RoutedModel(head=small_net(), router=small_net(), routing="fuzzy")
 
 
-def test_untrained_model_says_so() -> None:
+def test_untrained_model_answers_like_an_untrained_network_and_has_no_routes() -> None:
+    model = RoutedModel(head=small_net(), router=small_net()).eval()
+    assert torch.equal(model(X), model.heads[0](X))
     with pytest.raises(RuntimeError, match="no trained head yet"):
-        RoutedModel(head=small_net(), router=small_net()).eval()(X)
+        model.route(X)

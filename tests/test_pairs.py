@@ -1,4 +1,4 @@
-"""Captioners and generators: the classes that load BLIP and Stable Diffusion, on tiny checkpoints and the embedded one."""
+"""Captioners and generators: the classes that load BLIP and Stable Diffusion, on tiny checkpoints."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def test_captions_do_not_depend_on_the_batch(tiny_pair_folder: Path) -> None:
 
 
 def test_prefix_with_the_class_name_starts_the_caption(tiny_pair_folder: Path) -> None:
-    captioner = BlipCaptioner(tiny_pair_folder / "captioner", prefix="a photo of handwritten {class_name}", max_new_tokens=3)  # fmt: skip
+    captioner = BlipCaptioner(
+        tiny_pair_folder / "captioner", prefix="a photo of handwritten {class_name}", max_new_tokens=3
+    )
     names = ["seven", "two", "nine"]
     for caption, name in zip(captioner.caption(pictures(3), names), names, strict=True):
         assert caption.startswith(f"a photo of handwritten {name}")
@@ -141,7 +143,9 @@ def test_defaults_are_blip_and_stable_diffusion() -> None:
     ],
 )
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_incomplete_pair_folder_is_refused_at_once(tiny_pair_folder: Path, tmp_path: Path, file: str, damage: str) -> None:  # fmt: skip
+def test_incomplete_pair_folder_is_refused_at_once(
+    tiny_pair_folder: Path, tmp_path: Path, file: str, damage: str
+) -> None:
     folder = tmp_path / "pair"
     shutil.copytree(tiny_pair_folder, folder)
     if damage == "missing":

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from tqdm import tqdm
 
-from ..pairs import load_pair, pair_nbytes
+from ..pairs import Pair, load_pair, pair_identity, pair_nbytes
 from ..streams import STREAMS
 from .report import render_report
 from .results import ResultsFolder, read_runs, to_csv, write_text
@@ -51,8 +52,15 @@ def compare(
     chosen = _check(stream, strategies, seeds, device)
     settings = settings or default_settings(stream)
     loaded = load_pair(pair, device=device)
-    folder = ResultsFolder(out, {"settings": asdict(settings), "pair": pair, "device": device})
+    conditions = {
+        "settings": asdict(settings),
+        "pair": pair_identity(loaded),
+        "device": device,
+        "versions": versions(),
+    }
+    folder = ResultsFolder(out, conditions)
     runs: list[Results] = []
+    warm = False
     bar = tqdm(total=len(chosen) * seeds, unit="run", mininterval=0.5)
     for seed in range(seeds):
         clts: Results | None = None
@@ -62,6 +70,9 @@ def compare(
             found = results is not None
             if results is None:
                 bar.set_description(label)
+                if not warm:
+                    _warm_up(loaded)
+                    warm = True
                 results = run(
                     stream,
                     strategy,
@@ -69,7 +80,7 @@ def compare(
                     settings=settings,
                     pair=loaded,
                     device=device,
-                    tensorboard=folder.tensorboard(stream, strategy, seed),
+                    tensorboard=folder.fresh_tensorboard(stream, strategy, seed),
                     clts=clts,
                     progress=lambda message, label=label: bar.set_description(f"{label}: {message}"),  # type: ignore[misc]
                 )
@@ -85,16 +96,17 @@ def compare(
     bar.close()
     runs.sort(key=lambda r: (list(STRATEGIES).index(r["strategy"]), r["seed"]))
     samples_file = out / f"samples-{stream}.json"
-    if not samples_file.exists():
-        benchmark = STREAMS[stream].build(0)
-        write_text(samples_file, json.dumps(make_samples(benchmark, loaded)))
+    samples = json.loads(samples_file.read_text(encoding="utf-8")) if samples_file.exists() else {}
+    if samples.get("pair") != conditions["pair"]:
+        made = make_samples(STREAMS[stream].build(0), loaded)
+        write_text(samples_file, json.dumps({"pair": conditions["pair"], "samples": made}))
     document = {
         "runs": runs,
         "arguments": {"stream": stream, "strategies": list(chosen), "seeds": seeds, "device": device, "pair": pair},
         "settings": asdict(settings),
-        "pair": {"name": pair, "bytes": pair_nbytes(loaded)},
+        "pair": {"name": pair, "identity": conditions["pair"], "bytes": pair_nbytes(loaded)},
         "command": command,
-        "versions": versions(),
+        "versions": conditions["versions"],
     }
     write_text(out / "results.json", json.dumps(document, indent=1))
     write_text(out / "results.csv", to_csv(runs))
@@ -107,10 +119,16 @@ def write_report(out: Path) -> Path:
     document = read_runs(out)
     samples: dict[str, Any] = {}
     for file in sorted(out.glob("samples-*.json")):
-        samples[file.stem.removeprefix("samples-")] = json.loads(file.read_text(encoding="utf-8"))
+        samples[file.stem.removeprefix("samples-")] = json.loads(file.read_text(encoding="utf-8"))["samples"]
     report = out / "report.html"
     write_text(report, render_report(document, samples))
     return report
+
+
+def _warm_up(pair: Pair) -> None:
+    """Load the pair before anything is timed: whichever run came first would bear the cost alone."""
+    pair.captioner.caption([Image.new("RGB", (8, 8))], ["warm-up"])
+    pair.generator.generate(["warm-up"], [0])
 
 
 def _check(stream: str, strategies: Sequence[str] | None, seeds: int, device: str) -> list[str]:

@@ -39,7 +39,7 @@ def accuracy_curves(runs: Sequence[Results]) -> str:
             axes.axhline(100 * mean(run["average_accuracy"] for run in group), color=colour, ls=line, label=strategy)
             continue
         x = np.arange(1, seen.shape[1] + 1)
-        centre, width = 100 * seen.mean(0), 100 * seen.std(0)
+        centre, width = 100 * seen.mean(0), 100 * seen.std(0, ddof=1 if len(seen) > 1 else 0)
         axes.plot(x, centre, color=colour, ls=line, lw=2, marker="o", ms=4, label=strategy)
         axes.fill_between(x, centre - width, centre + width, color=colour, alpha=0.15, lw=0)
         axes.set_xticks(x)
@@ -85,8 +85,15 @@ def accuracy_matrix(group: Sequence[Results]) -> str:
     axes.imshow(table, cmap="Blues", vmin=0, vmax=100, aspect="equal")
     for i in range(rows):
         for j in range(columns):
-            axes.text(j, i, f"{table[i, j]:.0f}", ha="center", va="center", fontsize=8,
-                      color="white" if table[i, j] > 60 else "#333333")  # fmt: skip
+            axes.text(
+                j,
+                i,
+                f"{table[i, j]:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if table[i, j] > 60 else "#333333",
+            )
     axes.set_xticks(range(columns), [str(j + 1) for j in range(columns)], fontsize=8)
     axes.set_yticks(range(rows), [str(i + 1) for i in range(rows)] if rows > 1 else ["all"], fontsize=8)
     axes.tick_params(length=0)

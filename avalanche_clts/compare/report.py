@@ -63,8 +63,8 @@ same network, epochs, order of classes and seeds.</p>
 <h2>How this was made</h2>
 <p class="note"><code>{html.escape(document.get("command", "clts compare"))}</code></p>
 <p class="note">Arguments: {html.escape(arguments)}.<br>Versions: {html.escape(versions)}.<br>
-The pretrained pair, shared by all runs and the same for any stream, takes
-{human_bytes(document["pair"]["bytes"])} on disk and is not counted above.</p>
+The pretrained pair ({html.escape(document["pair"]["name"])}), shared by all runs and the same for any stream, takes
+{human_bytes(document["pair"]["bytes"] or 0)} on disk and is not counted above.</p>
 </body></html>
 """
 

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,11 @@ class ResultsFolder:
         file = self._file(results["stream"], results["strategy"], results["seed"])
         write_text(file, json.dumps(results))
 
-    def tensorboard(self, stream: str, strategy: str, seed: int) -> Path:
-        """The folder of a run's event files."""
-        return self.path / "tensorboard" / stream / f"{strategy}-seed{seed}"
+    def fresh_tensorboard(self, stream: str, strategy: str, seed: int) -> Path:
+        """The folder of a run's event files, without those of an earlier or interrupted one."""
+        folder = self.path / "tensorboard" / stream / f"{strategy}-seed{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
 
     def _file(self, stream: str, strategy: str, seed: int) -> Path:
         return self._runs / f"{stream}-{strategy}-seed{seed}.json"

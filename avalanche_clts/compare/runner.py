@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from avalanche.benchmarks import NCScenario
 from avalanche.evaluation.metrics import accuracy_metrics, bwt_metrics, forgetting_metrics
 from avalanche.training.determinism.rng_manager import RNGManager
@@ -148,4 +147,4 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     names = ("avalanche-clts", "avalanche-lib", "torch", "torchvision", "transformers", "diffusers", "numpy")
-    return {name: version(name) for name in names} | {"torch threads": str(torch.get_num_threads())}
+    return {name: version(name) for name in names}

@@ -110,12 +110,12 @@ def _caption_replay(setup: Setup) -> SupervisedTemplate:
     return Naive(**setup.single(), plugins=[replay])
 
 
-def _replay(budget: Callable[[Setup], int]) -> Callable[[Setup], SupervisedTemplate]:
+def _replay(row: str, budget: Callable[[Setup], int]) -> Callable[[Setup], SupervisedTemplate]:
     """Experience replay with as many exemplars, in equal parts for all classes, as `budget` says."""
 
     def build(setup: Setup) -> SupervisedTemplate:
         mem_size = max(1, budget(setup))
-        replay = ReplayPlugin(mem_size, storage_policy=ClassBalancedBuffer(mem_size), **setup.tuned("er"))
+        replay = ReplayPlugin(mem_size, storage_policy=ClassBalancedBuffer(mem_size), **setup.tuned(row))
         return Naive(**setup.single(), plugins=[replay])
 
     return build
@@ -147,20 +147,23 @@ STRATEGIES: dict[str, Strategy] = {
     "caption-replay": Strategy("one network, replay of images regenerated from as many captions", _caption_replay),
     "er-bytes": Strategy(
         "replay of as many real images as fit in the bytes of CLTS's captions",
-        _replay(lambda s: s.clts_memory["captions"] // s.image_nbytes), after_clts=True,
+        _replay("er-bytes", lambda s: s.clts_memory["captions"] // s.image_nbytes),
+        after_clts=True,
     ),
     "er-count": Strategy(
-        "replay of as many real images as CLTS has captions", _replay(lambda s: s.num_captions)
+        "replay of as many real images as CLTS has captions", _replay("er-count", lambda s: s.num_captions)
     ),
     "er-63x": Strategy(
         "replay of as many real images as fit in 63 times the bytes of CLTS's captions",
-        _replay(lambda s: 63 * s.clts_memory["captions"] // s.image_nbytes), after_clts=True,
+        _replay("er-63x", lambda s: 63 * s.clts_memory["captions"] // s.image_nbytes),
+        after_clts=True,
     ),
     "er-total": Strategy(
         "replay of real images until network and images weigh as much as CLTS's captions, heads and router",
-        _replay(_total_budget), after_clts=True,
+        _replay("er-total", _total_budget),
+        after_clts=True,
     ),
     "ewc": Strategy("elastic weight consolidation", _ewc),
     "lwf": Strategy("learning without forgetting", _lwf),
     "naive": Strategy("plain fine-tuning: the lower bound", _naive),
-}  # fmt: skip
+}

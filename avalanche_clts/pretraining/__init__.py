@@ -29,11 +29,12 @@ def pretrain(out: Path, *, pool_size: int = 20_000) -> None:
     """
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)  # of the initial weights
     pool = digit_pool(pool_size)
+    torch.manual_seed(0)  # of the initial weights
     if not (out / "captioner").exists():
         train_captioner(pool, out / "captioner.partial", work=work)
         (out / "captioner.partial").rename(out / "captioner")
+    torch.manual_seed(1)
     if not (out / "generator").exists():
         train_generator(pool, out / "generator.partial", work=work)
         (out / "generator.partial").rename(out / "generator")

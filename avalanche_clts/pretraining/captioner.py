@@ -15,7 +15,7 @@ _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
 
 
 def train_captioner(
-    pool: Pool, out: Path, *, work: Path, side: int = 32, steps: int = 3000, batch_size: int = 64
+    pool: Pool, out: Path, *, work: Path, side: int = 32, steps: int = 5000, batch_size: int = 128
 ) -> None:
     """Train on `pool` and save model and processor to `out`, laid out like any BLIP checkpoint, in fp16.
 
@@ -48,7 +48,7 @@ def train_captioner(
                 labels=labels[i],
             ).loss
 
-    fit(model, batch_loss, name="captioner", folder=work, steps=steps, learning_rate=7e-4)
+    fit(model, batch_loss, name="captioner", folder=work, steps=steps, learning_rate=1e-3, ema_decay=0.99)
     model.half().save_pretrained(out)
     processor.save_pretrained(out)
 
@@ -71,7 +71,7 @@ def _config(processor: BlipProcessor, side: int, caption_length: int) -> BlipCon
     tokenizer = processor.tokenizer
     width = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "attention_dropout": 0.0}
     return BlipConfig(
-        vision_config={**width, "num_hidden_layers": 4, "image_size": side, "patch_size": 4},
+        vision_config={**width, "num_hidden_layers": 4, "image_size": side, "patch_size": 8},
         text_config={
             **width,
             "num_hidden_layers": 2,

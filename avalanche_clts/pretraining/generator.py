@@ -30,7 +30,7 @@ _LATENT_CHANNELS = 4
 _TEXT_WIDTH = 128
 _TEXT_LENGTH = 16  # tokens, both ends included
 _UNCONDITIONAL = 0.1  # share of captions dropped, for classifier-free guidance
-_NOISE_VARIANCE = 0.05  # of the decoder's Gaussian: weighs squared error against KL divergence
+_NOISE_VARIANCE = 0.015  # of the decoder's Gaussian: weighs squared error against KL divergence
 _SCHEDULE = {
     "num_train_timesteps": 1000,
     "steps_offset": 1,
@@ -47,7 +47,7 @@ def train_generator(
     *,
     work: Path,
     side: int = 32,
-    autoencoder_steps: int = 1500,
+    autoencoder_steps: int = 1300,
     diffusion_steps: int = 4000,
     batch_size: int = 128,
 ) -> None:
@@ -62,8 +62,9 @@ def train_generator(
     autoencoder = _train_autoencoder(images, work, autoencoder_steps)
     tokenizer = CLIPTokenizer(model_max_length=_TEXT_LENGTH).train_new_from_iterator(pool.captions, vocab_size=2000)
     denoiser = _Denoiser(tokenizer, side // 8)
-    _train_denoiser(denoiser, _encode(autoencoder, images), _tokens(tokenizer, pool.captions), work,
-                    diffusion_steps, batch_size)  # fmt: skip
+    _train_denoiser(
+        denoiser, _encode(autoencoder, images), _tokens(tokenizer, pool.captions), work, diffusion_steps, batch_size
+    )
     StableDiffusionPipeline(
         vae=autoencoder.half(),
         text_encoder=denoiser.text_encoder.half(),
@@ -162,7 +163,7 @@ def _train_denoiser(
         predicted = denoiser(noise_schedule.add_noise(clean, noise, timesteps), timesteps, prompts)
         return F.mse_loss(predicted, noise_schedule.get_velocity(clean, noise, timesteps))
 
-    fit(denoiser, batch_loss, name="diffusion", folder=work, steps=steps, learning_rate=5e-4)
+    fit(denoiser, batch_loss, name="diffusion", folder=work, steps=steps, learning_rate=8e-4)
 
 
 def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
