@@ -1,5 +1,7 @@
 """Continual Learning via Text-Image Synergy (CLTS, arXiv 2409.17806) for Avalanche."""
 
+__version__ = "0.1.0"
+
 from .buffer import CaptionBuffer
 from .captioners import BlipCaptioner, Captioner, LabelCaptioner
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -11,8 +13,6 @@ from .pairs import Pair, load_pair
 from .plugins import CaptionReplayPlugin, CLTSPlugin
 from .strategy import CLTS
 from .streams import split_digits
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CLTS",

@@ -90,8 +90,13 @@ class BlipCaptioner:
             name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
             for name, tensor in inputs.items()
         }
+        # A model that never comes to an end must not run past its last position.
+        length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
+        room = model.config.text_config.max_position_embeddings - length
         with torch.inference_mode():
-            tokens = model.generate(**inputs, max_new_tokens=self.max_new_tokens, num_beams=1, do_sample=False)
+            tokens = model.generate(
+                **inputs, max_new_tokens=min(self.max_new_tokens, room), num_beams=1, do_sample=False
+            )
         return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
 
     def _load(self) -> tuple[Any, Any]:

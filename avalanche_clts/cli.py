@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ _DESCRIPTION = "Continual learning with text in the place of stored images (CLTS
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
+    # A dependency of Avalanche warns at import that an optional solver is absent; nothing here needs it.
+    warnings.filterwarnings("ignore", module="qpsolvers")
     try:
         status: int = arguments.run(arguments)
     except (ValueError, OSError) as error:

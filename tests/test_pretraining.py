@@ -11,7 +11,7 @@ from torch import nn
 from avalanche_clts import Pair, load_pair, split_digits
 from avalanche_clts.digits import CLASS_NAMES, pair_digits, stream_digits
 from avalanche_clts.images import ImageFormat
-from avalanche_clts.pretraining import digit_pool as pools
+from avalanche_clts.pretraining import digits as pools
 from avalanche_clts.pretraining import training
 from avalanche_clts.pretraining.captioner import train_captioner
 from avalanche_clts.pretraining.generator import train_generator

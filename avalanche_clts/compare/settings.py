@@ -26,7 +26,7 @@ class Settings:
     train_epochs: int = 10
     train_mb_size: int = 32
     eval_mb_size: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     captions_per_class: int = 20
     tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
 

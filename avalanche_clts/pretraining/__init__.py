@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from .captioner import train_captioner
-from .digit_pool import digit_pool
+from .digits import digit_pool
 from .generator import train_generator
 from .quality import format_quality, measure_quality
 

@@ -16,7 +16,7 @@ from ..digits import CLASS_NAMES
 from ..images import ImageFormat
 from ..pairs import Pair, load_pair
 from ..streams import split_digits
-from . import digit_pool
+from . import digits
 
 _NATIVE = ImageFormat("pil", (8, 8), "L")
 _PER_PROMPT = 10  # images for each word that is changed
@@ -84,11 +84,9 @@ def _changed_words(pair: Pair) -> dict[str, dict[str, Any]]:
     for name, (word, measure, unit) in changes.items():
         sides = []
         for third in (0, 2):
-            prompts = [
-                digit_pool.describe(label, **{word: third}) for label, _ in product(range(10), range(_PER_PROMPT))
-            ]
+            prompts = [digits.describe(label, **{word: third}) for label, _ in product(range(10), range(_PER_PROMPT))]
             images = pair.generator.generate(prompts, list(range(len(prompts))))
-            sides.append(digit_pool.measure(digit_pool.to_tensor(images))[measure])
+            sides.append(digits.measure(digits.to_tensor(images))[measure])
         low, high = sides
         measured[name] = {
             "from": low.mean().item(),
