@@ -28,7 +28,7 @@ from .training import draw, fit
 
 _LATENT_CHANNELS = 4
 _TEXT_WIDTH = 128
-_TEXT_LENGTH = 16  # tokens, both ends included
+_TEXT_LENGTH = 12  # tokens, both ends included
 _UNCONDITIONAL = 0.1  # share of captions dropped, for classifier-free guidance
 _NOISE_VARIANCE = 0.015  # of the decoder's Gaussian: weighs squared error against KL divergence
 _SCHEDULE = {
@@ -48,7 +48,7 @@ def train_generator(
     work: Path,
     side: int = 32,
     autoencoder_steps: int = 1300,
-    diffusion_steps: int = 4000,
+    diffusion_steps: int = 3500,
     batch_size: int = 128,
 ) -> None:
     """Train on `pool` and save a `StableDiffusionPipeline` to `out`, in fp16.
@@ -163,7 +163,7 @@ def _train_denoiser(
         predicted = denoiser(noise_schedule.add_noise(clean, noise, timesteps), timesteps, prompts)
         return F.mse_loss(predicted, noise_schedule.get_velocity(clean, noise, timesteps))
 
-    fit(denoiser, batch_loss, name="diffusion", folder=work, steps=steps, learning_rate=8e-4)
+    fit(denoiser, batch_loss, name="diffusion", folder=work, steps=steps, learning_rate=8e-4, ema_decay=0.997)
 
 
 def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:

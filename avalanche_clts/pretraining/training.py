@@ -24,10 +24,10 @@ def fit(
     folder: Path,
     steps: int,
     learning_rate: float,
-    ema_decay: float = 0.999,
+    ema_decay: float | None = None,
     seed: int = 0,
 ) -> None:
-    """Train `model` in place and leave the exponential moving average of its weights in it.
+    """Train `model` in place; leaves the exponential moving average of its weights in it, if one is asked for.
 
     **Arguments:**
 
@@ -35,17 +35,20 @@ def fit(
     - name: of this part, for the progress bar and the checkpoint's file name.
     - folder: where the checkpoint is kept. If it holds one, training goes on there, and since step k's randomness
         depends on `seed` and k alone, the result is the same as without the interruption.
+    - ema_decay: of the average. Its horizon, 1 / (1 - ema_decay) steps, must be short against `steps`: an average that
+        reaches back to a much worse model is a much worse model. None: the last weights.
     - steps: optimizer steps in all; the learning rate warms up over 5% of them and then falls as a cosine.
     """
     checkpoint = folder / f"{name}.safetensors"
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)) if ema_decay else None
     start = 0
     if checkpoint.exists():
         state = read_state(checkpoint)
         start = state["step"]
         model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
+        if average is not None:
+            average.load_state_dict(state["average"])
         if start < steps:
             optimizer.load_state_dict(state["optimizer"])
 
@@ -60,7 +63,8 @@ def fit(
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        average.update_parameters(model)
+        if average is not None:
+            average.update_parameters(model)
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
         if not math.isfinite(smooth):
             raise FloatingPointError(f"the loss of the {name} is {loss.item()} at step {step}; lower its learning rate")
@@ -72,11 +76,12 @@ def fit(
                 {
                     "step": step + 1,
                     "model": model.state_dict(),
-                    "average": average.state_dict(),
+                    "average": None if average is None else average.state_dict(),
                     "optimizer": None if done else optimizer.state_dict(),
                 },
             )
-    model.load_state_dict(average.module.state_dict())
+    if average is not None:
+        model.load_state_dict(average.module.state_dict())
     model.eval()
 
 

@@ -1,0 +1,47 @@
+"""What README and docs say is what was recorded."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def load_script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_and_docs_show_the_recorded_results() -> None:
+    for path, text in load_script("readme").rendered().items():
+        assert path.read_text() == text, f"{path.name} is not up to date; run: python benchmarks/readme.py"
+
+
+def test_hyperparameters_are_the_searchs_outcome_on_an_unreported_seed() -> None:
+    search = json.loads((ROOT / "benchmarks/results/search-digits.json").read_text())
+    chosen = json.loads((ROOT / "avalanche_clts/compare/hyperparameters.json").read_text())["digits"]
+    recorded = json.loads((ROOT / "benchmarks/results/digits/results.json").read_text())
+    assert search["best"] == chosen
+    assert recorded["settings"]["tuned"] == chosen
+    assert search["seed"] not in {run["seed"] for run in recorded["runs"]}
+    trials = {strategy: sum(t["strategy"] == strategy for t in search["trials"]) for strategy in chosen}
+    assert set(trials.values()) == {6}
+    for strategy, options in chosen.items():
+        scores = {
+            json.dumps(t["options"]): t["average_accuracy"] for t in search["trials"] if t["strategy"] == strategy
+        }
+        assert scores[json.dumps(options)] == max(scores.values())
+
+
+@pytest.mark.parametrize(("figure", "least"), [("average_accuracy", 0.93), ("router_accuracy", 0.95)])
+def test_recorded_clts_reaches_its_marks(figure: str, least: float) -> None:
+    runs = [r for r in json.loads((ROOT / "benchmarks/results/digits/results.json").read_text())["runs"]]
+    clts = [run[figure] for run in runs if run["strategy"] == "clts"]
+    assert len(clts) >= 3
+    assert sum(clts) / len(clts) >= least
