@@ -26,10 +26,13 @@ def require_weights(name_or_path: str, *, entry: str, revision: str | None = Non
         return
     if Path(name_or_path).is_absolute() or name_or_path.count("/") != 1:
         raise MissingWeightsError(f"{name_or_path} is neither a folder nor the name of a repository (owner/name)")
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
+    if isinstance(try_to_load_from_cache(name_or_path, entry, revision=revision), str):
+        return
     try:
-        hf_hub_download(name_or_path, entry, revision=revision)
+        # One request and no retries: who has no network hears so at once.
+        HfApi().model_info(name_or_path, revision=revision, timeout=10)
     except Exception as error:  # the hub's client raises a dozen unrelated types, depending on how it failed
         raise MissingWeightsError(
             f"the weights of {name_or_path} are not in the local cache and cannot be fetched "

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +113,10 @@ def test_unknown_pair_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", ["blip+sd15", "blip+sd-turbo"])
 def test_absent_weights_are_one_line_that_says_what_to_do(name: str) -> None:
+    start = time.perf_counter()
     with pytest.raises(MissingWeightsError) as error:
         load_pair(name)
+    assert time.perf_counter() - start < 12, "one request, no retries"
     message = str(error.value)
     assert "\n" not in message
     assert "Salesforce/blip-image-captioning-base" in message

@@ -41,7 +41,7 @@ def test_hyperparameters_are_the_searchs_outcome_on_an_unreported_seed() -> None
 
 @pytest.mark.parametrize(("figure", "least"), [("average_accuracy", 0.93), ("router_accuracy", 0.95)])
 def test_recorded_clts_reaches_its_marks(figure: str, least: float) -> None:
-    runs = [r for r in json.loads((ROOT / "benchmarks/results/digits/results.json").read_text())["runs"]]
+    runs = json.loads((ROOT / "benchmarks/results/digits/results.json").read_text())["runs"]
     clts = [run[figure] for run in runs if run["strategy"] == "clts"]
     assert len(clts) >= 3
     assert sum(clts) / len(clts) >= least
