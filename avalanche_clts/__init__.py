@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from . import _avalanche  # noqa: F401
 from .buffer import CaptionBuffer
 from .captioners import BlipCaptioner, Captioner, LabelCaptioner
 from .checkpoint import load_checkpoint, save_checkpoint

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +14,6 @@ _DESCRIPTION = "Continual learning with text in the place of stored images (CLTS
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    # A dependency of Avalanche warns at import that an optional solver is absent; nothing here needs it.
-    warnings.filterwarnings("ignore", module="qpsolvers")
     try:
         status: int = arguments.run(arguments)
     except (ValueError, OSError) as error:
@@ -69,7 +66,7 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
 
 
-# Each command imports what it needs: torch, transformers and diffusers take seconds, and --help should not.
+# Each command imports what it needs.
 
 
 def _compare(arguments: argparse.Namespace) -> int:
