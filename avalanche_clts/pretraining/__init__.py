@@ -16,8 +16,8 @@ from .quality import format_quality, measure_quality
 __all__ = ["pretrain"]
 
 _ARGUMENTS = {
-    "captioner": {"max_new_tokens": 16, "batch_size": 100},
-    "generator": {"steps": 8, "guidance_scale": 1.5, "batch_size": 250},
+    "captioner": {"max_new_tokens": 13, "batch_size": 100},
+    "generator": {"steps": 6, "guidance_scale": 1.75, "batch_size": 250},
 }
 
 
