@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
@@ -76,7 +77,8 @@ class CLTSPlugin(SupervisedPlugin):
     - captions_per_class: captions kept of each class of each experience.
     - replay_size: images regenerated after each experience, in equal parts for every experience so far.
     - router_epochs: passes of the router over them.
-    - router_optimizer: makes the router's optimizer from its parameters. None: Adam with a learning rate of 0.001.
+    - router_optimizer: makes the router's optimizer from its parameters. None: one like the strategy's, with the
+        settings that it was built with.
     - router_data: "synthetic", the method: the router sees regenerated images of all experiences, the current one
         included. "mixed", for comparison: real images of the current experience beside regenerated ones of the past.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
@@ -102,7 +104,7 @@ class CLTSPlugin(SupervisedPlugin):
             pair=pair, captions_per_class=captions_per_class, replay_size=replay_size, class_names=class_names
         )
         self.router_epochs = router_epochs
-        self.router_optimizer = router_optimizer or (lambda parameters: torch.optim.Adam(parameters, lr=1e-3))
+        self.router_optimizer = router_optimizer
         self.router_data = router_data
         self.router_seconds = 0.0
 
@@ -133,7 +135,8 @@ class CLTSPlugin(SupervisedPlugin):
         self.storage_policy.post_adapt(strategy, strategy.experience)
         if strategy.model.needs_router:
             images, heads = self._routing_data(strategy.experience.dataset)
-            self._train_router(strategy.model, images, heads, strategy.train_mb_size, strategy.device)
+            make_optimizer = self.router_optimizer or _optimizer_like(strategy.optimizer)
+            self._train_router(strategy.model, make_optimizer, images, heads, strategy.train_mb_size, strategy.device)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Forget the regenerated images: between experiences, only text is kept."""
@@ -152,13 +155,19 @@ class CLTSPlugin(SupervisedPlugin):
         return mixed, [heads[i] for i in past] + [newest] * len(real)
 
     def _train_router(
-        self, model: RoutedModel, images: Dataset[Any], heads: list[int], batch_size: int, device: torch.device
+        self,
+        model: RoutedModel,
+        make_optimizer: OptimizerFactory,
+        images: Dataset[Any],
+        heads: list[int],
+        batch_size: int,
+        device: torch.device,
     ) -> None:
         start = time.perf_counter()
         router = model.router
         router.grow(model.num_heads, model.num_router_features)
         router.to(device).requires_grad_(True).train()
-        optimizer = self.router_optimizer(router.parameters())
+        optimizer = make_optimizer(router.parameters())
         loader: DataLoader[Any] = DataLoader(
             _Routed(images, heads), batch_size=batch_size, shuffle=True, drop_last=len(heads) > batch_size
         )
@@ -171,6 +180,12 @@ class CLTSPlugin(SupervisedPlugin):
         router.zero_grad()
         router.requires_grad_(False).eval()
         self.router_seconds += time.perf_counter() - start
+
+
+def _optimizer_like(optimizer: torch.optim.Optimizer) -> OptimizerFactory:
+    accepted = inspect.signature(type(optimizer)).parameters
+    settings = {name: value for name, value in optimizer.defaults.items() if name in accepted}
+    return lambda parameters: type(optimizer)(parameters, **settings)
 
 
 class _Routed(Dataset[tuple[Tensor, int]]):

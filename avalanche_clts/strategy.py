@@ -40,7 +40,7 @@ class CLTS(SupervisedTemplate):
     - captions_per_class: captions kept of each class of each experience.
     - replay_size: images regenerated after each experience, in equal parts for every experience so far.
     - router_epochs: passes of the router over the regenerated images.
-    - router_optimizer: makes the router's optimizer from its parameters. None: Adam with a learning rate of 0.001.
+    - router_optimizer: makes the router's optimizer from its parameters. None: one like `optimizer`.
     - router_data: "synthetic" (the method) or "mixed"; see `CLTSPlugin`.
     - routing: "soft" or "hard"; see `RoutedModel`. None: as the model says.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.

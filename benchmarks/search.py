@@ -26,8 +26,8 @@ from avalanche_clts.compare.strategies import STRATEGIES
 SEED = 1000  # comparisons report seeds 0, 1, 2, ...
 REPLAY = {"batch_size_mem": [8, 16, 32, 64, 128, 256]}
 GRIDS: dict[str, dict[str, list[Any]]] = {
-    "clts": {"replay_size": [300, 500], "router_epochs": [10, 20, 30]},
-    "caption-replay": {"replay_size": [200, 400], "batch_size_mem": [32, 64, 128]},
+    "clts": {"replay_size": [500, 1000], "router_epochs": [10, 20, 30]},
+    "caption-replay": {"replay_size": [200, 500], "batch_size_mem": [32, 64, 128]},
     "er-bytes": REPLAY,
     "er-count": REPLAY,
     "er-63x": REPLAY,

@@ -18,6 +18,7 @@ from torchvision.transforms import ToTensor
 
 from avalanche_clts import CaptionReplayPlugin, CLTSPlugin, LabelCaptioner, Pair, RoutedModel, split_digits
 from avalanche_clts.compare.networks import small_cnn
+from avalanche_clts.plugins import _optimizer_like
 from avalanche_clts.streams import ImageDataset
 from tests.conftest import DIGITS, make_clts, small_net
 from tests.test_buffer import Witness
@@ -85,6 +86,13 @@ def test_parameters_of_every_head_stay_in_their_group(tiny_pair: Pair) -> None:
         assert {id(p) for p in group["params"]} == {id(p) for p in head.parameters() if (p.ndim > 1) == matrix}
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop])
+def test_router_learns_with_an_optimizer_like_the_strategys(optimizer) -> None:
+    made = _optimizer_like(optimizer(small_net().parameters(), lr=0.25, weight_decay=0.125))(small_net().parameters())
+    assert type(made) is optimizer
+    assert (made.defaults["lr"], made.defaults["weight_decay"]) == (0.25, 0.125)
+
+
 def test_interrupted_experience_can_be_trained_again(tiny_pair: Pair) -> None:
     class Failing:
         def caption(self, images, class_names=None):
@@ -117,9 +125,9 @@ def test_router_sees_synthetic_images_of_every_experience(tiny_pair: Pair) -> No
     seen: list[tuple[int, set[int]]] = []
     train_router = clts.plugins[0]._train_router
 
-    def watch(model, images, heads, *rest):
+    def watch(model, make_optimizer, images, heads, *rest):
         seen.append((len(images), set(heads)))
-        return train_router(model, images, heads, *rest)
+        return train_router(model, make_optimizer, images, heads, *rest)
 
     clts.plugins[0]._train_router = watch
     for experience in digits(2).train_stream:

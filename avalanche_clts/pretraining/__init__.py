@@ -17,7 +17,7 @@ __all__ = ["pretrain"]
 
 _ARGUMENTS = {
     "captioner": {"max_new_tokens": 13, "batch_size": 100},
-    "generator": {"steps": 6, "guidance_scale": 1.75, "batch_size": 250},
+    "generator": {"steps": 6, "guidance_scale": 1.0, "batch_size": 250},
 }
 
 
