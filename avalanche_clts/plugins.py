@@ -19,6 +19,8 @@ from .models import RoutedModel
 from .pairs import Pair
 
 RouterData = Literal["synthetic", "mixed"]
+# Of the router's targets: some generated images do not show what their caption says.
+_LABEL_SMOOTHING = 0.1
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -171,12 +173,17 @@ class CLTSPlugin(SupervisedPlugin):
         loader: DataLoader[Any] = DataLoader(
             _Routed(images, heads), batch_size=batch_size, shuffle=True, drop_last=len(heads) > batch_size
         )
+        # The learning rate falls to nothing: with few images, the last steps at full rate are mostly noise.
+        steps = self.router_epochs * len(loader)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
+        criterion = nn.CrossEntropyLoss(label_smoothing=_LABEL_SMOOTHING)
         for _ in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):
             for x, head in loader:
-                loss = nn.functional.cross_entropy(router(model.features(x.to(device))), head.to(device))
+                loss = criterion(router(model.features(x.to(device))), head.to(device))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                schedule.step()
         router.zero_grad()
         router.requires_grad_(False).eval()
         self.router_seconds += time.perf_counter() - start
