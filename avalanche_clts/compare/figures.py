@@ -55,20 +55,16 @@ def memory_accuracy(runs: Sequence[Results]) -> str:
     """Average accuracy against all bytes kept between experiences, on a logarithmic axis."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    placed: list[tuple[float, float]] = []
     for strategy, group in by_strategy(runs).items():
         if strategy == "joint":
             continue
         colour, _ = _STYLES.get(strategy, ("#000000", "-"))
         x = mean(sum(run["memory_bytes"][kind] for kind in MEMORY_KINDS) for run in group) / 1000
         y = 100 * mean(run["average_accuracy"] for run in group)
-        axes.scatter([x], [y], color=colour, s=60, zorder=3)
-        # Labels of neighbours would lie on each other: each next one of a cluster stands a line lower.
-        crowd = sum(1 for px, py in placed if abs(np.log10(px / x)) < 0.25 and abs(py - y) < 6)
-        axes.annotate(strategy, (x, y), xytext=(8, -4 - 11 * crowd), textcoords="offset points", fontsize=9)
-        placed.append((x, y))
+        axes.scatter([x], [y], color=colour, s=70, alpha=0.85, lw=0, zorder=3, label=strategy)
     axes.set_xscale("log")
-    axes.margins(x=0.25)
+    axes.margins(x=0.1)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     axes.set_xlabel("kept between experiences: captions, exemplars and networks (kB)")
     axes.set_ylabel("average accuracy (%)")
     axes.set_ylim(0, 102)

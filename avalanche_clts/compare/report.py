@@ -14,12 +14,12 @@ from .table import human_bytes, table_rows
 
 _STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2rem auto; padding: 0 1.2rem; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { margin-top: 2.6rem; font-size: 1.25rem; }
 .lead, .note, figcaption { color: #555; } .note { font-size: .92rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
+th, td { padding: .35rem .55rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
 th:first-child, td:first-child { text-align: left; } th { color: #555; font-weight: 600; }
 tr.clts td { background: #fbeef0; font-weight: 600; }
 svg { max-width: 100%; height: auto; }
