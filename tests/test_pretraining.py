@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from avalanche_clts import Pair, load_pair, split_digits
+from avalanche_clts import Pair, load_pair, pretraining, split_digits
+from avalanche_clts.cli import main
 from avalanche_clts.digits import CLASS_NAMES, pair_digits, stream_digits
 from avalanche_clts.images import ImageFormat
 from avalanche_clts.pretraining import digits as pools
@@ -105,6 +108,22 @@ def test_recipe_makes_a_pair_that_loads(tmp_path: Path) -> None:
     pair.generator.steps = 2
     (image,) = pair.generator.generate(["a handwritten seven"], [0])
     assert (image.size, image.mode) == ((32, 32), "RGB")
+
+
+def test_command_trains_both_parts_and_says_how_good_they_are(tmp_path: Path, monkeypatch, capsys) -> None:
+    for name, steps in (
+        ("train_captioner", {"steps": 1, "batch_size": 4}),
+        ("train_generator", {"autoencoder_steps": 1, "diffusion_steps": 1, "batch_size": 4}),
+        ("measure_quality", {"count": 20}),
+    ):
+        monkeypatch.setattr(pretraining, name, partial(getattr(pretraining, name), **steps))
+    monkeypatch.setattr(pretraining, "digit_pool", lambda count: pools.digit_pool(20))
+    assert main(["pretrain", "--out", str(tmp_path / "pair")]) == 0
+    assert "captioner names the right digit" in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "pair").iterdir()) == [
+        "captioner", "generator", "pair.json", "quality.json",
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "pair" / "quality.json").read_text())["images_generated"] == 20
 
 
 @pytest.fixture(scope="module")
