@@ -11,17 +11,20 @@ from avalanche_clts import CaptionReplayPlugin, load_pair, split_digits
 benchmark = split_digits(n_experiences=5, seed=0)
 pair = load_pair("embedded")
 
-for name, plugins in (("naive", []), ("naive + 100 captions", [CaptionReplayPlugin(pair=pair, mem_size=100)])):
+for name, plugins in (
+    ("naive", []),
+    ("naive + 200 captions", [CaptionReplayPlugin(pair=pair, mem_size=200, batch_size_mem=128)]),
+):
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * 16, 10)
     )
     strategy = Naive(
         model=network,
-        optimizer=torch.optim.Adam(network.parameters(), lr=1e-3),
+        optimizer=torch.optim.Adam(network.parameters(), lr=3e-3),
         criterion=nn.CrossEntropyLoss(),
         train_mb_size=32,
-        train_epochs=5,
+        train_epochs=10,
         eval_mb_size=128,
         plugins=plugins,
         evaluator=EvaluationPlugin(accuracy_metrics(stream=True), loggers=[]),
