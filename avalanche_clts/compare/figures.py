@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .results import MEMORY_KINDS, by_strategy
@@ -99,7 +100,7 @@ def accuracy_matrix(group: Sequence[Results]) -> str:
     return _svg(figure)
 
 
-def _clean(axes) -> None:  # type: ignore[no-untyped-def]
+def _clean(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=_GRID, lw=0.8)
     axes.set_axisbelow(True)

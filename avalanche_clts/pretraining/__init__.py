@@ -24,7 +24,7 @@ _ARGUMENTS = {
 def pretrain(out: Path, *, pool_size: int = 20_000) -> None:
     """Train captioner and generator on augmented digits, save both to `out`, and measure how good they are.
 
-    A killed run goes on where it was when started again with the same `out`. Takes about an hour on two CPU cores.
+    A killed run goes on where it was when started again with the same `out`.
     Writes `quality.json` beside the pair.
     """
     work = out / "work"
