@@ -30,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     compare = commands.add_parser("compare", help="run CLTS and Avalanche's baselines head to head")
-    compare.add_argument("--stream", default="digits", help="the stream (default: %(default)s)")
+    compare.add_argument("--stream", default="digits", help="the stream; see --list (default: %(default)s)")
+    compare.add_argument("--data-root", type=Path, metavar="DIR", help="where downloaded data sets are, or are put")
     compare.add_argument("--strategies", nargs="+", metavar="NAME", help="the strategies (default: all)")
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
     compare.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of the results")
@@ -72,12 +73,12 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from .compare import compare, format_table
     from .compare.strategies import STRATEGIES
-    from .streams import STREAMS
+    from .named_streams import STREAMS
 
     if arguments.list:
         for title, entries in (("streams", STREAMS), ("strategies", STRATEGIES)):
             print(f"{title}:")
-            print("\n".join(f"  {name:16}{entry.description}" for name, entry in entries.items()))
+            print("\n".join(f"  {name:20}{entry.description}" for name, entry in entries.items()))
         return 0
     runs = compare(
         stream=arguments.stream,
@@ -86,6 +87,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         device=arguments.device,
         pair=arguments.pair,
+        data_root=arguments.data_root,
         command=shlex.join(["clts", *sys.argv[1:]]),
     )
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")

@@ -6,21 +6,15 @@ Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from .images import LabelledImages
+
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PAIR_IMAGES_PER_CLASS = 60
-
-
-class LabelledImages(NamedTuple):
-    """Images with their classes: `images[i]` shows class `targets[i]`."""
-
-    images: list[Image.Image]
-    targets: list[int]
+_TEST_EVERY = 3  # of each class's images in the stream, one in three is a test image
 
 
 def pair_digits() -> LabelledImages:
@@ -28,10 +22,20 @@ def pair_digits() -> LabelledImages:
     return _digits(_pair_indices())
 
 
-def stream_digits() -> LabelledImages:
-    """The other 1,197 digits, as they are: 8x8, grey (mode "L"). The pair has never seen them."""
+def stream_digits() -> tuple[LabelledImages, LabelledImages]:
+    """The other 1,197 digits, 798 to train on and 399 to test on, as they are: 8x8, grey (mode "L").
+
+    The pair has never seen them.
+    """
     reserved = set(_pair_indices())
-    return _digits([i for i in range(len(load_digits().target)) if i not in reserved])
+    seen = [0] * len(CLASS_NAMES)
+    train: list[int] = []
+    test: list[int] = []
+    for index, target in enumerate(load_digits().target):
+        if index not in reserved:
+            (test if seen[target] % _TEST_EVERY == _TEST_EVERY - 1 else train).append(index)
+            seen[target] += 1
+    return _digits(train), _digits(test)
 
 
 def _pair_indices() -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,13 @@ _REMEDY = (
     "build the benchmark from PIL images, uint8 tensors or tensors with values in [0, 1], "
     "and give normalisation and augmentation as its train_transform and eval_transform"
 )
+
+
+class LabelledImages(NamedTuple):
+    """Images with their classes: `images[i]` shows class `targets[i]`."""
+
+    images: list[Image.Image]
+    targets: list[int]
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,14 @@ class ImageFormat:
     mode: str
 
     @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return len(Image.new(self.mode, (1, 1)).getbands())
+
+    @property
     def nbytes(self) -> int:
         """Bytes of one image as raw uint8: height x width x channels."""
-        return self.size[0] * self.size[1] * len(Image.new(self.mode, (1, 1)).getbands())
+        return self.size[0] * self.size[1] * self.channels
 
     def restore(self, image: Image.Image) -> Any:
         """A generated image as the stream would have handed it out: native size, mode and kind."""

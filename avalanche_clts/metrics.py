@@ -11,8 +11,14 @@ from avalanche.evaluation.metric_results import MetricValue, TensorImage
 from avalanche.evaluation.metric_utils import get_metric_name
 from avalanche.evaluation.metrics import Mean
 from avalanche.logging import TensorboardLogger
-from avalanche.training.plugins import EWCPlugin, LwFPlugin
+from avalanche.training.plugins import (
+    EWCPlugin,
+    GenerativeReplayPlugin,
+    LwFPlugin,
+    SynapticIntelligencePlugin,
+)
 from avalanche.training.storage_policy import ExemplarsBuffer
+from avalanche.training.supervised import DER, Cumulative
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import make_grid
@@ -69,9 +75,11 @@ def memory_bytes(strategy: Any, *, image_nbytes: int = 0) -> dict[str, int]:
     """Bytes that a strategy keeps between experiences, by kind.
 
     - captions: as written to disk, compressed.
-    - exemplars: stored images as raw uint8, `image_nbytes` each (height x width x channels of the native image).
+    - exemplars: stored images as raw uint8, `image_nbytes` each (height x width x channels of the native image), and
+        the logits that DER stores with them.
     - heads, router: parameters and buffers of a `RoutedModel`'s.
-    - network: parameters and buffers of any other model, with the copies and importances that EWC and LwF keep of it.
+    - network: parameters and buffers of any other model, with the copies and importances that EWC, SI and LwF keep of
+        it, and the generator of generative replay.
 
     The pretrained pair and a frozen pretrained backbone are not among them; see `frozen_bytes`.
     """
@@ -80,10 +88,10 @@ def memory_bytes(strategy: Any, *, image_nbytes: int = 0) -> dict[str, int]:
     captions = caption_buffer(strategy)
     return {
         "captions": captions.memory.nbytes if captions is not None else 0,
-        "exemplars": num_exemplars(strategy) * image_nbytes,
+        "exemplars": num_exemplars(strategy) * image_nbytes + _logits_nbytes(strategy),
         "heads": module_nbytes(model.heads) if routed else 0,
         "router": module_nbytes(model.router) if routed else 0,
-        "network": 0 if routed else module_nbytes(model) + sum(map(_regularisation_nbytes, strategy.plugins)),
+        "network": 0 if routed else module_nbytes(model) + sum(map(_companions_nbytes, strategy.plugins)),
     }
 
 
@@ -98,20 +106,36 @@ def frozen_bytes(strategy: Any) -> dict[str, int]:
 
 
 def num_exemplars(strategy: Any) -> int:
-    """How many real images the strategy's replay buffers hold."""
-    policies = [getattr(plugin, "storage_policy", None) for plugin in strategy.plugins]
-    return sum(len(p.buffer) for p in policies if isinstance(p, ExemplarsBuffer) and not isinstance(p, CaptionBuffer))
+    """How many real images the strategy keeps."""
+    if isinstance(strategy, Cumulative):
+        return len(strategy.dataset)
+    keepers = [strategy, *strategy.plugins]
+    policies = [getattr(keeper, "storage_policy", None) for keeper in keepers]
+    stored = [p.buffer for p in policies if isinstance(p, ExemplarsBuffer) and not isinstance(p, CaptionBuffer)]
+    stored += [images for keeper in keepers for images in getattr(keeper, "x_memory", [])]  # iCaRL
+    return sum(map(len, stored))
 
 
-def _regularisation_nbytes(plugin: Any) -> int:
+def _logits_nbytes(strategy: Any) -> int:
+    if not isinstance(strategy, DER) or len(strategy.storage_policy.buffer) == 0:
+        return 0
+    logits = strategy.storage_policy.buffer.logits
+    return sum(row.numel() * row.element_size() for row in map(torch.as_tensor, logits))
+
+
+def _companions_nbytes(plugin: Any) -> int:
+    """Bytes of what a plugin keeps of, or beside, the network."""
     if isinstance(plugin, EWCPlugin):
-        kept = [
-            data for group in (plugin.saved_params, plugin.importances) for d in group.values() for data in d.values()
-        ]
-        return sum(data.data.numel() * data.data.element_size() for data in kept)
-    if isinstance(plugin, LwFPlugin) and plugin.lwf.prev_model is not None:
+        groups = [group for kept in (plugin.saved_params, plugin.importances) for group in kept.values()]
+    elif isinstance(plugin, SynapticIntelligencePlugin):
+        groups = [*plugin.ewc_data, plugin.syn_data["cum_trajectory"]]
+    elif isinstance(plugin, LwFPlugin) and plugin.lwf.prev_model is not None:
         return module_nbytes(plugin.lwf.prev_model)
-    return 0
+    elif isinstance(plugin, GenerativeReplayPlugin) and plugin.generator is not None:
+        return module_nbytes(plugin.generator)
+    else:
+        return 0
+    return sum(data.data.numel() * data.data.element_size() for group in groups for data in group.values())
 
 
 def module_nbytes(module: nn.Module) -> int:

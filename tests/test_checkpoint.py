@@ -68,7 +68,7 @@ def test_no_file_holds_a_pixel_of_the_stream_or_a_weight_of_the_pair(tiny_pair: 
     tensors = _tensors(read_state(tmp_path / "state.safetensors"))
     content = b"".join(file.read_bytes() for file in files)
     model_shapes = {tuple(t.shape) for t in clts.model.state_dict().values()}
-    for image in stream_digits().images:
+    for image in stream_digits()[0].images:
         pixels = np.asarray(image)
         for form in (pixels, pixels.astype(np.float32) / 255, pixels.astype(np.float32)):
             assert form.tobytes() not in content

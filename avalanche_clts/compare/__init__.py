@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ..named_streams import parse_stream, slug
 from ..pairs import Pair, load_pair, pair_identity, pair_nbytes
-from ..streams import STREAMS
 from .report import render_report
 from .results import ResultsFolder, read_runs, to_csv, write_text
 from .runner import run, versions
@@ -33,6 +33,7 @@ def compare(
     out: Path = Path("results"),
     device: str = "cpu",
     pair: str = "embedded",
+    data_root: Path | None = None,
     settings: Settings | None = None,
     command: str = "",
 ) -> list[Results]:
@@ -43,14 +44,17 @@ def compare(
 
     **Arguments:**
 
+    - stream: as `parse_stream` reads it.
     - strategies: names from `STRATEGIES`. None: all of them.
+    - data_root: where downloaded data sets are, or are put. None: Avalanche's default.
     - settings: what all strategies share. None: the recorded ones of the stream.
     - command: the command line, for the report.
 
     Raises `ValueError` for an unknown name or an absent device, and `OSError` for a folder that cannot be written.
     """
-    chosen = _check(stream, strategies, seeds, device)
-    settings = settings or default_settings(stream)
+    chosen = _check(strategies, seeds, device)
+    parsed = parse_stream(stream, data_root)
+    settings = settings or default_settings(parsed)
     loaded = load_pair(pair, device=device)
     conditions = {
         "settings": asdict(settings),
@@ -74,7 +78,7 @@ def compare(
                     _warm_up(loaded)
                     warm = True
                 results = run(
-                    stream,
+                    parsed,
                     strategy,
                     seed,
                     settings=settings,
@@ -95,11 +99,12 @@ def compare(
             )
     bar.close()
     runs.sort(key=lambda r: (list(STRATEGIES).index(r["strategy"]), r["seed"]))
-    samples_file = out / f"samples-{stream}.json"
+    samples_file = out / f"samples-{slug(stream)}.json"
     samples = json.loads(samples_file.read_text(encoding="utf-8")) if samples_file.exists() else {}
     if samples.get("pair") != conditions["pair"]:
-        made = make_samples(STREAMS[stream].build(0), loaded)
-        write_text(samples_file, json.dumps({"pair": conditions["pair"], "samples": made}))
+        made = make_samples(parsed.build(0), loaded)
+        kept = {"stream": stream, "pair": conditions["pair"], "samples": made}
+        write_text(samples_file, json.dumps(kept))
     document = {
         "runs": runs,
         "arguments": {"stream": stream, "strategies": list(chosen), "seeds": seeds, "device": device, "pair": pair},
@@ -119,7 +124,8 @@ def write_report(out: Path) -> Path:
     document = read_runs(out)
     samples: dict[str, Any] = {}
     for file in sorted(out.glob("samples-*.json")):
-        samples[file.stem.removeprefix("samples-")] = json.loads(file.read_text(encoding="utf-8"))["samples"]
+        content = json.loads(file.read_text(encoding="utf-8"))
+        samples[content["stream"]] = content["samples"]
     report = out / "report.html"
     write_text(report, render_report(document, samples))
     return report
@@ -131,10 +137,8 @@ def _warm_up(pair: Pair) -> None:
     pair.generator.generate(["warm-up"], [0])
 
 
-def _check(stream: str, strategies: Sequence[str] | None, seeds: int, device: str) -> list[str]:
+def _check(strategies: Sequence[str] | None, seeds: int, device: str) -> list[str]:
     """The strategies to run, CLTS first where another's budget depends on it."""
-    if stream not in STREAMS:
-        raise ValueError(f"stream is {stream!r}; known streams: {', '.join(STREAMS)}")
     names = list(STRATEGIES if strategies is None else strategies)
     unknown = [name for name in names if name not in STRATEGIES]
     if unknown:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+from avalanche.models import SlimResNet18
 from torch import nn
+
+from ..images import ImageFormat
 
 
 def small_cnn(num_outputs: int, *, channels: int, side: int) -> nn.Sequential:
@@ -23,3 +29,47 @@ def small_cnn(num_outputs: int, *, channels: int, side: int) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(64 * (side // 4) ** 2, num_outputs),
     )
+
+
+def cnn(num_outputs: int, *, channels: int) -> nn.Sequential:
+    """Three convolutions with batch normalisation and a linear layer, for images of 16 pixels a side and more."""
+
+    def block(inputs: int, outputs: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    return nn.Sequential(
+        *block(channels, 32),
+        nn.MaxPool2d(2),
+        *block(32, 64),
+        nn.MaxPool2d(2),
+        *block(64, 128),
+        nn.AdaptiveMaxPool2d(4),
+        nn.Flatten(),
+        nn.Linear(128 * 16, num_outputs),
+    )
+
+
+NETWORKS: dict[str, Callable[[ImageFormat], Callable[[int], nn.Module]]] = {
+    "small-cnn": lambda format: partial(small_cnn, channels=format.channels, side=format.size[0]),
+    "cnn": lambda format: partial(cnn, channels=format.channels),
+    "slim-resnet18": lambda format: SlimResNet18,  # Lopez-Paz and Ranzato (2017); 32x32 RGB only
+}
+
+
+def split_network(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The features and the classifier on top of them, of a network from `NETWORKS`; both share its weights."""
+    if isinstance(network, nn.Sequential):
+        return network[:-1], network[-1]
+    classifier: nn.Module = network.linear  # type: ignore[assignment]
+    network.linear = nn.Identity()
+    return network, classifier
+
+
+def network_for(format: ImageFormat, name: str | None = None) -> Callable[[int], nn.Module]:
+    """What makes a network for images of `format`, given its number of outputs.
+
+    **Arguments:**
+
+    - name: a key of `NETWORKS`. None: "small-cnn" up to 28 pixels a side, "cnn" above.
+    """
+    return NETWORKS[name or ("small-cnn" if max(format.size) <= 28 else "cnn")](format)

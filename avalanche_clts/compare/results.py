@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..named_streams import slug
 from .strategies import Results
 
 MEMORY_KINDS = ("captions", "exemplars", "heads", "router", "network")
@@ -64,12 +65,12 @@ class ResultsFolder:
 
     def fresh_tensorboard(self, stream: str, strategy: str, seed: int) -> Path:
         """The folder of a run's event files, without those of an earlier or interrupted one."""
-        folder = self.path / "tensorboard" / stream / f"{strategy}-seed{seed}"
+        folder = self.path / "tensorboard" / slug(stream) / f"{strategy}-seed{seed}"
         shutil.rmtree(folder, ignore_errors=True)
         return folder
 
     def _file(self, stream: str, strategy: str, seed: int) -> Path:
-        return self._runs / f"{stream}-{strategy}-seed{seed}.json"
+        return self._runs / f"{slug(stream)}-{strategy}-seed{seed}.json"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from avalanche.benchmarks import NCScenario
 from avalanche.evaluation.metrics import accuracy_metrics, bwt_metrics, forgetting_metrics
 from avalanche.training.determinism.rng_manager import RNGManager
@@ -21,9 +23,9 @@ from avalanche.training.templates import SupervisedTemplate
 from .. import __version__
 from ..images import image_format
 from ..metrics import TextTensorboardLogger, clts_metrics, memory_bytes, synthesis_seconds
+from ..named_streams import Stream
 from ..pairs import Pair
-from ..streams import STREAMS
-from .networks import small_cnn
+from .networks import network_for
 from .settings import Settings
 from .strategies import STRATEGIES, Results, Setup
 
@@ -31,7 +33,7 @@ Progress = Callable[[str], None]
 
 
 def run(
-    stream: str,
+    stream: Stream,
     strategy: str,
     seed: int,
     *,
@@ -52,13 +54,15 @@ def run(
     - progress: told where the run is.
     """
     RNGManager.set_random_seeds(seed)
-    benchmark = STREAMS[stream].build(seed)
+    benchmark = stream.build(seed)
     format = image_format(benchmark.train_stream[0].dataset)
-    channels = len(format.mode) if format.mode == "RGB" else 1
+    example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
     setup = Setup(
-        network=lambda outputs: small_cnn(outputs, channels=channels, side=format.size[0]),
+        network=network_for(format, settings.network),
         num_classes=benchmark.n_classes,
         image_nbytes=format.nbytes,
+        input_shape=tuple(example.shape[1:]),
+        value_range=(example.min().item(), example.max().item()),
         settings=settings,
         pair=pair,
         evaluator=_evaluator(tensorboard),
@@ -69,7 +73,7 @@ def run(
     matrix, metrics, seconds = _train_and_evaluate(agent, benchmark, progress)
     synthesis = synthesis_seconds(agent)
     return {
-        "stream": stream,
+        "stream": stream.name,
         "strategy": strategy,
         "seed": seed,
         "accuracy_matrix": matrix,

@@ -7,9 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Chosen by benchmarks/search.py on seeds that no comparison reports; the search and its outcome are in
-# benchmarks/results/search-digits.json.
+from ..named_streams import STREAMS, Stream
+
+# Chosen by the search of `clts compare --tune` on a seed that no comparison reports.
 _TUNED = Path(__file__).parent / "hyperparameters.json"
+_TRAINING: dict[str, dict[str, Any]] = {
+    "digits": {"train_epochs": 10, "train_mb_size": 32, "learning_rate": 3e-3},
+    "shapes": {"train_epochs": 10, "train_mb_size": 32, "learning_rate": 1e-3},
+}
+_LIKE = "shapes"  # whose settings serve streams that have none of their own
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,7 @@ class Settings:
     **Arguments:**
 
     - train_epochs, train_mb_size, learning_rate: of every strategy (Adam).
+    - network: of every strategy, a key of `NETWORKS`. None: by the size of the images.
     - captions_per_class: captions that CLTS keeps of each class of each experience.
     - tuned: hyper-parameters by strategy.
     """
@@ -27,10 +34,19 @@ class Settings:
     train_mb_size: int = 32
     eval_mb_size: int = 256
     learning_rate: float = 3e-3
+    network: str | None = None
     captions_per_class: int = 20
     tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def default_settings(stream: str) -> Settings:
-    """The settings of `clts compare` on `stream`, with the recorded hyper-parameters."""
-    return Settings(tuned=json.loads(_TUNED.read_text(encoding="utf-8"))[stream])
+def default_settings(stream: Stream) -> Settings:
+    """The settings of `clts compare` on `stream`, with the recorded hyper-parameters.
+
+    Streams for which none were searched have those of `shapes`.
+    """
+    tuned = json.loads(_TUNED.read_text(encoding="utf-8"))
+    return Settings(
+        **_TRAINING.get(stream.kind, _TRAINING[_LIKE]),
+        network=STREAMS[stream.kind].network,
+        tuned=tuned.get(stream.kind) or tuned.get(_LIKE) or {},
+    )

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
-from avalanche.training.storage_policy import ClassBalancedBuffer
-from avalanche.training.supervised import EWC, JointTraining, LwF, Naive
+from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
+from avalanche.training.supervised import (
+    DER,
+    ER_ACE,
+    EWC,
+    Cumulative,
+    GDumb,
+    JointTraining,
+    LwF,
+    Naive,
+    SynapticIntelligence,
+)
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 from torch.optim import Adam
@@ -18,6 +28,7 @@ from ..models import RoutedModel
 from ..pairs import Pair
 from ..plugins import CaptionReplayPlugin
 from ..strategy import CLTS
+from . import peers
 from .settings import Settings
 
 Results = dict[str, Any]
@@ -32,12 +43,15 @@ class Setup:
     - network: makes the network, given its number of outputs; called once for each copy that a strategy needs.
     - num_classes: of the stream.
     - image_nbytes: bytes of a native image of the stream.
+    - input_shape, value_range: of what the network sees, `(channels, height, width)` and smallest and largest value.
     - clts: the finished CLTS run on the same stream and seed, whose memory sets the budgets of replay.
     """
 
     network: Callable[[int], nn.Module]
     num_classes: int
     image_nbytes: int
+    input_shape: tuple[int, ...]
+    value_range: tuple[float, float]
     settings: Settings
     pair: Pair
     evaluator: EvaluationPlugin
@@ -95,6 +109,48 @@ def _lwf(setup: Setup) -> SupervisedTemplate:
     return LwF(**setup.single(), **setup.tuned("lwf"))
 
 
+def _si(setup: Setup) -> SupervisedTemplate:
+    return SynapticIntelligence(**setup.single(), **{"si_lambda": 1.0} | setup.tuned("si"))
+
+
+def _cumulative(setup: Setup) -> SupervisedTemplate:
+    return Cumulative(**setup.single())
+
+
+def _reservoir(setup: Setup) -> SupervisedTemplate:
+    storage = ReservoirSamplingBuffer(setup.num_captions)
+    replay = ReplayPlugin(setup.num_captions, storage_policy=storage, **setup.tuned("er-reservoir"))
+    return Naive(**setup.single(), plugins=[replay])
+
+
+def _der(setup: Setup) -> SupervisedTemplate:
+    return DER(**setup.single(), mem_size=setup.num_captions, **setup.tuned("der++"))
+
+
+def _er_ace(setup: Setup) -> SupervisedTemplate:
+    return ER_ACE(**setup.single(), mem_size=setup.num_captions, **setup.tuned("er-ace"))
+
+
+def _gdumb(setup: Setup) -> SupervisedTemplate:
+    tuned = dict(setup.tuned("gdumb"))
+    epochs = {"train_epochs": tuned.pop("train_epochs")} if "train_epochs" in tuned else {}
+    return GDumb(**setup.single() | epochs, mem_size=setup.num_captions, **tuned)
+
+
+def _icarl(setup: Setup) -> SupervisedTemplate:
+    return peers.icarl(setup.single(), mem_size=setup.num_captions, **setup.tuned("icarl"))
+
+
+def _generative_replay(setup: Setup) -> SupervisedTemplate:
+    options = {"latent_dim": 16, "generator_epochs": setup.settings.train_epochs} | setup.tuned("generative-replay")
+    return peers.generative_replay(setup.single(), shape=setup.input_shape, value_range=setup.value_range, **options)
+
+
+def _expert_gate(setup: Setup) -> SupervisedTemplate:
+    options = {"latent_dim": 100, "epochs": setup.settings.train_epochs} | setup.tuned("expert-gate")
+    return peers.expert_gate(setup.single(), head=setup.network(setup.num_classes), shape=setup.input_shape, **options)
+
+
 def _clts(setup: Setup) -> SupervisedTemplate:
     model = RoutedModel(head=setup.network(setup.num_classes), router=setup.network(setup.num_classes))
     return CLTS(
@@ -143,6 +199,7 @@ class Strategy:
 
 STRATEGIES: dict[str, Strategy] = {
     "joint": Strategy("all data at once: the upper bound", _joint),
+    "cumulative": Strategy("all data so far, after each experience", _cumulative),
     "clts": Strategy("task heads behind a router trained on images regenerated from captions", _clts),
     "caption-replay": Strategy("one network, replay of images regenerated from as many captions", _caption_replay),
     "er-bytes": Strategy(
@@ -163,7 +220,15 @@ STRATEGIES: dict[str, Strategy] = {
         _replay("er-total", _total_budget),
         after_clts=True,
     ),
+    "er-reservoir": Strategy("replay of as many real images as captions, kept by reservoir sampling", _reservoir),
+    "er-ace": Strategy("replay with an asymmetric cross-entropy, as many images as captions", _er_ace),
+    "der++": Strategy("dark experience replay, as many images (with logits) as captions", _der),
+    "gdumb": Strategy("trained from scratch on as many stored images as captions", _gdumb),
+    "icarl": Strategy("nearest class mean of features, as many exemplars as captions", _icarl),
+    "generative-replay": Strategy("replay of images from a VAE that learns the stream", _generative_replay),
+    "expert-gate": Strategy("task heads behind autoencoders: the best reconstruction picks the head", _expert_gate),
     "ewc": Strategy("elastic weight consolidation", _ewc),
     "lwf": Strategy("learning without forgetting", _lwf),
+    "si": Strategy("synaptic intelligence", _si),
     "naive": Strategy("plain fine-tuning: the lower bound", _naive),
 }

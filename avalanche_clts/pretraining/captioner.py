@@ -9,24 +9,23 @@ from PIL import Image
 from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
 from .pool import Pool
-from .training import draw, fit
+from .recipe import Recipe
+from .training import draw, fit, low_precision
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
 
 
-def train_captioner(
-    pool: Pool, out: Path, *, work: Path, side: int = 32, steps: int = 5000, batch_size: int = 128
-) -> None:
+def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> None:
     """Train on `pool` and save model and processor to `out`, laid out like any BLIP checkpoint, in fp16.
 
     **Arguments:**
 
-    - side: of the square images the model sees, in pixels.
     - work: folder of the checkpoints that a killed run goes on from.
     """
-    processor = _processor(pool.captions, side)
+    processor = _processor(pool.captions, recipe.side)
     tokens = processor.tokenizer(pool.captions, padding=True, return_tensors="pt")
-    model = BlipForConditionalGeneration(_config(processor, side, tokens.input_ids.shape[1] + 4))
+    model = BlipForConditionalGeneration(_config(processor, recipe.side, tokens.input_ids.shape[1] + 4))
+    model.to(recipe.device)
     # As BLIP was trained: the decoder starts from [DEC], and padding bears no loss.
     input_ids = tokens.input_ids.clone()
     input_ids[:, 0] = model.config.text_config.bos_token_id
@@ -39,17 +38,25 @@ def train_captioner(
     )
 
     def batch_loss(generator: torch.Generator) -> torch.Tensor:
-        i = draw(len(pixels), batch_size, generator)
-        with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the CPU multiplies in bfloat16
+        i = draw(len(pixels), recipe.batch_size, generator)
+        with low_precision(recipe.device):
             return model(
-                pixel_values=pixels[i],
-                input_ids=input_ids[i],
-                attention_mask=tokens.attention_mask[i],
-                labels=labels[i],
+                pixel_values=pixels[i].to(recipe.device),
+                input_ids=input_ids[i].to(recipe.device),
+                attention_mask=tokens.attention_mask[i].to(recipe.device),
+                labels=labels[i].to(recipe.device),
             ).loss
 
-    fit(model, batch_loss, name="captioner", folder=work, steps=steps, learning_rate=1e-3, ema_decay=0.99)
-    model.half().save_pretrained(out)
+    fit(
+        model,
+        batch_loss,
+        name="captioner",
+        folder=work,
+        steps=recipe.captioner_steps,
+        learning_rate=1e-3,
+        ema_decay=0.99,
+    )
+    model.cpu().half().save_pretrained(out)
     processor.save_pretrained(out)
 
 

@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import product
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..digits import CLASS_NAMES, pair_digits
-from .pool import Pool
+from ..digits import CLASS_NAMES, pair_digits, stream_digits
+from ..images import ImageFormat
+from .pool import Change, Domain, Pool
 
 SIDE = 32  # pixels at which digits are deformed and measured
 _MEASURES = ("thickness", "slant", "size")
+_CHANGES = {
+    "thin -> thick: stroke": ("thickness", "pixels"),
+    "left -> right: slant": ("slant", "(tangent)"),
+    "small -> large: size": ("size", "pixels"),
+}
 
 
-def digit_pool(count: int = 15_000, *, seed: int = 0) -> Pool:
+def digits_domain(count: int = 20_000) -> Domain:
+    """The domain of `split_digits`, with `count` augmented images to learn from."""
+    return Domain(
+        name="digits",
+        class_names=CLASS_NAMES,
+        pool=partial(digit_pool, count),
+        held_out=stream_digits,
+        format=ImageFormat("pil", (8, 8), "L"),
+        changes={name: _change(measured, unit) for name, (measured, unit) in _CHANGES.items()},
+    )
+
+
+def _change(measured: str, unit: str, *, copies: int = 10) -> Change:
+    low, high = (
+        [describe(label, **{measured: third}) for label, _ in product(range(10), range(copies))] for third in (0, 2)
+    )
+    return Change((low, high), lambda images: measure(to_tensor(images))[measured], unit)
+
+
+def digit_pool(count: int, *, seed: int = 0) -> Pool:
     """`count` augmented 8x8 digits, classes in equal parts, with captions such as
     "a large thin handwritten seven slanted to the right".
 

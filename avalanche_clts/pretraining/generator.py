@@ -24,9 +24,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .captioner import rgb
 from .pool import Pool
-from .training import draw, fit
+from .recipe import Recipe
+from .training import draw, fit, low_precision
 
-_LATENT_CHANNELS = 4
 _TEXT_WIDTH = 128
 _TEXT_LENGTH = 12  # tokens, both ends included
 _UNCONDITIONAL = 0.1  # share of captions dropped, for classifier-free guidance
@@ -41,35 +41,24 @@ _SCHEDULE = {
 }
 
 
-def train_generator(
-    pool: Pool,
-    out: Path,
-    *,
-    work: Path,
-    side: int = 32,
-    autoencoder_steps: int = 1300,
-    diffusion_steps: int = 3500,
-    batch_size: int = 128,
-) -> None:
+def train_generator(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> None:
     """Train on `pool` and save a `StableDiffusionPipeline` to `out`, in fp16.
 
     **Arguments:**
 
-    - side: of the square images, in pixels; latents are an eighth of it.
     - work: folder of the checkpoints that a killed run goes on from.
     """
-    images = _to_tensor(pool.images, side)
-    autoencoder = _train_autoencoder(images, work, autoencoder_steps)
+    images = _to_tensor(pool.images, recipe.side)
+    autoencoder = _train_autoencoder(images, work, recipe)
     tokenizer = CLIPTokenizer(model_max_length=_TEXT_LENGTH).train_new_from_iterator(pool.captions, vocab_size=2000)
-    denoiser = _Denoiser(tokenizer, side // 8)
-    _train_denoiser(
-        denoiser, _encode(autoencoder, images), _tokens(tokenizer, pool.captions), work, diffusion_steps, batch_size
-    )
+    denoiser = _Denoiser(tokenizer, recipe).to(recipe.device)
+    latents = _encode(autoencoder, images, recipe.device)
+    _train_denoiser(denoiser, latents, _tokens(tokenizer, pool.captions), work, recipe)
     StableDiffusionPipeline(
-        vae=autoencoder.half(),
-        text_encoder=denoiser.text_encoder.half(),
+        vae=autoencoder.cpu().half(),
+        text_encoder=denoiser.text_encoder.cpu().half(),
         tokenizer=tokenizer,
-        unet=denoiser.unet.half(),
+        unet=denoiser.unet.cpu().half(),
         scheduler=DPMSolverMultistepScheduler(**_SCHEDULE, timestep_spacing="trailing"),
         safety_checker=None,
         feature_extractor=None,
@@ -80,7 +69,7 @@ def train_generator(
 class _Denoiser(nn.Module):
     """Text encoder and UNet, trained as one: the text encoder starts from nothing, so it cannot stay frozen."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, latent_side: int) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, recipe: Recipe) -> None:
         super().__init__()
         self.text_encoder = CLIPTextModel(
             CLIPTextConfig(
@@ -96,10 +85,10 @@ class _Denoiser(nn.Module):
             )
         )
         self.unet = UNet2DConditionModel(
-            sample_size=latent_side,
-            in_channels=_LATENT_CHANNELS,
-            out_channels=_LATENT_CHANNELS,
-            block_out_channels=(96, 192),
+            sample_size=recipe.side // 8,
+            in_channels=recipe.latent_channels,
+            out_channels=recipe.latent_channels,
+            block_out_channels=recipe.unet_widths,
             layers_per_block=1,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -111,59 +100,79 @@ class _Denoiser(nn.Module):
         return self.unet(latents, timesteps, self.text_encoder(tokens).last_hidden_state).sample
 
 
-def _train_autoencoder(images: Tensor, work: Path, steps: int) -> AutoencoderKL:
+def _train_autoencoder(images: Tensor, work: Path, recipe: Recipe) -> AutoencoderKL:
     autoencoder = AutoencoderKL(
         block_out_channels=(16, 32, 64, 64),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=_LATENT_CHANNELS,
+        latent_channels=recipe.latent_channels,
         norm_num_groups=16,
-        sample_size=images.shape[-1],
-    )
+        sample_size=recipe.side,
+    ).to(recipe.device)
 
     def batch_loss(generator: torch.Generator) -> Tensor:
-        batch = images[draw(len(images), 64, generator)]
-        posterior = autoencoder.encode(batch).latent_dist
-        latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
-        error = F.mse_loss(autoencoder.decode(latents).sample, batch, reduction="none").sum((1, 2, 3)).mean()
+        batch = _pixels(images[draw(len(images), recipe.batch_size // 2, generator)]).to(recipe.device)
+        with low_precision(recipe.device):
+            posterior = autoencoder.encode(batch).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=generator).to(recipe.device)
+            decoded = autoencoder.decode(posterior.mean + posterior.std * noise).sample
+        error = F.mse_loss(decoded.float(), batch, reduction="none").sum((1, 2, 3)).mean()
         # A real KL weight: with next to none, latents are far from normal and the denoiser draws blobs.
         loss = (error / (2 * _NOISE_VARIANCE) + posterior.kl().mean()) / batch[0].numel()
         assert isinstance(loss, Tensor)
         return loss
 
-    fit(autoencoder, batch_loss, name="autoencoder", folder=work, steps=steps, learning_rate=1e-3)
+    fit(
+        autoencoder,
+        batch_loss,
+        name="autoencoder",
+        folder=work,
+        steps=recipe.autoencoder_steps,
+        learning_rate=1e-3,
+        ema_decay=0.99,
+    )
     return autoencoder
 
 
 @torch.inference_mode()
-def _encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
-    """Mean and standard deviation of every image's latents, `(n, 8, h, w)`, in units of the overall deviation."""
-    posteriors = [autoencoder.encode(batch).latent_dist for batch in images.split(500)]
-    means = torch.cat([p.mean for p in posteriors])
-    deviations = torch.cat([p.std for p in posteriors])
+def _encode(autoencoder: AutoencoderKL, images: Tensor, device: str) -> Tensor:
+    """Mean and standard deviation of every image's latents, `(n, 2 x latent channels, h, w)`, on the CPU, in units of
+    the overall deviation."""
+    posteriors = [autoencoder.encode(_pixels(batch).to(device)).latent_dist for batch in images.split(500)]
+    means = torch.cat([p.mean.cpu() for p in posteriors])
+    deviations = torch.cat([p.std.cpu() for p in posteriors])
     overall = (means.var() + deviations.square().mean()).sqrt()
     autoencoder.register_to_config(scaling_factor=1 / overall.item())
     return torch.cat([means, deviations], dim=1) / overall
 
 
-def _train_denoiser(
-    denoiser: _Denoiser, latents: Tensor, tokens: Tensor, work: Path, steps: int, batch_size: int
-) -> None:
+def _train_denoiser(denoiser: _Denoiser, latents: Tensor, tokens: Tensor, work: Path, recipe: Recipe) -> None:
     noise_schedule = DDPMScheduler(**_SCHEDULE)
     unconditional, tokens = tokens[-1], tokens[:-1]
 
     def batch_loss(generator: torch.Generator) -> Tensor:
-        i = draw(len(latents), batch_size, generator)
+        i = draw(len(latents), recipe.batch_size, generator)
         mean, deviation = latents[i].chunk(2, dim=1)
         clean = mean + deviation * torch.randn(mean.shape, generator=generator)
         noise = torch.randn(mean.shape, generator=generator)
-        timesteps = torch.randint(1000, (batch_size,), generator=generator)
-        dropped = torch.rand(batch_size, 1, generator=generator) < _UNCONDITIONAL
+        timesteps = torch.randint(1000, (len(i),), generator=generator)
+        dropped = torch.rand(len(i), 1, generator=generator) < _UNCONDITIONAL
         prompts = torch.where(dropped, unconditional, tokens[i])
-        predicted = denoiser(noise_schedule.add_noise(clean, noise, timesteps), timesteps, prompts)
-        return F.mse_loss(predicted, noise_schedule.get_velocity(clean, noise, timesteps))
+        noisy = noise_schedule.add_noise(clean, noise, timesteps)
+        velocity = noise_schedule.get_velocity(clean, noise, timesteps).to(recipe.device)
+        with low_precision(recipe.device):
+            predicted = denoiser(*(t.to(recipe.device) for t in (noisy, timesteps, prompts)))
+        return F.mse_loss(predicted.float(), velocity)
 
-    fit(denoiser, batch_loss, name="diffusion", folder=work, steps=steps, learning_rate=8e-4, ema_decay=0.997)
+    fit(
+        denoiser,
+        batch_loss,
+        name="diffusion",
+        folder=work,
+        steps=recipe.diffusion_steps,
+        learning_rate=8e-4,
+        ema_decay=0.998,
+    )
 
 
 def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
@@ -172,6 +181,11 @@ def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 
 def _to_tensor(images: list[Image.Image], side: int) -> Tensor:
-    """RGB `(n, 3, side, side)` in [-1, 1]."""
+    """RGB `(n, 3, side, side)`, uint8: a quarter of the memory that floats would take."""
     resized = [image.resize((side, side), Image.Resampling.LANCZOS) for image in rgb(images)]
-    return torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2) / 127.5 - 1
+    return torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2)
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """uint8 to [-1, 1]."""
+    return images / 127.5 - 1

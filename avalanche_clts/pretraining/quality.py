@@ -1,120 +1,110 @@
-"""How good is a pair? Measured on the stream's digits, of which the pair has seen none."""
+"""How good is a pair? Measured on real images that it has never seen."""
 
 from __future__ import annotations
 
 import os
-from itertools import product
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
+from tqdm import tqdm
 
-from ..compare.networks import small_cnn
-from ..digits import CLASS_NAMES
+from ..compare.networks import network_for
 from ..images import ImageFormat
 from ..pairs import Pair, load_pair
-from ..streams import split_digits
-from . import digits
+from .pool import Change, Domain
 
-_NATIVE = ImageFormat("pil", (8, 8), "L")
-_PER_PROMPT = 10  # images for each word that is changed
+_SHARES = {
+    "captioner_names_the_class": "captioner names the right class (real test images)",
+    "generated_recognised_by_real_classifier": "generated images recognised as the class in their caption",
+    "real_recognised_by_real_classifier": "real test images recognised, trained on real",
+    "real_recognised_by_generated_classifier": "real test images recognised, trained on generated only",
+}
 
 
-def measure_quality(pair_folder: str | os.PathLike[str], *, count: int = 1000) -> dict[str, Any]:
-    """Measure captioner and generator, as fractions of 1 unless said otherwise.
+def measure_quality(
+    pair_folder: str | os.PathLike[str], domains: Sequence[Domain], *, count: int | None = None
+) -> dict[str, Any]:
+    """Measure captioner and generator in each domain, by its name; fractions of 1 unless said otherwise.
 
     **Arguments:**
 
     - pair_folder: as `load_pair` takes it.
-    - count: images generated for the classifiers.
+    - count: images generated for the classifiers, in each domain. None: as many as the domain says.
     """
-    torch.manual_seed(0)
     pair = load_pair(pair_folder)
-    benchmark = split_digits(1, seed=0)
-    train, test = (_images(stream[0].dataset) for stream in (benchmark.train_stream, benchmark.test_stream))
-
-    test_captions = pair.captioner.caption(test[0])
-    train_captions = pair.captioner.caption(train[0])
-    named = [CLASS_NAMES[target] in caption.split() for target, caption in zip(test[1], test_captions, strict=True)]
-    # The captions that CLTS would keep: what the captioner says of the stream's training images.
-    picks = torch.randint(len(train_captions), (count,)).tolist()
-    prompts = [train_captions[i] for i in picks]
-    said = [_named_digit(prompt) for prompt in prompts]
-    generated = [_NATIVE.restore(image) for image in pair.generator.generate(prompts, list(range(count)))]
-
-    by_real = _train_classifier(_batch(train[0]), torch.tensor(train[1]))
-    by_generated = _train_classifier(_batch(generated), torch.tensor(said))
-    return {
-        "captioner_names_the_digit": sum(named) / len(named),
-        "generated_recognised_by_real_classifier": _accuracy(by_real, _batch(generated), torch.tensor(said)),
-        "real_recognised_by_real_classifier": _accuracy(by_real, _batch(test[0]), torch.tensor(test[1])),
-        "real_recognised_by_generated_classifier": _accuracy(by_generated, _batch(test[0]), torch.tensor(test[1])),
-        "changed_words": _changed_words(pair),
-        "images_generated": count,
-    }
+    return {domain.name: _measure(pair, domain, count or domain.num_generated) for domain in domains}
 
 
 def format_quality(quality: dict[str, Any]) -> str:
     """The measures as text."""
-    shares = [
-        ("captioner names the right digit (real test images)", "captioner_names_the_digit"),
-        ("generated images recognised as the digit in their caption", "generated_recognised_by_real_classifier"),
-        ("real test images recognised, trained on real", "real_recognised_by_real_classifier"),
-        ("real test images recognised, trained on generated only", "real_recognised_by_generated_classifier"),
-    ]
-    lines = [f"{text:62}{100 * quality[name]:6.1f} %" for text, name in shares]
-    for name, change in quality["changed_words"].items():
-        lines.append(
-            f"{name:62}{change['from']:6.2f} -> {change['to']:.2f} {change['unit']}, "
-            f"as told in {100 * change['as_told']:.0f} % of pairs"
-        )
+    lines: list[str] = []
+    for name, measured in quality.items():
+        if name == "command":
+            continue
+        lines += ([""] if lines else []) + [f"{name}:"]
+        lines += [f"{text:62}{100 * measured[share]:6.1f} %" for share, text in _SHARES.items()]
+        for change, outcome in measured["changed_words"].items():
+            lines.append(
+                f"{change:62}{outcome['from']:6.2f} -> {outcome['to']:.2f} {outcome['unit']}, "
+                f"as told in {100 * outcome['as_told']:.0f} % of pairs"
+            )
     return "\n".join(lines)
 
 
-def _changed_words(pair: Pair) -> dict[str, dict[str, Any]]:
-    """What a measure is for the images of two captions that differ in a word, from the same noise."""
-    changes = {
-        "thin -> thick: stroke": ("thickness", "thickness", "pixels"),
-        "left -> right: slant": ("slant", "slant", "(tangent)"),
-        "small -> large: size": ("size", "size", "pixels"),
+def _measure(pair: Pair, domain: Domain, count: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    train, test = domain.held_out()
+    test_captions = pair.captioner.caption(test.images)
+    named = [named_class(c, domain.class_names) == t for t, c in zip(test.targets, test_captions, strict=True)]
+    # The captions that CLTS would keep: what the captioner says of images to train on.
+    picks = torch.randint(len(train.images), (count,)).tolist()
+    prompts = pair.captioner.caption([train.images[i] for i in picks])
+    said = torch.tensor([named_class(prompt, domain.class_names) or 0 for prompt in prompts])
+    generated = _batch(pair.generator.generate(prompts, list(range(count))), domain.format)
+
+    test_images, test_targets = _batch(test.images, domain.format), torch.tensor(test.targets)
+    by_real = _train_classifier(_batch(train.images, domain.format), torch.tensor(train.targets), domain)
+    by_generated = _train_classifier(generated, said, domain)
+    return {
+        "images_generated": count,
+        "captioner_names_the_class": sum(named) / len(named),
+        "generated_recognised_by_real_classifier": _accuracy(by_real, generated, said),
+        "real_recognised_by_real_classifier": _accuracy(by_real, test_images, test_targets),
+        "real_recognised_by_generated_classifier": _accuracy(by_generated, test_images, test_targets),
+        "changed_words": {name: _measure_change(pair, change) for name, change in domain.changes.items()},
     }
-    measured = {}
-    for name, (word, measure, unit) in changes.items():
-        sides = []
-        for third in (0, 2):
-            prompts = [digits.describe(label, **{word: third}) for label, _ in product(range(10), range(_PER_PROMPT))]
-            images = pair.generator.generate(prompts, list(range(len(prompts))))
-            sides.append(digits.measure(digits.to_tensor(images))[measure])
-        low, high = sides
-        measured[name] = {
-            "from": low.mean().item(),
-            "to": high.mean().item(),
-            "unit": unit,
-            "as_told": (high > low).float().mean().item(),
-        }
-    return measured
 
 
-def _named_digit(caption: str) -> int:
-    named = [i for i, name in enumerate(CLASS_NAMES) if name in caption.split()]
-    return named[0] if named else 0
+def _measure_change(pair: Pair, change: Change) -> dict[str, Any]:
+    """What a measure is for the images of two captions that differ in a word, from the same noise."""
+    seeds = list(range(len(change.captions[0])))
+    low, high = (change.measure(pair.generator.generate(captions, seeds)) for captions in change.captions)
+    return {
+        "from": low.mean().item(),
+        "to": high.mean().item(),
+        "unit": change.unit,
+        "as_told": (high > low).float().mean().item(),
+    }
 
 
-def _images(dataset: Any) -> tuple[list[Image.Image], list[int]]:
-    raw = dataset.remove_current_transform_group()
-    return [raw[i][0] for i in range(len(raw))], [int(target) for target in dataset.targets]
+def named_class(caption: str, class_names: Sequence[str]) -> int | None:
+    """The first class whose name is a word of the caption."""
+    words = caption.split()
+    return next((i for i, name in enumerate(class_names) if name in words), None)
 
 
-def _batch(images: list[Image.Image]) -> Tensor:
-    return torch.stack([to_tensor(image) for image in images])
+def _batch(images: Sequence[Image.Image], format: ImageFormat) -> Tensor:
+    return torch.stack([to_tensor(format.restore(image)) for image in images])
 
 
-def _train_classifier(images: Tensor, targets: Tensor, *, epochs: int = 30) -> nn.Module:
-    model = small_cnn(10, channels=1, side=8)
+def _train_classifier(images: Tensor, targets: Tensor, domain: Domain, *, epochs: int = 30) -> nn.Module:
+    model = network_for(domain.format)(len(domain.class_names))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(epochs):
+    for _ in tqdm(range(epochs), desc=f"{domain.name}: training a classifier", leave=False, disable=None):
         for batch in torch.randperm(len(images)).split(32):
             loss = nn.functional.cross_entropy(model(images[batch]), targets[batch])
             optimizer.zero_grad()
@@ -125,4 +115,5 @@ def _train_classifier(images: Tensor, targets: Tensor, *, epochs: int = 30) -> n
 
 @torch.inference_mode()
 def _accuracy(model: nn.Module, images: Tensor, targets: Tensor) -> float:
-    return (model(images).argmax(1) == targets).float().mean().item()
+    guesses = torch.cat([model(batch).argmax(1) for batch in images.split(500)])
+    return (guesses == targets).float().mean().item()

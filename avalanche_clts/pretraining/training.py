@@ -31,6 +31,7 @@ def fit(
 
     **Arguments:**
 
+    - model: on the device where it is to be trained.
     - batch_loss: the scalar loss of one batch; draws everything random from the generator it is given.
     - name: of this part, for the progress bar and the checkpoint's file name.
     - folder: where the checkpoint is kept. If it holds one, training goes on there, and since step k's randomness
@@ -87,6 +88,11 @@ def fit(
 
 def _schedule(progress: float) -> float:
     return min(progress / 0.05, 0.5 * (1 + math.cos(math.pi * progress)) + 0.01)
+
+
+def low_precision(device: str) -> torch.autocast:
+    """Multiply in bfloat16 within this context: up to twice as fast for parts this small, on CPUs and GPUs that can."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
 def draw(count: int, batch_size: int, generator: torch.Generator) -> Tensor:

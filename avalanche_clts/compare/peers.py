@@ -1,0 +1,89 @@
+"""Strategies of Avalanche's that need more than a line to be put on the network and the stream of a comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from avalanche.models.generator import MlpVAE, VAE_loss
+from avalanche.training.plugins import EvaluationPlugin, GenerativeReplayPlugin
+from avalanche.training.supervised import GenerativeReplay, ICaRL, Naive, VAETraining
+from avalanche.training.templates import SupervisedTemplate
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from ..models import RoutedModel
+from .expert_gate import ExpertGatePlugin, ReconstructionGate
+from .networks import split_network
+
+
+def icarl(common: dict[str, Any], *, mem_size: int, **tuned: Any) -> SupervisedTemplate:
+    """iCaRL (Rebuffi et al., CVPR 2017), which has a loss of its own and takes the network in two parts."""
+    features, classifier = split_network(common["model"])
+    own = {name: value for name, value in common.items() if name not in ("model", "criterion")}
+    return ICaRL(
+        feature_extractor=features,
+        classifier=classifier,
+        memory_size=mem_size,
+        fixed_memory=True,
+        buffer_transform=None,
+        **own,
+        **tuned,
+    )
+
+
+class _VAETraining(VAETraining):
+    """Without a batch of one, which the VAE's batch normalisation refuses."""
+
+    def make_train_dataloader(self, **kwargs: Any) -> None:
+        super().make_train_dataloader(**{**kwargs, "drop_last": True})
+
+
+class _ToRange(nn.Module):
+    """[0, 1] to the stream's range of values."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.low + x * (self.high - self.low)
+
+
+def generative_replay(
+    common: dict[str, Any],
+    *,
+    shape: tuple[int, ...],
+    value_range: tuple[float, float],
+    latent_dim: int,
+    generator_epochs: int,
+    learning_rate: float = 1e-3,
+) -> SupervisedTemplate:
+    """Deep generative replay (Shin et al., NeurIPS 2017) with Avalanche's VAE, at the stream's shape and values.
+
+    As Avalanche's default, which is made for 28x28 MNIST: its decoder ends in MNIST's normalisation.
+    """
+    generator = MlpVAE(shape, nhid=latent_dim, device=common["device"])
+    generator.decoder.invTrans = _ToRange(*value_range)
+    training = _VAETraining(
+        model=generator,
+        optimizer=Adam(generator.parameters(), lr=learning_rate),
+        criterion=VAE_loss,
+        train_mb_size=common["train_mb_size"],
+        train_epochs=generator_epochs,
+        device=common["device"],
+        plugins=[GenerativeReplayPlugin()],
+        evaluator=EvaluationPlugin(),
+    )
+    return GenerativeReplay(**common, generator_strategy=training)
+
+
+def expert_gate(
+    common: dict[str, Any], *, head: nn.Module, shape: tuple[int, ...], latent_dim: int, epochs: int
+) -> SupervisedTemplate:
+    """Experts behind autoencoders; see `expert_gate.py` for why not Avalanche's class."""
+    gate = ReconstructionGate(torch.Size(shape).numel(), latent_dim=latent_dim)
+    model = RoutedModel(head=head, router=gate, routing="hard")
+    optimizer = Adam(model.parameters(), lr=common["optimizer"].defaults["lr"])
+    own = {name: value for name, value in common.items() if name not in ("model", "optimizer")}
+    return Naive(model=model, optimizer=optimizer, plugins=[ExpertGatePlugin(epochs=epochs)], **own)

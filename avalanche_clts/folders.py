@@ -1,0 +1,136 @@
+"""Folders of images, a subfolder a class, as data sets: so that users bring their own images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import Subset
+from torchvision.datasets import ImageFolder
+
+_TRAIN_NAMES = ("train", "training")
+_TEST_NAMES = ("test", "val", "valid", "validation")
+
+
+class FolderDataset(ImageFolder):
+    """Images in class subfolders, read when asked for, all of one size and mode.
+
+    **Arguments:**
+
+    - root: the folder; class ids follow the sorted names of its subfolders.
+    - size: `(width, height)` that images are brought to. None: they all have the size of the first.
+
+    Raises `FileNotFoundError` for a folder without images in subfolders. An image that cannot be read, or that has
+    another size than the first where `size` is None, raises `ValueError` when it is asked for.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> None:
+        root = Path(root)
+        if not root.is_dir():
+            raise FileNotFoundError(f"{root} is not a folder; give one with a subfolder of images for each class")
+        try:
+            super().__init__(str(root), loader=self._open)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{root} must hold a subfolder for each class, with images in each: {str(error).splitlines()[0]}"
+            ) from None
+        self._resized_to = size
+        first = _read(self.samples[0][0])
+        self.size = size or first.size
+        self.mode = "L" if first.mode in ("1", "L", "I", "I;16", "F") else "RGB"
+
+    def _open(self, path: str) -> Image.Image:
+        image = _read(path)
+        if self._resized_to is not None:
+            image = image.resize(self.size, Image.Resampling.LANCZOS)
+        elif image.size != self.size:
+            raise ValueError(
+                f"{path} is {image.size[0]}x{image.size[1]} pixels and the first image of its folder "
+                f"{self.size[0]}x{self.size[1]}; give the size to bring all to (size=64 or size=(64, 48))"
+            )
+        return image.convert(self.mode)
+
+
+def open_folder(
+    root: str | os.PathLike[str],
+    *,
+    size: int | tuple[int, int] | None = None,
+    test_share: float = 0.2,
+    seed: int = 0,
+    part: tuple[int, int] = (1, 1),
+) -> tuple[Subset[tuple[Image.Image, int]], Subset[tuple[Image.Image, int]]]:
+    """The images to train on and the images to test on; `classes` of their `dataset` are the class names.
+
+    If `root` has subfolders `train` and `test` (or `val`), these are they; otherwise the images of `root` are divided.
+
+    **Arguments:**
+
+    - size: side, or `(width, height)`, that images are brought to. None: as they are, all of one size.
+    - test_share: of each class's images, where `root` is not divided already.
+    - seed: of that division.
+    - part: `(k, n)`: of the images to train on, only the k-th of n equal parts of each class, in the order of file
+        names. What a pair was trained on and what a stream shows can thus be kept apart.
+
+    Raises `FileNotFoundError` or `ValueError`, saying what is wrong with the folder or the arguments.
+    """
+    if not 0 < test_share < 1:
+        raise ValueError(f"test_share is {test_share}; it must be between 0 and 1")
+    which, parts = part
+    if not 1 <= which <= parts:
+        raise ValueError(f"part is {part}; it must be (k, n) with k from 1 to n")
+    both = (size, size) if isinstance(size, int) else size
+    root = Path(root)
+    train_root, test_root = _subfolder(root, _TRAIN_NAMES), _subfolder(root, _TEST_NAMES)
+    if train_root is not None and test_root is not None:
+        train, test = FolderDataset(train_root, size=both), FolderDataset(test_root, size=both)
+        if train.classes != test.classes:
+            differing = sorted(set(train.classes) ^ set(test.classes))
+            raise ValueError(f"{train_root} and {test_root} hold different classes: {', '.join(differing[:5])}")
+        if (train.size, train.mode) != (test.size, test.mode):
+            raise ValueError(
+                f"the images of {train_root} are {train.size} {train.mode}, those of {test_root} {test.size} "
+                f"{test.mode}; bring them to one size and mode"
+            )
+        train_indices, test_indices = _by_class(train), list(range(len(test)))
+    else:
+        train = test = FolderDataset(root, size=both)
+        train_indices, test_indices = _divide(_by_class(train), test_share, seed)
+        if not all(train_indices) or not test_indices:
+            raise ValueError(f"{root} has classes of a single image; each needs one to train on and one to test on")
+    chosen = [
+        i for of_class in train_indices for i in np.array_split(np.array(of_class, int), parts)[which - 1].tolist()
+    ]
+    return Subset(train, chosen), Subset(test, test_indices)
+
+
+def _read(path: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert() if image.mode == "P" else image.copy()
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not an image that Pillow can read ({error}); remove or replace it") from None
+
+
+def _subfolder(root: Path, names: Sequence[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _by_class(dataset: ImageFolder) -> list[list[int]]:
+    """Indices of each class's images, in the order of file names."""
+    targets = np.array(dataset.targets)
+    return [np.flatnonzero(targets == label).tolist() for label in range(len(dataset.classes))]
+
+
+def _divide(by_class: list[list[int]], test_share: float, seed: int) -> tuple[list[list[int]], list[int]]:
+    random = np.random.RandomState(seed)  # its stream is frozen: the same division with every version of numpy
+    train: list[list[int]] = []
+    test: list[int] = []
+    for indices in by_class:
+        shuffled = random.permutation(indices).tolist()
+        count = max(1, round(test_share * len(indices)))
+        test += sorted(shuffled[:count])
+        train.append(sorted(shuffled[count:]))
+    return train, sorted(test)
