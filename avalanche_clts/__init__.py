@@ -13,7 +13,7 @@ from .models import RoutedModel, TaskRouter
 from .pairs import Pair, load_pair
 from .plugins import CaptionReplayPlugin, CLTSPlugin
 from .strategy import CLTS
-from .streams import split_digits
+from .streams import split_digits, split_folder, split_shapes
 
 __all__ = [
     "CLTS",
@@ -35,4 +35,6 @@ __all__ = [
     "load_pair",
     "save_checkpoint",
     "split_digits",
+    "split_folder",
+    "split_shapes",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from avalanche.benchmarks import CLExperience
@@ -15,6 +15,9 @@ from PIL.Image import Image
 from .images import ImageFormat, as_stream_dataset, class_names, image_format, raw_images, stream_transforms
 from .memory import Caption, CaptionMemory, Prompt
 from .pairs import Pair
+from .selection import Selection, most_diverse
+
+_CANDIDATES = 1000  # images of a class that "diverse" chooses from, at most
 
 
 class CaptionBuffer(ExemplarsBuffer):
@@ -31,6 +34,8 @@ class CaptionBuffer(ExemplarsBuffer):
     - captions_per_class: captions kept of each class of each experience. None for no limit.
     - replay_size: images regenerated, in equal parts for every experience. None: one for each caption.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
+    - selection: of the images to caption, within each class: "random", or "diverse", those nearest to the centres of
+        k-means on the captioner's features.
     - seed: of the first caption's noise; the following count up. None: drawn from torch's global generator.
     """
 
@@ -42,8 +47,16 @@ class CaptionBuffer(ExemplarsBuffer):
         captions_per_class: int | None = None,
         replay_size: int | None = None,
         class_names: Sequence[str] | None = None,
+        selection: Selection = "random",
         seed: int | None = None,
     ) -> None:
+        if selection not in get_args(Selection):
+            raise ValueError(f"selection is {selection!r}; it must be one of {get_args(Selection)}")
+        if selection == "diverse" and not hasattr(pair.captioner, "features"):
+            raise ValueError(
+                "selection is 'diverse', which needs a captioner with features(images); "
+                f"{type(pair.captioner).__name__} has none, use selection='random'"
+            )
         if replay_size is not None and replay_size < 1:
             raise ValueError(f"replay_size is {replay_size}; it must be at least 1 (or None for one image a caption)")
         self.memory = CaptionMemory(max_size=max_size, captions_per_class=captions_per_class)
@@ -51,6 +64,7 @@ class CaptionBuffer(ExemplarsBuffer):
         self.pair = pair
         self.replay_size = replay_size
         self.class_names = class_names
+        self.selection = selection
         self.first_seed = int(torch.randint(2**31, ())) if seed is None else seed
         self.num_written = 0
         self.num_experiences = 0
@@ -155,13 +169,18 @@ class CaptionBuffer(ExemplarsBuffer):
         return captions
 
     def _choose(self, dataset: AvalancheDataset, classes: Sequence[int]) -> list[int]:
-        """Indices of the images to caption: as many of each class as the budget holds, drawn at random."""
+        """Indices of the images to caption: as many of each class as the budget holds."""
         quota = self.memory.quota(classes)
         by_class = dataset.targets.val_to_idx
         chosen: list[int] = []
         for target in sorted(by_class):
             candidates = by_class[target]
-            chosen += [int(candidates[i]) for i in torch.randperm(len(candidates))[:quota].tolist()]
+            shuffled = [int(candidates[i]) for i in torch.randperm(len(candidates)).tolist()]
+            if self.selection == "diverse":
+                some = shuffled[: max(quota, _CANDIDATES)]
+                features = self.pair.captioner.features(raw_images(dataset, some))  # type: ignore[attr-defined]
+                shuffled = [some[i] for i in most_diverse(features, quota, seed=self.first_seed % 2**32)]
+            chosen += shuffled[:quota]
         return chosen
 
     def _names(self, dataset: AvalancheDataset, classes: Sequence[int]) -> Sequence[str] | None:

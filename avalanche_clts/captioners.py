@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 from tqdm import tqdm
 
@@ -79,6 +81,20 @@ class BlipCaptioner:
                         captions[i] = text
                     bar.update(len(batch))
         return captions
+
+    def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """What BLIP's vision model makes of each image, `(n, hidden size)`: its pooled output."""
+        import torch
+
+        processor, model = self._load()
+        rows = []
+        for start in range(0, len(images), self.batch_size):
+            rgb = [image.convert("RGB") for image in images[start : start + self.batch_size]]
+            pixels = processor.image_processor(images=rgb, return_tensors="pt").pixel_values
+            with torch.inference_mode():
+                output = model.vision_model(pixel_values=pixels.to(model.device, model.dtype))
+            rows.append(output.pooler_output.float().cpu().numpy())
+        return np.concatenate(rows)
 
     def _caption_batch(self, images: Sequence[Image], prompt: str | None) -> list[str]:
         import torch

@@ -35,6 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--strategies", nargs="+", metavar="NAME", help="the strategies (default: all)")
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
     compare.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of the results")
+    compare.add_argument(
+        "--tune", action="store_true", help="search every strategy's hyper-parameters first, on a seed of its own"
+    )
+    compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
     compare.add_argument("--list", action="store_true", help="list streams and strategies, and stop")
     _add_pair(compare)
     compare.set_defaults(run=_compare)
@@ -88,6 +92,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         pair=arguments.pair,
         data_root=arguments.data_root,
+        tuning=arguments.tune,
+        jobs=arguments.jobs,
         command=shlex.join(["clts", *sys.argv[1:]]),
     )
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")

@@ -13,6 +13,7 @@ from avalanche.models import DynamicModule, MultiTaskModule
 from torch import Tensor, nn
 
 Routing = Literal["soft", "hard"]
+Evidence = Literal["router", "heads", "both"]
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,25 @@ class RoutedModel(MultiTaskModule):
     - backbone: frozen network that heads and router share, so that an experience costs a head on its features. None:
         heads and router see the input.
     - routing: "soft", as above, or "hard", the paper's: the likeliest head alone decides.
+    - evidence: what p(head) is read from. "router"; "heads": the heads' own confidence, by which a stream without any
+        replay can be routed; "both": the product of the two. A head's confidence is the free energy of its logits (Liu
+        et al., NeurIPS 2020).
     """
 
     def __init__(
-        self, head: nn.Module, router: nn.Module, *, backbone: nn.Module | None = None, routing: Routing = "soft"
+        self,
+        head: nn.Module,
+        router: nn.Module,
+        *,
+        backbone: nn.Module | None = None,
+        routing: Routing = "soft",
+        evidence: Evidence = "router",
     ) -> None:
         super().__init__()
         self.set_routing(routing)
+        if evidence not in get_args(Evidence):
+            raise ValueError(f"evidence is {evidence!r}; it must be one of {get_args(Evidence)}")
+        self.evidence = evidence
         self.backbone = backbone
         if backbone is not None:
             backbone.requires_grad_(False)
@@ -213,9 +226,19 @@ class RoutedModel(MultiTaskModule):
         # No class gets exactly 0: the loss of a class that no head knows yet stays finite.
         return total.clamp_min(torch.finfo(total.dtype).tiny).log()
 
+    def confidence(self, features: Tensor) -> Tensor:
+        """How sure each head is that an input is of its classes: log of the sum of exp of their logits,
+        `(n, num_heads)`."""
+        energies = [
+            self.heads[t](features)[:, list(record.classes)].logsumexp(1) for t, record in enumerate(self.records)
+        ]
+        return torch.stack(energies, dim=1)
+
     @property
     def needs_router(self) -> bool:
-        """Whether some input may belong to more than one head, whatever its task label."""
+        """Whether the router must be trained: some input may belong to more than one head, whatever its task label."""
+        if self.evidence == "heads":
+            return False
         labels = [label for record in self.records for label in record.task_labels]
         return len(set(labels)) < len(labels)
 
@@ -225,13 +248,22 @@ class RoutedModel(MultiTaskModule):
         possible = self._possible_heads(len(features), task_labels, features.device)
         if bool((possible.sum(1) == 1).all()):
             return possible.to(features.dtype)
-        # A head that the router has not seen (it is being trained, or no caption of it exists) has probability 0.
-        logits = torch.full(possible.shape, -torch.inf, device=features.device)
-        if self.router.num_experiences > 0:
-            logits[:, : self.router.num_experiences] = self.router(features)
+        logits = torch.zeros(possible.shape, device=features.device)
+        if self.evidence != "heads":
+            logits = logits + self._router_logits(features)
+        if self.evidence != "router":
+            logits = logits + self.confidence(features).log_softmax(1)
         logits = logits.masked_fill(~possible, -torch.inf)
         unknown = torch.isinf(logits).all(1, keepdim=True)  # the router has seen none of the possible heads
         return logits.masked_fill(unknown & possible, 0.0).softmax(1)
+
+    def _router_logits(self, features: Tensor) -> Tensor:
+        """The router's log p(head), `(n, num_heads)`: minus infinity for a head that it has not seen, because the head
+        is being trained or no caption of its experience exists."""
+        logits = torch.full((len(features), self.num_heads), -torch.inf, device=features.device)
+        if self.router.num_experiences > 0:
+            logits[:, : self.router.num_experiences] = self.router(features).log_softmax(1)
+        return logits
 
     def _possible_heads(self, n: int, task_labels: Tensor | None, device: torch.device) -> Tensor:
         """Which heads the task labels allow, `(n, num_heads)`; all of them where no head knows the label."""

@@ -17,8 +17,10 @@ from tqdm import tqdm
 from .buffer import CaptionBuffer
 from .models import RoutedModel
 from .pairs import Pair
+from .selection import Selection
 
 RouterData = Literal["synthetic", "mixed"]
+Keep = Literal["all", "recognised"]
 # Of the router's targets: some generated images do not show what their caption says.
 _LABEL_SMOOTHING = 0.1
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -83,6 +85,9 @@ class CLTSPlugin(SupervisedPlugin):
         settings that it was built with.
     - router_data: "synthetic", the method: the router sees regenerated images of all experiences, the current one
         included. "mixed", for comparison: real images of the current experience beside regenerated ones of the past.
+    - keep: "all" regenerated images, or those "recognised": where the frozen head of the caption's experience takes
+        the image for another class than the caption's, the router does not see it. `num_discarded` counts them.
+    - selection: of the images to caption; see `CaptionBuffer`.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
     """
 
@@ -95,16 +100,25 @@ class CLTSPlugin(SupervisedPlugin):
         router_epochs: int = 10,
         router_optimizer: OptimizerFactory | None = None,
         router_data: RouterData = "synthetic",
+        keep: Keep = "all",
+        selection: Selection = "random",
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        if router_data not in get_args(RouterData):
-            raise ValueError(f"router_data is {router_data!r}; it must be one of {get_args(RouterData)}")
+        for name, value, known in (("router_data", router_data, RouterData), ("keep", keep, Keep)):
+            if value not in get_args(known):
+                raise ValueError(f"{name} is {value!r}; it must be one of {get_args(known)}")
         if router_epochs < 1:
             raise ValueError(f"router_epochs is {router_epochs}; it must be at least 1")
         self.storage_policy = CaptionBuffer(
-            pair=pair, captions_per_class=captions_per_class, replay_size=replay_size, class_names=class_names
+            pair=pair,
+            captions_per_class=captions_per_class,
+            replay_size=replay_size,
+            selection=selection,
+            class_names=class_names,
         )
+        self.keep = keep
+        self.num_discarded = 0
         self.router_epochs = router_epochs
         self.router_optimizer = router_optimizer
         self.router_data = router_data
@@ -136,7 +150,7 @@ class CLTSPlugin(SupervisedPlugin):
         """Caption, regenerate, train the router."""
         self.storage_policy.post_adapt(strategy, strategy.experience)
         if strategy.model.needs_router:
-            images, heads = self._routing_data(strategy.experience.dataset)
+            images, heads = self._routing_data(strategy.experience.dataset, strategy.model, strategy.device)
             make_optimizer = self.router_optimizer or _optimizer_like(strategy.optimizer)
             self._train_router(strategy.model, make_optimizer, images, heads, strategy.train_mb_size, strategy.device)
 
@@ -144,10 +158,16 @@ class CLTSPlugin(SupervisedPlugin):
         """Forget the regenerated images: between experiences, only text is kept."""
         self.storage_policy.release()
 
-    def _routing_data(self, current: AvalancheDataset) -> tuple[Dataset[Any], list[int]]:
+    def _routing_data(
+        self, current: AvalancheDataset, model: RoutedModel, device: torch.device
+    ) -> tuple[Dataset[Any], list[int]]:
         """What the router learns from, and which head each sample belongs to."""
         images = self.storage_policy.buffer.train()
         heads = [prompt.caption.experience for prompt in self.storage_policy.prompts]
+        if self.keep == "recognised":
+            kept = _recognised(model, images.eval(), heads, device)
+            self.num_discarded += len(images) - len(kept)
+            images, heads = images.subset(kept), [heads[i] for i in kept]
         if self.router_data == "synthetic":
             return images, heads
         newest = self.storage_policy.num_experiences - 1
@@ -187,6 +207,22 @@ class CLTSPlugin(SupervisedPlugin):
         router.zero_grad()
         router.requires_grad_(False).eval()
         self.router_seconds += time.perf_counter() - start
+
+
+@torch.inference_mode()
+def _recognised(model: RoutedModel, images: AvalancheDataset, heads: Sequence[int], device: torch.device) -> list[int]:
+    """Indices of the images that the head of their caption's experience takes for their caption's class."""
+    model.eval()
+    kept: list[int] = []
+    own = nn.functional.one_hot(torch.tensor(heads), model.num_heads).float()
+    for batch in torch.arange(len(images)).split(256):
+        x = torch.stack([images[int(i)][0] for i in batch]).to(device)
+        said = torch.tensor([int(images.targets[int(i)]) for i in batch])
+        guess = model.mixture(model.features(x), own[batch].to(device)).argmax(1).cpu()
+        kept += batch[guess == said].tolist()
+    # An experience whose images are all doubted keeps them: the router must know of every head.
+    lost = set(heads) - {heads[i] for i in kept}
+    return sorted(kept + [i for i, head in enumerate(heads) if head in lost])
 
 
 def _optimizer_like(optimizer: torch.optim.Optimizer) -> OptimizerFactory:

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from .models import RoutedModel, Routing
 from .pairs import Pair
-from .plugins import CLTSPlugin, OptimizerFactory, RouterData
+from .plugins import CLTSPlugin, Keep, OptimizerFactory, RouterData
+from .selection import Selection
 
 
 class CLTS(SupervisedTemplate):
@@ -42,6 +43,8 @@ class CLTS(SupervisedTemplate):
     - router_epochs: passes of the router over the regenerated images.
     - router_optimizer: makes the router's optimizer from its parameters. None: one like `optimizer`.
     - router_data: "synthetic" (the method) or "mixed"; see `CLTSPlugin`.
+    - keep: "all" or "recognised" regenerated images; see `CLTSPlugin`.
+    - selection: "random" or "diverse" images to caption; see `CaptionBuffer`.
     - routing: "soft" or "hard"; see `RoutedModel`. None: as the model says.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
     """
@@ -60,6 +63,8 @@ class CLTS(SupervisedTemplate):
         router_epochs: int = 10,
         router_optimizer: OptimizerFactory | None = None,
         router_data: RouterData = "synthetic",
+        keep: Keep = "all",
+        selection: Selection = "random",
         routing: Routing | None = None,
         class_names: Sequence[str] | None = None,
         plugins: Sequence[BasePlugin] | None = None,
@@ -77,6 +82,8 @@ class CLTS(SupervisedTemplate):
             router_epochs=router_epochs,
             router_optimizer=router_optimizer,
             router_data=router_data,
+            keep=keep,
+            selection=selection,
             class_names=class_names,
         )
         # First among the plugins, so that whatever others measure after an experience sees the router trained.

@@ -14,11 +14,15 @@ from avalanche_clts import Pair, load_pair, pretraining, split_digits
 from avalanche_clts.cli import main
 from avalanche_clts.digits import CLASS_NAMES, pair_digits, stream_digits
 from avalanche_clts.images import ImageFormat
+from avalanche_clts.pretraining import Recipe, embedded_domains, training
 from avalanche_clts.pretraining import digits as pools
-from avalanche_clts.pretraining import training
+from avalanche_clts.pretraining import shapes as drawings
 from avalanche_clts.pretraining.captioner import train_captioner
 from avalanche_clts.pretraining.generator import train_generator
-from avalanche_clts.pretraining.quality import measure_quality
+from avalanche_clts.pretraining.quality import measure_quality, named_class
+from avalanche_clts.shapes import Look, draw
+
+QUICK = Recipe(captioner_steps=2, autoencoder_steps=2, diffusion_steps=2, batch_size=8, sampling_steps=2)
 
 
 def test_the_stream_never_shows_what_the_pair_was_trained_on() -> None:
@@ -100,10 +104,8 @@ def test_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
 
 def test_recipe_makes_a_pair_that_loads(tmp_path: Path) -> None:
     pool = pools.digit_pool(40)
-    train_captioner(pool, tmp_path / "captioner", work=tmp_path / "work", steps=2, batch_size=8)
-    train_generator(
-        pool, tmp_path / "generator", work=tmp_path / "work", autoencoder_steps=2, diffusion_steps=2, batch_size=8
-    )
+    train_captioner(pool, tmp_path / "captioner", work=tmp_path / "work", recipe=QUICK)
+    train_generator(pool, tmp_path / "generator", work=tmp_path / "work", recipe=QUICK)
     pair = load_pair(tmp_path)
     assert len(pair.captioner.caption(pool.images[:2])) == 2
     pair.generator.steps = 2
@@ -112,28 +114,47 @@ def test_recipe_makes_a_pair_that_loads(tmp_path: Path) -> None:
 
 
 def test_command_trains_both_parts_and_says_how_good_they_are(tmp_path: Path, monkeypatch, capsys) -> None:
-    for name, steps in (
-        ("train_captioner", {"steps": 1, "batch_size": 4}),
-        ("train_generator", {"autoencoder_steps": 1, "diffusion_steps": 1, "batch_size": 4}),
-        ("measure_quality", {"count": 20}),
-    ):
-        monkeypatch.setattr(pretraining, name, partial(getattr(pretraining, name), **steps))
-    monkeypatch.setattr(pretraining, "digit_pool", lambda count: pools.digit_pool(20))
+    domains = [pools.digits_domain(20), drawings.shapes_domain(20)]
+    monkeypatch.setattr(pretraining, "embedded_domains", lambda: domains)
+    monkeypatch.setattr(pretraining, "Recipe", lambda: QUICK)
+    monkeypatch.setattr(pretraining, "measure_quality", partial(measure_quality, count=20))
     assert main(["pretrain", "--out", str(tmp_path / "pair")]) == 0
-    assert "captioner names the right digit" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("captioner names the right class") == 2
     assert sorted(p.name for p in (tmp_path / "pair").iterdir()) == [
         "captioner", "generator", "pair.json", "quality.json",
     ]  # fmt: skip
-    assert json.loads((tmp_path / "pair" / "quality.json").read_text())["images_generated"] == 20
+    quality = json.loads((tmp_path / "pair" / "quality.json").read_text())
+    assert {name: measured["images_generated"] for name, measured in quality.items()} == {"digits": 20, "shapes": 20}
 
 
-@pytest.fixture(scope="module")
-def quality(embedded_pair_folder: Path) -> dict:
-    return measure_quality(embedded_pair_folder)  # as recorded: 1,000 images
+def test_shapes_are_captioned_by_what_was_drawn() -> None:
+    pool = drawings.shape_pool(200)
+    assert all(named_class(c, drawings.CLASS_NAMES) == t for c, t in zip(pool.captions, pool.targets, strict=True))
+    areas = drawings.shape_areas(pool.images)
+    small, large = (
+        areas[[i for i, caption in enumerate(pool.captions) if word in caption.split()]] for word in ("small", "large")
+    )
+    assert large.mean() > 1.5 * small.mean()
 
 
-def test_embedded_captioner_names_the_digit(quality: dict) -> None:
-    assert quality["captioner_names_the_digit"] >= 0.95
+def test_measures_of_shapes_move_with_what_they_measure() -> None:
+    def images(**changed: int):
+        look = Look(**{"colour": 0, "background": 2, "size": 1, "tilt": 1, "texture": 0, **changed})
+        return [draw(drawings.CLASS_NAMES.index("key"), seed, look=look)[0] for seed in range(5)]
+
+    assert (drawings.tilts(images(tilt=2)) > drawings.tilts(images(tilt=0)) + 0.4).all()
+    assert (drawings.redness(images(colour=0)) > drawings.redness(images(colour=5)) + 0.5).all()
+    assert (drawings.borders(images(background=1)) > drawings.borders(images(background=0)) + 0.5).all()
+
+
+@pytest.fixture(scope="module", params=["digits", "shapes"])
+def quality(request: pytest.FixtureRequest, embedded_pair_folder: Path) -> dict:
+    (domain,) = (domain for domain in embedded_domains() if domain.name == request.param)
+    return measure_quality(embedded_pair_folder, [domain])[domain.name]  # as many images as were recorded
+
+
+def test_embedded_captioner_names_the_class(quality: dict) -> None:
+    assert quality["captioner_names_the_class"] >= 0.95
 
 
 def test_embedded_generator_follows_the_caption(quality: dict) -> None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from ..named_streams import parse_stream, slug
-from ..pairs import Pair, load_pair, pair_identity, pair_nbytes
+from ..named_streams import Stream, parse_stream, slug
+from ..pairs import load_pair, pair_identity, pair_nbytes
+from .execution import Task, execute
 from .report import render_report
 from .results import ResultsFolder, read_runs, to_csv, write_text
-from .runner import run, versions
+from .runner import versions
 from .samples import make_samples
 from .settings import Settings, default_settings
 from .strategies import STRATEGIES, Results
 from .table import format_table
+from .tuning import tune
 
 __all__ = ["Settings", "compare", "default_settings", "format_table", "write_report"]
 
@@ -35,6 +36,8 @@ def compare(
     pair: str = "embedded",
     data_root: Path | None = None,
     settings: Settings | None = None,
+    tuning: bool = False,
+    jobs: int = 1,
     command: str = "",
 ) -> list[Results]:
     """Run every strategy on the stream with seeds 0 to `seeds - 1`, and write table, figures and report to `out`.
@@ -48,14 +51,20 @@ def compare(
     - strategies: names from `STRATEGIES`. None: all of them.
     - data_root: where downloaded data sets are, or are put. None: Avalanche's default.
     - settings: what all strategies share. None: the recorded ones of the stream.
+    - tuning: search the hyper-parameters first, on a seed that is not reported.
+    - jobs: runs at a time, each in a process with its share of the cores.
     - command: the command line, for the report.
 
     Raises `ValueError` for an unknown name or an absent device, and `OSError` for a folder that cannot be written.
     """
-    chosen = _check(strategies, seeds, device)
+    chosen = _check(strategies, seeds, device, jobs)
     parsed = parse_stream(stream, data_root)
     settings = settings or default_settings(parsed)
     loaded = load_pair(pair, device=device)
+    if tuning:
+        out.mkdir(parents=True, exist_ok=True)
+        found = tune(parsed, chosen, settings=settings, pair=pair, device=device, out=out, jobs=jobs)
+        settings = replace(settings, tuned=settings.tuned | found)
     conditions = {
         "settings": asdict(settings),
         "pair": pair_identity(loaded),
@@ -63,48 +72,8 @@ def compare(
         "versions": versions(),
     }
     folder = ResultsFolder(out, conditions)
-    runs: list[Results] = []
-    warm = False
-    bar = tqdm(total=len(chosen) * seeds, unit="run", mininterval=0.5)
-    for seed in range(seeds):
-        clts: Results | None = None
-        for strategy in chosen:
-            label = f"{strategy}, seed {seed}"
-            results = folder.load(stream, strategy, seed)
-            found = results is not None
-            if results is None:
-                bar.set_description(label)
-                if not warm:
-                    _warm_up(loaded)
-                    warm = True
-                results = run(
-                    parsed,
-                    strategy,
-                    seed,
-                    settings=settings,
-                    pair=loaded,
-                    device=device,
-                    tensorboard=folder.fresh_tensorboard(stream, strategy, seed),
-                    clts=clts,
-                    progress=lambda message, label=label: bar.set_description(f"{label}: {message}"),  # type: ignore[misc]
-                )
-                folder.save(results)
-            if strategy == "clts":
-                clts = results
-            runs.append(results)
-            bar.update()
-            bar.write(
-                f"{label:24} average accuracy {100 * results['average_accuracy']:5.1f} %  "
-                + ("(already there)" if found else f"{results['seconds']['total']:5.1f} s")
-            )
-    bar.close()
-    runs.sort(key=lambda r: (list(STRATEGIES).index(r["strategy"]), r["seed"]))
-    samples_file = out / f"samples-{slug(stream)}.json"
-    samples = json.loads(samples_file.read_text(encoding="utf-8")) if samples_file.exists() else {}
-    if samples.get("pair") != conditions["pair"]:
-        made = make_samples(parsed.build(0), loaded)
-        kept = {"stream": stream, "pair": conditions["pair"], "samples": made}
-        write_text(samples_file, json.dumps(kept))
+    runs = _run_all(parsed, chosen, seeds, settings, pair, device, folder, jobs)
+    _keep_samples(parsed, loaded, out / f"samples-{slug(stream)}.json")
     document = {
         "runs": runs,
         "arguments": {"stream": stream, "strategies": list(chosen), "seeds": seeds, "device": device, "pair": pair},
@@ -131,20 +100,65 @@ def write_report(out: Path) -> Path:
     return report
 
 
-def _warm_up(pair: Pair) -> None:
-    """Load the pair before anything is timed: whichever run came first would bear the cost alone."""
-    pair.captioner.caption([Image.new("RGB", (8, 8))], ["warm-up"])
-    pair.generator.generate(["warm-up"], [0])
+def _run_all(
+    stream: Stream,
+    strategies: Sequence[str],
+    seeds: int,
+    settings: Settings,
+    pair: str,
+    device: str,
+    folder: ResultsFolder,
+    jobs: int,
+) -> list[Results]:
+    """The results of every strategy and seed, from the folder or computed and put there."""
+    runs: dict[tuple[str, int], Results] = {}
+    with tqdm(total=len(strategies) * seeds, unit="run", mininterval=0.5) as bar:
+
+        def finished(results: Results, remark: str) -> None:
+            runs[results["strategy"], results["seed"]] = results
+            label = f"{results['strategy']}, seed {results['seed']}"
+            bar.write(f"{label:28} average accuracy {100 * results['average_accuracy']:5.1f} %  {remark}")
+            bar.update()
+
+        # In two rounds: some budgets depend on the CLTS run with the same seed.
+        for after_clts in (False, True):
+            tasks = []
+            for seed in range(seeds):
+                for strategy in strategies:
+                    if STRATEGIES[strategy].after_clts is not after_clts:
+                        continue
+                    found = folder.load(stream.name, strategy, seed)
+                    if found is not None:
+                        finished(found, "(already there)")
+                        continue
+                    log = folder.fresh_tensorboard(stream.name, strategy, seed)
+                    clts = runs["clts", seed] if after_clts else None
+                    tasks.append(Task(stream, strategy, seed, settings, pair, device, log, clts))
+            for _, results in execute(tasks, jobs=jobs, progress=bar.set_description):
+                folder.save(results)
+                finished(results, f"{results['seconds']['total']:6.1f} s")
+    order = list(STRATEGIES)
+    return sorted(runs.values(), key=lambda r: (order.index(r["strategy"]), r["seed"]))
 
 
-def _check(strategies: Sequence[str] | None, seeds: int, device: str) -> list[str]:
-    """The strategies to run, CLTS first where another's budget depends on it."""
+def _keep_samples(stream: Stream, pair: Any, file: Path) -> None:
+    """Write images of the stream beside what the pair makes of them, unless the file holds them already."""
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    identity = pair_identity(pair)
+    if kept.get("pair") != identity:
+        made = make_samples(stream.build(0), pair)
+        write_text(file, json.dumps({"stream": stream.name, "pair": identity, "samples": made}))
+
+
+def _check(strategies: Sequence[str] | None, seeds: int, device: str, jobs: int) -> list[str]:
+    """The strategies to run, in the order of `STRATEGIES`."""
     names = list(STRATEGIES if strategies is None else strategies)
     unknown = [name for name in names if name not in STRATEGIES]
     if unknown:
         raise ValueError(f"strategies has {', '.join(unknown)}; known strategies: {', '.join(STRATEGIES)}")
-    if seeds < 1:
-        raise ValueError(f"seeds is {seeds}; it must be at least 1")
+    for name, value in (("seeds", seeds), ("jobs", jobs)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -152,5 +166,4 @@ def _check(strategies: Sequence[str] | None, seeds: int, device: str) -> list[st
         raise ValueError(f"device is {device!r}, which this machine does not have ({reason}); use cpu") from None
     if any(STRATEGIES[name].after_clts for name in names) and "clts" not in names:
         names.append("clts")
-    order = list(STRATEGIES)
-    return sorted(dict.fromkeys(names), key=lambda name: (STRATEGIES[name].after_clts, order.index(name)))
+    return sorted(set(names), key=list(STRATEGIES).index)

@@ -17,7 +17,7 @@ from .expert_gate import ExpertGatePlugin, ReconstructionGate
 from .networks import split_network
 
 
-def icarl(common: dict[str, Any], *, mem_size: int, **tuned: Any) -> SupervisedTemplate:
+def icarl(common: dict[str, Any], *, mem_size: int) -> SupervisedTemplate:
     """iCaRL (Rebuffi et al., CVPR 2017), which has a loss of its own and takes the network in two parts."""
     features, classifier = split_network(common["model"])
     own = {name: value for name, value in common.items() if name not in ("model", "criterion")}
@@ -28,7 +28,6 @@ def icarl(common: dict[str, Any], *, mem_size: int, **tuned: Any) -> SupervisedT
         fixed_memory=True,
         buffer_transform=None,
         **own,
-        **tuned,
     )
 
 

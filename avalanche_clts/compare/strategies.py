@@ -58,11 +58,11 @@ class Setup:
     device: str
     clts: Results | None = None
 
-    def common(self, model: nn.Module) -> dict[str, Any]:
-        """The arguments that are the same for every strategy."""
+    def common(self, model: nn.Module, *, learning_rate: float | None = None) -> dict[str, Any]:
+        """The arguments that are the same for every strategy. `learning_rate` None: that of the settings."""
         return {
             "model": model,
-            "optimizer": Adam(model.parameters(), lr=self.settings.learning_rate),
+            "optimizer": Adam(model.parameters(), lr=learning_rate or self.settings.learning_rate),
             "criterion": nn.CrossEntropyLoss(),
             "train_mb_size": self.settings.train_mb_size,
             "train_epochs": self.settings.train_epochs,
@@ -132,13 +132,14 @@ def _er_ace(setup: Setup) -> SupervisedTemplate:
 
 
 def _gdumb(setup: Setup) -> SupervisedTemplate:
-    tuned = dict(setup.tuned("gdumb"))
-    epochs = {"train_epochs": tuned.pop("train_epochs")} if "train_epochs" in tuned else {}
-    return GDumb(**setup.single() | epochs, mem_size=setup.num_captions, **tuned)
+    return GDumb(**setup.single() | setup.tuned("gdumb"), mem_size=setup.num_captions)
 
 
 def _icarl(setup: Setup) -> SupervisedTemplate:
-    return peers.icarl(setup.single(), mem_size=setup.num_captions, **setup.tuned("icarl"))
+    tuned = dict(setup.tuned("icarl"))
+    learning_rate = tuned.pop("learning_rate", setup.settings.learning_rate)
+    common = setup.common(setup.network(setup.num_classes), learning_rate=learning_rate)
+    return peers.icarl(common | tuned, mem_size=setup.num_captions)
 
 
 def _generative_replay(setup: Setup) -> SupervisedTemplate:

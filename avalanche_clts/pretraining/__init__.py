@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -12,12 +15,15 @@ import torch
 from .captioner import train_captioner
 from .digits import digits_domain
 from .generator import train_generator
-from .pool import Domain, joined
+from .pool import Domain, Pool, joined
 from .quality import format_quality, measure_quality
 from .recipe import Recipe
 from .shapes import shapes_domain
 
 __all__ = ["Recipe", "embedded_domains", "pretrain"]
+
+
+_PARTS = {"generator": train_generator, "captioner": train_captioner}
 
 
 def embedded_domains() -> list[Domain]:
@@ -41,11 +47,12 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     pool = joined([domain.pool() for domain in domains])
-    for number, (name, train) in enumerate((("captioner", train_captioner), ("generator", train_generator))):
-        if not (out / name).exists():
-            torch.manual_seed(number)  # of the initial weights
-            train(pool, out / f"{name}.partial", work=work, recipe=recipe)
-            (out / f"{name}.partial").rename(out / name)
+    # Side by side, each with half of the cores: parts this small gain little from more.
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+        captioner = other.submit(_train_part, "captioner", pool, out, recipe, threads)
+        _train_part("generator", pool, out, recipe, threads)
+        captioner.result()
     arguments = {
         "captioner": {"max_new_tokens": max(len(caption.split()) for caption in pool.captions) + 2, "batch_size": 100},
         "generator": {"steps": recipe.sampling_steps, "guidance_scale": recipe.guidance_scale, "batch_size": 250},
@@ -55,3 +62,16 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     (out / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
     print(format_quality(quality))
     shutil.rmtree(work)
+
+
+def _train_part(name: str, pool: Pool, out: Path, recipe: Recipe, threads: int) -> None:
+    """Train one part of the pair and save it to `out/name`, unless it is there."""
+    if (out / name).exists():
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.manual_seed(list(_PARTS).index(name))  # of the initial weights
+    partial = out / f"{name}.partial"
+    _PARTS[name](pool, partial, work=out / "work", recipe=recipe)
+    partial.rename(out / name)
+    torch.set_num_threads(before)

@@ -32,7 +32,7 @@ def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
     labels = input_ids.masked_fill(tokens.attention_mask == 0, -100)
     pixels = torch.cat(
         [
-            processor.image_processor(rgb(pool.images[i : i + 500]), return_tensors="pt").pixel_values
+            processor.image_processor(rgb(pool.images[i : i + 500]), return_tensors="pt").pixel_values.half()
             for i in range(0, len(pool.images), 500)
         ]
     )
@@ -41,7 +41,7 @@ def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
         i = draw(len(pixels), recipe.batch_size, generator)
         with low_precision(recipe.device):
             return model(
-                pixel_values=pixels[i].to(recipe.device),
+                pixel_values=pixels[i].float().to(recipe.device),
                 input_ids=input_ids[i].to(recipe.device),
                 attention_mask=tokens.attention_mask[i].to(recipe.device),
                 labels=labels[i].to(recipe.device),
@@ -55,6 +55,7 @@ def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
         steps=recipe.captioner_steps,
         learning_rate=1e-3,
         ema_decay=0.99,
+        position=1,
     )
     model.cpu().half().save_pretrained(out)
     processor.save_pretrained(out)

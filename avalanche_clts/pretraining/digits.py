@@ -24,7 +24,7 @@ _CHANGES = {
 }
 
 
-def digits_domain(count: int = 20_000) -> Domain:
+def digits_domain(count: int = 40_000) -> Domain:
     """The domain of `split_digits`, with `count` augmented images to learn from."""
     return Domain(
         name="digits",

@@ -30,7 +30,7 @@ from .training import draw, fit, low_precision
 _TEXT_WIDTH = 128
 _TEXT_LENGTH = 12  # tokens, both ends included
 _UNCONDITIONAL = 0.1  # share of captions dropped, for classifier-free guidance
-_NOISE_VARIANCE = 0.015  # of the decoder's Gaussian: weighs squared error against KL divergence
+_NOISE_VARIANCE = 0.005  # of the decoder's Gaussian: weighs squared error against KL divergence
 _SCHEDULE = {
     "num_train_timesteps": 1000,
     "steps_offset": 1,
@@ -84,14 +84,16 @@ class _Denoiser(nn.Module):
                 pad_token_id=tokenizer.pad_token_id,
             )
         )
+        rest = ("DownBlock2D",) * (len(recipe.unet_widths) - 2)
         self.unet = UNet2DConditionModel(
-            sample_size=recipe.side // 8,
+            sample_size=recipe.latent_side,
             in_channels=recipe.latent_channels,
             out_channels=recipe.latent_channels,
             block_out_channels=recipe.unet_widths,
             layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            # Attention at the second size alone, where it is cheap.
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", *rest),
+            up_block_types=(*("UpBlock2D" for _ in rest), "CrossAttnUpBlock2D", "UpBlock2D"),
             attention_head_dim=4,
             cross_attention_dim=_TEXT_WIDTH,
         )
@@ -102,16 +104,16 @@ class _Denoiser(nn.Module):
 
 def _train_autoencoder(images: Tensor, work: Path, recipe: Recipe) -> AutoencoderKL:
     autoencoder = AutoencoderKL(
-        block_out_channels=(16, 32, 64, 64),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=recipe.autoencoder_widths,
+        down_block_types=("DownEncoderBlock2D",) * len(recipe.autoencoder_widths),
+        up_block_types=("UpDecoderBlock2D",) * len(recipe.autoencoder_widths),
         latent_channels=recipe.latent_channels,
         norm_num_groups=16,
         sample_size=recipe.side,
     ).to(recipe.device)
 
     def batch_loss(generator: torch.Generator) -> Tensor:
-        batch = _pixels(images[draw(len(images), recipe.batch_size // 2, generator)]).to(recipe.device)
+        batch = _pixels(images[draw(len(images), recipe.batch_size // 4, generator)]).to(recipe.device)
         with low_precision(recipe.device):
             posterior = autoencoder.encode(batch).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator).to(recipe.device)
@@ -128,7 +130,7 @@ def _train_autoencoder(images: Tensor, work: Path, recipe: Recipe) -> Autoencode
         name="autoencoder",
         folder=work,
         steps=recipe.autoencoder_steps,
-        learning_rate=1e-3,
+        learning_rate=1.5e-3,
         ema_decay=0.99,
     )
     return autoencoder

@@ -11,22 +11,31 @@ class Recipe:
 
     **Arguments:**
 
-    - side: of the square images that the pair sees and makes, in pixels; latents are an eighth of it.
-    - latent_channels: of the autoencoder.
-    - unet_widths: channels of the denoiser at the latents' size and at half of it.
+    - side: of the square images that the pair sees and makes, in pixels.
+    - autoencoder_widths: channels of the autoencoder at the images' size, half of it, and so on; the last is the size
+        of the latents.
+    - latent_channels: of the latents.
+    - unet_widths: channels of the denoiser at the latents' size, half of it, and so on; the second has the text's
+        attention.
     - captioner_steps, autoencoder_steps, diffusion_steps: optimizer steps of each part.
-    - batch_size: of captioner and denoiser; the autoencoder takes half of it.
+    - batch_size: of captioner and denoiser; the autoencoder, which needs steps more than images, takes a quarter.
     - sampling_steps, guidance_scale: how the finished generator samples by default.
     - device: where it is trained.
     """
 
     side: int = 32
-    latent_channels: int = 8
-    unet_widths: tuple[int, int] = (96, 192)
-    captioner_steps: int = 15_000
-    autoencoder_steps: int = 4500
-    diffusion_steps: int = 9000
+    autoencoder_widths: tuple[int, ...] = (16, 32, 64)
+    latent_channels: int = 4
+    unet_widths: tuple[int, ...] = (64, 128, 192)
+    captioner_steps: int = 28_000
+    autoencoder_steps: int = 6000
+    diffusion_steps: int = 5500
     batch_size: int = 128
     sampling_steps: int = 6
     guidance_scale: float = 1.0
     device: str = "cpu"
+
+    @property
+    def latent_side(self) -> int:
+        """Of the square latents."""
+        return self.side >> (len(self.autoencoder_widths) - 1)

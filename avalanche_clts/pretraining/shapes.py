@@ -19,7 +19,7 @@ _PLAIN = Look(colour=0, background=0, size=1, tilt=1, texture=0)
 _LONG = ("key", "fish", "arrow")  # shapes with an axis that tilts
 
 
-def shapes_domain(count: int = 40_000) -> Domain:
+def shapes_domain(count: int = 80_000) -> Domain:
     """The domain of `split_shapes`, with `count` images to learn from."""
     return Domain(
         name="shapes",

@@ -25,6 +25,7 @@ def fit(
     steps: int,
     learning_rate: float,
     ema_decay: float | None = None,
+    position: int = 0,
     seed: int = 0,
 ) -> None:
     """Train `model` in place; leaves the exponential moving average of its weights in it, if one is asked for.
@@ -38,6 +39,7 @@ def fit(
         depends on `seed` and k alone, the result is the same as without the interruption.
     - ema_decay: of the average. Its horizon, 1 / (1 - ema_decay) steps, must be short against `steps`: an average that
         reaches back to a much worse model is a much worse model. None: the last weights.
+    - position: of the progress bar, where several parts train side by side.
     - steps: optimizer steps in all; the learning rate warms up over 5% of them and then falls as a cosine.
     """
     checkpoint = folder / f"{name}.safetensors"
@@ -54,7 +56,7 @@ def fit(
             optimizer.load_state_dict(state["optimizer"])
 
     model.train()
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=2.0)
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, position=position, mininterval=2.0)
     smooth = None
     for step in bar:
         for group in optimizer.param_groups:

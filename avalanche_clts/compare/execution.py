@@ -1,0 +1,97 @@
+"""Runs of a comparison, one after the other or in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ..named_streams import Stream
+from ..pairs import Pair, load_pair
+from .runner import run
+from .settings import Settings
+from .strategies import Results
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run, as another process can be told of it.
+
+    **Arguments:**
+
+    - pair: as `load_pair` takes it.
+    - tensorboard: folder of the event files.
+    - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
+    """
+
+    stream: Stream
+    strategy: str
+    seed: int
+    settings: Settings
+    pair: str
+    device: str
+    tensorboard: Path
+    clts: Results | None = None
+
+    @property
+    def label(self) -> str:
+        """Strategy and seed, for people."""
+        return f"{self.strategy}, seed {self.seed}"
+
+
+def execute(
+    tasks: Sequence[Task], *, jobs: int = 1, progress: Callable[[str], None] = lambda message: None
+) -> Iterator[tuple[Task, Results]]:
+    """Run the tasks and yield each with its results as it is finished, in any order.
+
+    **Arguments:**
+
+    - jobs: processes at a time; each has its share of the cores. With 1, everything runs in this process.
+    - progress: told what is running.
+    """
+    if jobs == 1:
+        for task in tasks:
+            progress(task.label)
+            yield task, _perform(task, lambda message, task=task: progress(f"{task.label}: {message}"))  # type: ignore[misc]
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        futures = {pool.submit(_perform, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                progress(f"{sum(other.running() for other in futures)} running")
+                yield futures[future], future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _perform(task: Task, progress: Callable[[str], None] = lambda message: None) -> Results:
+    return run(
+        task.stream,
+        task.strategy,
+        task.seed,
+        settings=task.settings,
+        pair=_warm_pair(task.pair, task.device),
+        device=task.device,
+        tensorboard=task.tensorboard,
+        clts=task.clts,
+        progress=progress,
+    )
+
+
+@cache
+def _warm_pair(name: str, device: str) -> Pair:
+    """The pair, loaded before anything is timed: whichever run came first would bear the cost alone."""
+    pair = load_pair(name, device=device)
+    pair.captioner.caption([Image.new("RGB", (8, 8))], ["warm-up"])
+    pair.generator.generate(["warm-up"], [0])
+    return pair
