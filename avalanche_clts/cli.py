@@ -43,8 +43,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_pair(compare)
     compare.set_defaults(run=_compare)
 
-    report = commands.add_parser("report", help="print the table and draw the report of a finished comparison anew")
-    report.add_argument("folder", type=Path, metavar="DIR", help="the folder given to compare as --out")
+    ablate = commands.add_parser("ablate", help="run CLTS with one thing changed at a time")
+    ablate.add_argument("--stream", default="shapes", help="the stream (default: %(default)s)")
+    ablate.add_argument("--data-root", type=Path, metavar="DIR", help="where downloaded data sets are, or are put")
+    ablate.add_argument("--only", nargs="+", metavar="NAME", help="ablations to run (default: all)")
+    ablate.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
+    ablate.add_argument("--out", type=Path, default=Path("ablations"), metavar="DIR", help="folder of the results")
+    ablate.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
+    _add_pair(ablate)
+    ablate.set_defaults(run=_ablate)
+
+    report = commands.add_parser("report", help="print the table and draw the report of finished comparisons anew")
+    report.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders given to compare as --out")
+    report.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: the first DIR)")
     report.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     report.set_defaults(run=_report)
 
@@ -62,6 +73,17 @@ def _parser() -> argparse.ArgumentParser:
 
     pretrain = commands.add_parser("pretrain", help="train a pair from nothing")
     pretrain.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the pair")
+    pretrain.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="class subfolders, or metadata.jsonl (default: digits and shapes)",
+    )
+    pretrain.add_argument("--size", type=int, metavar="N", help="side that the images are brought to, in pixels")
+    pretrain.add_argument("--part", default="1/1", metavar="K/N", help="learn from the K-th of N parts of the images")
+    for part in ("captioner", "autoencoder", "diffusion"):
+        pretrain.add_argument(f"--{part}-steps", type=int, metavar="N", help="optimizer steps of this part")
+    pretrain.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     pretrain.set_defaults(run=_pretrain)
     return parser
 
@@ -102,12 +124,34 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from .compare import format_table, write_report
-    from .compare.results import read_runs
+    from .compare.results import merged, read_runs
     from .compare.table import format_markdown
 
-    runs = read_runs(arguments.folder)["runs"]
-    print(format_markdown(runs) if arguments.markdown else format_table(runs))
-    print(f"\nreport: {write_report(arguments.folder)}", file=sys.stderr)
+    folders = arguments.folders
+    runs = merged([read_runs(folder) for folder in folders], [str(folder) for folder in folders])["runs"]
+    for stream in dict.fromkeys(run["stream"] for run in runs):
+        of_stream = [run for run in runs if run["stream"] == stream]
+        print(format_markdown(of_stream) if arguments.markdown else f"{stream}\n{format_table(of_stream)}\n")
+    print(f"report: {write_report(arguments.out or folders[0], folders)}", file=sys.stderr)
+    return 0
+
+
+def _ablate(arguments: argparse.Namespace) -> int:
+    from .compare.ablation import ablate
+    from .compare.table import format_ablations
+
+    document = ablate(
+        stream=arguments.stream,
+        only=arguments.only,
+        seeds=arguments.seeds,
+        out=arguments.out,
+        device=arguments.device,
+        pair=arguments.pair,
+        data_root=arguments.data_root,
+        jobs=arguments.jobs,
+        command=shlex.join(["clts", *sys.argv[1:]]),
+    )
+    print(f"\n{format_ablations(document)}\n\nwritten: {arguments.out / 'ablations.json'}")
     return 0
 
 
@@ -143,9 +187,21 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
-    from .pretraining import pretrain
+    from dataclasses import replace
 
-    pretrain(arguments.out)
+    from .named_streams import fraction
+    from .pretraining import PHOTOS, Recipe, photos_domain, pretrain
+
+    chosen = {"device": arguments.device}
+    for name in ("captioner_steps", "autoencoder_steps", "diffusion_steps"):
+        if getattr(arguments, name) is not None:
+            chosen[name] = getattr(arguments, name)
+    if arguments.images is None:
+        pretrain(arguments.out, recipe=replace(Recipe(), **chosen))
+    else:
+        domain = photos_domain(arguments.images, size=arguments.size, part=fraction(arguments.part))
+        side = 8 * -(-max(domain.format.size) // 8)  # latents come in whole pixels
+        pretrain(arguments.out, domains=[domain], recipe=replace(PHOTOS, side=side, **chosen))
     return 0
 
 

@@ -96,6 +96,25 @@ class DiffusionGenerator:
             pipeline.to(self.offload)
         return images
 
+    def autoencode(self, images: torch.Tensor) -> torch.Tensor:
+        """Images after the pipeline's autoencoder, encoded and decoded: what generation does to every image's detail.
+
+        **Arguments:**
+
+        - images: `(n, 3, h, w)`, values in [0, 1]; they are brought to the pipeline's size and back.
+        """
+        import torch
+        from torch.nn.functional import interpolate
+
+        pipeline = self._load()
+        side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+        with torch.no_grad():
+            resized = interpolate(images, size=(side, side), mode="bicubic", antialias=True)
+            pixels = (2 * resized - 1).to(pipeline.device, pipeline.vae.dtype)
+            decoded = pipeline.vae.decode(pipeline.vae.encode(pixels).latent_dist.mode()).sample
+            restored = ((decoded.to(images) + 1) / 2).clamp(0, 1)
+            return interpolate(restored, size=images.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+
     def _load(self) -> Any:
         if self._pipeline is None:
             import torch

@@ -113,8 +113,11 @@ def parse_stream(text: str, data_root: Path | None = None) -> Stream:
     return Stream(text, name, options, data_root)
 
 
-def _fraction(text: str) -> tuple[int, int]:
+def fraction(text: str) -> tuple[int, int]:
+    """Read "1/2" as (1, 2). Raises `ValueError` for anything else."""
     which, _, parts = text.partition("/")
+    if not (which.isdigit() and parts.isdigit()):
+        raise ValueError(f"part is {text!r}; write it as K/N, such as 1/2")
     return int(which), int(parts)
 
 
@@ -202,7 +205,7 @@ STREAMS: dict[str, StreamKind] = {
     "folder": StreamKind(
         "folder:PATH[,experiences=5][,size=64][,test=0.2][,part=1/2]: your images, a subfolder a class",
         _folder,
-        {"experiences": int, "size": _size, "test": float, "part": _fraction},
+        {"experiences": int, "size": _size, "test": float, "part": fraction},
         downloads=False,
     ),
 }

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import avalanche_clts.compare as comparison
 from avalanche_clts.cli import main
-from avalanche_clts.compare import Settings, compare
+from avalanche_clts.compare import Settings, compare, execution
 from avalanche_clts.compare.runner import summarize_matrix
 from avalanche_clts.compare.strategies import STRATEGIES
 from avalanche_clts.compare.table import format_markdown, format_table, human_bytes
@@ -54,15 +53,18 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
             "backward_transfer",
             "router_accuracy",
             "oracle_accuracy",
+            "router_confusion",
             "memory_bytes",
             "seconds",
         } == run.keys()
         assert run["memory_bytes"].keys() == {"captions", "exemplars", "heads", "router", "network"}
         assert run["seconds"].keys() == {"total", "captioning", "generation", "router"}
         rows = 1 if run["strategy"] == "joint" else 5
+        if run["router_confusion"] is not None:
+            assert [sum(row) for row in run["router_confusion"]] == pytest.approx([1.0] * 5)
         assert [len(row) for row in run["accuracy_matrix"]] == [5] * rows
         assert run["average_accuracy"] == pytest.approx(sum(run["accuracy_matrix"][-1]) / 5)
-        assert (run["router_accuracy"] is not None) == (run["strategy"] == "clts")
+        assert (run["router_accuracy"] is not None) == (run["strategy"] in ("clts", "expert-gate"))
         assert (run["seconds"]["generation"] is not None) == (run["strategy"] in ("clts", "caption-replay"))
 
 
@@ -89,7 +91,7 @@ def test_csv_says_the_same(finished: Path) -> None:
 
 def test_report_is_one_self_contained_page(finished: Path) -> None:
     page = (finished / "report.html").read_text()
-    assert page.count("<svg") == 2 + len(STRATEGIES)
+    assert page.count("<svg") == 2 + len(STRATEGIES)  # two figures, and a matrix for each
     assert page.count('alt="real"') == 10
     assert all(name in page for name in STRATEGIES)
     assert "64 bytes" in page
@@ -112,7 +114,7 @@ def test_finished_runs_are_not_computed_again(finished: Path, tiny_pair_folder: 
     def refuse(*args, **kwargs):
         raise AssertionError("a finished run was computed again")
 
-    monkeypatch.setattr(comparison, "run", refuse)
+    monkeypatch.setattr(execution, "run", refuse)
     again = compare(seeds=2, out=finished, pair=str(tiny_pair_folder), settings=QUICK)
     assert json.loads(json.dumps(again)) == before
 
@@ -120,7 +122,7 @@ def test_finished_runs_are_not_computed_again(finished: Path, tiny_pair_folder: 
 def test_runs_under_other_settings_are_not_mistaken_for_finished(
     finished: Path, tiny_pair_folder: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(comparison, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
+    monkeypatch.setattr(execution, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
     with pytest.raises(InterruptedError):
         compare(strategies=["naive"], seeds=1, out=finished, pair=str(tiny_pair_folder), settings=Settings())
 
@@ -170,7 +172,10 @@ def test_bytes_are_readable() -> None:
     ("arguments", "message"),
     [
         (["compare", "--stream", "letters"], r"stream is 'letters'; known streams: digits"),
-        (["compare", "--strategies", "clts", "gem"], r"strategies has gem; known strategies: joint, clts, .*naive"),
+        (
+            ["compare", "--strategies", "clts", "gem"],
+            r"strategies has gem; known strategies: joint, .*naive",
+        ),
         (["compare", "--seeds", "0"], r"seeds is 0"),
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
         (["compare", "--pair", "nowhere"], r"'nowhere'; it must be a folder or one of: embedded"),

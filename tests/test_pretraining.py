@@ -6,8 +6,10 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from avalanche_clts import Pair, load_pair, pretraining, split_digits
@@ -19,6 +21,7 @@ from avalanche_clts.pretraining import digits as pools
 from avalanche_clts.pretraining import shapes as drawings
 from avalanche_clts.pretraining.captioner import train_captioner
 from avalanche_clts.pretraining.generator import train_generator
+from avalanche_clts.pretraining.photos import describe_photo, photos_domain
 from avalanche_clts.pretraining.quality import measure_quality, named_class
 from avalanche_clts.shapes import Look, draw
 
@@ -175,3 +178,54 @@ def test_regenerated_digit_reads_back_as_what_was_asked_for(embedded_pair: Pair)
     captions = embedded_pair.captioner.caption([native.restore(image) for image in images])
     named = [CLASS_NAMES[i // 5] in caption.split() for i, caption in enumerate(captions)]
     assert sum(named) >= 45
+
+
+def test_photos_are_captioned_by_class_brightness_and_colours() -> None:
+    image = Image.new("RGB", (32, 32), (70, 120, 60))
+    image.paste((190, 45, 40), (8, 8, 24, 24))
+    assert describe_photo(image, "frog") == "a dark photo of a frog red on green"
+    assert describe_photo(Image.new("RGB", (32, 32), "white"), "polar bear") == (
+        "a bright photo of a polar bear white on white"
+    )
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for name, colour in (("frog", (70, 120, 60)), ("sky", (75, 120, 185))):
+        for part, count in (("train", 20), ("test", 4)):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                noise = np.random.RandomState(i).randint(-20, 20, (16, 16, 3))
+                pixels = (np.array(colour) + noise).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{i:02d}.png")
+    return root
+
+
+def test_photos_that_are_learnt_are_not_those_that_judge(photos: Path) -> None:
+    for part, learnt, others in (((1, 2), 20, 20), ((1, 1), 36, 4)):
+        domain = photos_domain(photos, part=part)
+        pool, (train, test) = domain.pool(), domain.held_out()
+        assert (len(pool.images), len(train.images), len(test.images)) == (learnt, others, 8)
+        assert not {i.tobytes() for i in pool.images} & {i.tobytes() for i in train.images}
+
+
+def test_command_trains_a_pair_on_a_folder(photos: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(pretraining, "measure_quality", partial(measure_quality, count=20))
+    steps = [f"--{part}-steps=1" for part in ("captioner", "autoencoder", "diffusion")]
+    assert main(["pretrain", "--images", str(photos), "--part", "1/2", "--out", str(tmp_path / "pair"), *steps]) == 0
+    assert "photos:" in capsys.readouterr().out
+    (image,) = load_pair(tmp_path / "pair").generator.generate(["a dark photo of a frog green on green"], [0])
+    assert image.size == (16, 16)
+
+
+def test_command_trains_a_pair_on_given_captions(photos: Path, tmp_path: Path, capsys) -> None:
+    files = sorted((photos / "train" / "frog").iterdir())
+    lines = [json.dumps({"file_name": f.name, "text": f"A frog, number {f.stem}."}) for f in files]
+    (files[0].parent / "metadata.jsonl").write_text("\n".join(lines))
+    steps = [f"--{part}-steps=1" for part in ("captioner", "autoencoder", "diffusion")]
+    assert main(["pretrain", "--images", str(files[0].parent), "--out", str(tmp_path / "pair"), *steps]) == 0
+    assert "words of a caption that are said again of its image" in capsys.readouterr().out
+    (files[0].parent / "metadata.jsonl").write_text('{"file_name": "00.png"}')
+    assert main(["pretrain", "--images", str(files[0].parent), "--out", str(tmp_path / "other")]) == 2
+    assert "line 1: must be an object with file_name and text" in capsys.readouterr().err

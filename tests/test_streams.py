@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from avalanche.benchmarks import nc_benchmark
+from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark, with_classes_timeline
+from avalanche.benchmarks.utils import DefaultTransformGroups, as_classification_dataset
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin
 from PIL import Image
@@ -270,9 +271,12 @@ def test_class_incremental_with_repetition(tiny_pair: Pair) -> None:
         datasets.append(
             ImageDataset([train.images[i] for i in chosen], [train.targets[i] for i in chosen], train.classes)
         )
-    benchmark = nc_benchmark(
-        datasets, [test] * 4, 4, task_labels=False, one_dataset_per_exp=True, shuffle=False, **TRANSFORMS
-    )
+    transforms = DefaultTransformGroups((ToTensor(), None))
+    streams = {
+        name: [as_classification_dataset(part, transform_groups=transforms) for part in stream]
+        for name, stream in (("train", datasets), ("test", [test]))
+    }
+    benchmark = with_classes_timeline(benchmark_from_datasets(**streams))
     clts = make_clts(tiny_pair, train_epochs=12, evaluator=EvaluationPlugin(accuracy_metrics(stream=True)))
     train_through(clts, benchmark.train_stream)
     assert [record.classes for record in clts.model.records] == groups

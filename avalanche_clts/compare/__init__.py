@@ -14,8 +14,9 @@ from tqdm import tqdm
 from ..named_streams import Stream, parse_stream, slug
 from ..pairs import load_pair, pair_identity, pair_nbytes
 from .execution import Task, execute
+from .memory_curve import areas
 from .report import render_report
-from .results import ResultsFolder, read_runs, to_csv, write_text
+from .results import ResultsFolder, merged, read_runs, to_csv, write_text
 from .runner import versions
 from .samples import make_samples
 from .settings import Settings, default_settings
@@ -76,6 +77,7 @@ def compare(
     _keep_samples(parsed, loaded, out / f"samples-{slug(stream)}.json")
     document = {
         "runs": runs,
+        "accuracy_memory_area": areas(runs),
         "arguments": {"stream": stream, "strategies": list(chosen), "seeds": seeds, "device": device, "pair": pair},
         "settings": asdict(settings),
         "pair": {"name": pair, "identity": conditions["pair"], "bytes": pair_nbytes(loaded)},
@@ -88,15 +90,26 @@ def compare(
     return runs
 
 
-def write_report(out: Path) -> Path:
-    """Draw `report.html` anew from the `results.json` in `out`, and return its path."""
-    document = read_runs(out)
+def write_report(out: Path, folders: Sequence[Path] = ()) -> Path:
+    """Draw `report.html` in `out`, and return its path.
+
+    **Arguments:**
+
+    - folders: of finished comparisons, whose runs it shows together; their `ablations.json` too. Empty: `out` alone.
+    """
+    folders = folders or [out]
+    document = merged([read_runs(folder) for folder in folders], [str(folder) for folder in folders])
     samples: dict[str, Any] = {}
-    for file in sorted(out.glob("samples-*.json")):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        samples[content["stream"]] = content["samples"]
+    ablations = []
+    for folder in folders:
+        for file in sorted(folder.glob("samples-*.json")):
+            content = json.loads(file.read_text(encoding="utf-8"))
+            samples[content["stream"]] = content["samples"]
+        if (folder / "ablations.json").exists():
+            ablations.append(json.loads((folder / "ablations.json").read_text(encoding="utf-8")))
+    out.mkdir(parents=True, exist_ok=True)
     report = out / "report.html"
-    write_text(report, render_report(document, samples))
+    write_text(report, render_report(document, samples, ablations))
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ class Task:
     **Arguments:**
 
     - pair: as `load_pair` takes it.
-    - tensorboard: folder of the event files.
+    - tensorboard: folder of the event files. None: there are none.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     """
 
@@ -37,7 +38,7 @@ class Task:
     settings: Settings
     pair: str
     device: str
-    tensorboard: Path
+    tensorboard: Path | None = None
     clts: Results | None = None
 
     @property
@@ -80,12 +81,25 @@ def _perform(task: Task, progress: Callable[[str], None] = lambda message: None)
         task.strategy,
         task.seed,
         settings=task.settings,
-        pair=_warm_pair(task.pair, task.device),
+        pair=_changed(_warm_pair(task.pair, task.device), task.settings),
         device=task.device,
         tensorboard=task.tensorboard,
         clts=task.clts,
         progress=progress,
     )
+
+
+def _changed(pair: Pair, settings: Settings) -> Pair:
+    """The pair with the settings' attributes in the place of its own; the loaded weights are shared."""
+    parts = []
+    for part, attributes in zip(pair, (settings.captioner, settings.generator), strict=True):
+        changed = copy.copy(part)
+        for name, value in attributes.items():
+            if not hasattr(changed, name):
+                raise ValueError(f"{type(changed).__name__} has no attribute {name!r} to set")
+            setattr(changed, name, value)
+        parts.append(changed)
+    return Pair(*parts)  # type: ignore[arg-type]
 
 
 @cache

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from statistics import mean
+from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .results import MEMORY_KINDS, by_strategy
+from .memory_curve import areas, curve_families
+from .results import by_strategy
 from .strategies import Results
 
 # Colour says what kind of strategy it is, line style tells relatives apart.
 _STYLES: dict[str, tuple[str, str]] = {
     "joint": ("#444444", "--"),
+    "cumulative": ("#777777", "-."),
     "clts": ("#d1495b", "-"),
     "caption-replay": ("#edae49", "-"),
     "er-bytes": ("#9ecae1", "-"),
     "er-count": ("#4292c6", "-"),
     "er-63x": ("#2171b5", "--"),
     "er-total": ("#08306b", ":"),
+    "er": ("#2171b5", "-"),
+    "er-reservoir": ("#6baed6", "-."),
+    "er-ace": ("#807dba", "-"),
+    "der++": ("#54278f", "-"),
+    "gdumb": ("#9e9ac8", "--"),
+    "icarl": ("#c994c7", "-"),
+    "generative-replay": ("#8c6d31", "-"),
+    "expert-gate": ("#e7969c", "--"),
     "ewc": ("#66a182", "-"),
     "lwf": ("#2e7d5b", "--"),
+    "si": ("#a1d99b", "-."),
     "naive": ("#999999", ":"),
 }
 _GRID = "#e6e6e6"
@@ -53,19 +65,20 @@ def accuracy_curves(runs: Sequence[Results]) -> str:
 
 
 def memory_accuracy(runs: Sequence[Results]) -> str:
-    """Average accuracy against all bytes kept between experiences, on a logarithmic axis."""
+    """Average accuracy against all bytes kept between experiences, on a logarithmic axis; budgets of a kind joined."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for strategy, group in by_strategy(runs).items():
-        if strategy == "joint":
-            continue
-        colour, _ = _STYLES.get(strategy, ("#000000", "-"))
-        x = mean(sum(run["memory_bytes"][kind] for kind in MEMORY_KINDS) for run in group) / 1000
-        y = 100 * mean(run["average_accuracy"] for run in group)
-        axes.scatter([x], [y], color=colour, s=70, alpha=0.85, lw=0, zorder=3, label=strategy)
+    areas_of = areas(runs)
+    families = sorted(curve_families(runs).items(), key=lambda item: -areas_of.get(item[0], 0.0))
+    for family, points in families:
+        colour, _ = _STYLES.get(family, ("#000000", "-"))
+        x, y = [kept / 1000 for kept, _ in points], [100 * accuracy for _, accuracy in points]
+        label = f"{family}  {100 * areas_of[family]:.0f}" if family in areas_of else family
+        axes.plot(x, y, color=colour, marker="o", ms=8, alpha=0.85, lw=1.5, mew=0, zorder=3, label=label)
     axes.set_xscale("log")
     axes.margins(x=0.1)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    title = "area under the curve (%)" if areas_of else None
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, title=title)
     axes.set_xlabel("kept between experiences: captions, exemplars and networks (kB)")
     axes.set_ylabel("average accuracy (%)")
     axes.set_ylim(0, 102)
@@ -75,7 +88,54 @@ def memory_accuracy(runs: Sequence[Results]) -> str:
 
 def accuracy_matrix(group: Sequence[Results]) -> str:
     """The mean accuracy matrix of one strategy: rows are experiences learnt, columns experiences tested."""
-    table = 100 * np.mean([run["accuracy_matrix"] for run in group], axis=0)
+    return _heat_map(np.mean([run["accuracy_matrix"] for run in group], axis=0), "learnt", "tested")
+
+
+def router_confusion(group: Sequence[Results]) -> str:
+    """The mean shares of each experience's test inputs (rows) that go to each head (columns)."""
+    return _heat_map(np.mean([run["router_confusion"] for run in group], axis=0), "tested", "sent to")
+
+
+def ablation(variants: Sequence[dict[str, Any]], x_label: str) -> str:
+    """Average accuracy of the variants, mean and standard deviation over seeds; along an axis, where there is one."""
+    scores = [[100 * run["average_accuracy"] for run in variant["runs"]] for variant in variants]
+    centre, spread = [mean(s) for s in scores], [stdev(s) if len(s) > 1 else 0.0 for s in scores]
+    colours = ["#d1495b" if variant["default"] else "#8a9bb0" for variant in variants]
+    if not x_label:
+        figure = Figure(figsize=(7.2, 0.5 * len(variants) + 0.9), layout="constrained")
+        axes = figure.add_subplot()
+        rows = range(len(variants))
+        axes.barh(rows, centre, xerr=spread, color=colours, height=0.6, error_kw={"ecolor": "#555555", "lw": 1.2})
+        axes.set_yticks(rows, [variant["label"] for variant in variants])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 102)
+        axes.set_xlabel("average accuracy (%)")
+    else:
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        in_bytes = x_label.startswith("bytes")
+        x = [
+            mean(run["memory_bytes"]["captions"] for run in variant["runs"]) if in_bytes else variant["x"]
+            for variant in variants
+        ]
+        axes.errorbar(x, centre, yerr=spread, color="#8a9bb0", lw=2, capsize=3, zorder=2)
+        axes.scatter(x, centre, color=colours, s=45, zorder=3)
+        for place, height, variant in zip(x, centre, variants, strict=True):
+            axes.annotate(
+                variant["label"], (place, height), (0, 7), textcoords="offset points", ha="center", fontsize=8
+            )
+        if max(x) > 20 * min(x):
+            axes.set_xscale("log")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel("average accuracy (%)")
+        axes.margins(y=0.25)
+    _clean(axes)
+    return _svg(figure)
+
+
+def _heat_map(shares: Any, row_label: str, column_label: str) -> str:
+    """Shares in [0, 1] as coloured cells with their percentages."""
+    table = 100 * np.asarray(shares)
     rows, columns = table.shape
     figure = Figure(figsize=(0.42 * columns + 0.7, 0.42 * rows + 0.6), layout="constrained")
     axes = figure.add_subplot()
@@ -95,8 +155,8 @@ def accuracy_matrix(group: Sequence[Results]) -> str:
     axes.set_yticks(range(rows), [str(i + 1) for i in range(rows)] if rows > 1 else ["all"], fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("tested", fontsize=8)
-    axes.set_ylabel("learnt", fontsize=8)
+    axes.set_xlabel(column_label, fontsize=8)
+    axes.set_ylabel(row_label, fontsize=8)
     return _svg(figure)
 
 

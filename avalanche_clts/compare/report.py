@@ -10,12 +10,14 @@ from . import figures
 from .results import by_strategy
 from .samples import Sample
 from .strategies import STRATEGIES, Results
-from .table import human_bytes, table_rows
+from .table import ablation_rows, human_bytes, table_rows
 
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.55 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { margin-top: 2.6rem; font-size: 1.25rem; }
+h3 { margin: 1.8rem 0 .4rem; font-size: 1.02rem; }
+summary { cursor: pointer; color: #555; margin-bottom: .8rem; }
 .lead, .note, figcaption { color: #555; } .note { font-size: .92rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -38,13 +40,16 @@ _NOTES = {
 }
 
 
-def render_report(document: dict[str, Any], samples: dict[str, list[Sample]]) -> str:
+def render_report(
+    document: dict[str, Any], samples: dict[str, list[Sample]], ablations: Sequence[dict[str, Any]] = ()
+) -> str:
     """The page.
 
     **Arguments:**
 
     - document: the content of `results.json`.
     - samples: real beside regenerated images, by stream.
+    - ablations: contents of `ablations.json` files.
     """
     streams = list(dict.fromkeys(run["stream"] for run in document["runs"]))
     sections = [
@@ -60,6 +65,7 @@ def render_report(document: dict[str, Any], samples: dict[str, list[Sample]]) ->
 <p class="lead">Continual learning with text in the place of stored images, against Avalanche's baselines:
 same network, epochs, order of classes and seeds.</p>
 {"".join(sections)}
+{"".join(map(_ablation_section, ablations))}
 <h2>How this was made</h2>
 <p class="note"><code>{html.escape(document.get("command", "clts compare"))}</code></p>
 <p class="note">Arguments: {html.escape(arguments)}.<br>Versions: {html.escape(versions)}.<br>
@@ -77,6 +83,18 @@ def _stream_section(stream: str, runs: Sequence[Results], samples: Sequence[Samp
         f"<figure>{figures.accuracy_matrix(group)}<figcaption>{html.escape(name)}</figcaption></figure>"
         for name, group in groups.items()
     )
+    routers = "".join(
+        f"<figure>{figures.router_confusion(group)}<figcaption>{html.escape(name)}</figcaption></figure>"
+        for name, group in groups.items()
+        if all(run.get("router_confusion") for run in group)
+    )
+    confusion = (
+        f"""<h2>Which experience is taken for which</h2>
+<p class="note">Row j, column t: share (%) of experience j's test images that the router sends to head t.</p>
+<div class="matrices">{routers}</div>"""
+        if routers
+        else ""
+    )
     rows = "".join(f"<dt>{name}</dt><dd>{html.escape(STRATEGIES[name].description)}</dd>" for name in groups)
     return f"""
 <h2>{html.escape(stream)}: the table</h2>
@@ -86,17 +104,37 @@ all. Memory: what is kept between experiences. {_NOTES.get(stream, "")}</p>
 <div class="wide">{_html_table(runs)}</div>
 <h2>Accuracy over experiences</h2>{figures.accuracy_curves(runs)}
 <h2>Memory against accuracy</h2>{figures.memory_accuracy(runs)}
+<p class="note">Area: mean over all budgets shown, on the logarithmic axis, of the accuracy that a strategy reaches
+within the budget, which is 0 below its smallest memory (after Zhou et al., ICLR 2023). Class-balanced replay at its
+several budgets is one line, er.</p>{confusion}
 <h2>What the captions say, and what comes back</h2>
 <p class="note">Left: a real image of the stream. Right: images regenerated from its caption, in the stream's size.</p>
 <div class="samples">{"".join(map(_sample_card, samples))}</div>
 <h2>Accuracy matrices</h2>
 <p class="note">Row i, column j: accuracy (%) on experience j after learning experience i, mean over seeds.</p>
-<div class="matrices">{matrices}</div>
+<details><summary>{len(groups)} matrices</summary><div class="matrices">{matrices}</div></details>
 <h2>The strategies</h2><dl>{rows}</dl>"""
 
 
+def _ablation_section(document: dict[str, Any]) -> str:
+    parts = []
+    for ablation in document["ablations"].values():
+        header, rows = ablation_rows(ablation["variants"])
+        parts.append(
+            f"<h3>{html.escape(ablation['title'])}</h3>{figures.ablation(ablation['variants'], ablation['x_label'])}"
+            f'<div class="wide">{_table(header, rows)}</div>'
+        )
+    return f"""
+<h2>{html.escape(document["stream"])}: what each part is worth</h2>
+<p class="note">CLTS with one thing changed at a time, mean ± standard deviation over {document["seeds"]} seeds; red is
+CLTS as it comes.</p>{"".join(parts)}"""
+
+
 def _html_table(runs: Sequence[Results]) -> str:
-    header, rows = table_rows(runs)
+    return _table(*table_rows(runs))
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join(
         f'<tr class="{html.escape(row[0])}">' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"

@@ -52,7 +52,7 @@ class ResultsFolder:
 
     def load(self, stream: str, strategy: str, seed: int) -> Results | None:
         """A finished run, or None."""
-        file = self._file(stream, strategy, seed)
+        file = self.file(stream, strategy, seed)
         if not file.exists():
             return None
         results: Results = json.loads(file.read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ class ResultsFolder:
 
     def save(self, results: Results) -> None:
         """Keep a finished run."""
-        file = self._file(results["stream"], results["strategy"], results["seed"])
+        file = self.file(results["stream"], results["strategy"], results["seed"])
         write_text(file, json.dumps(results))
 
     def fresh_tensorboard(self, stream: str, strategy: str, seed: int) -> Path:
@@ -69,7 +69,8 @@ class ResultsFolder:
         shutil.rmtree(folder, ignore_errors=True)
         return folder
 
-    def _file(self, stream: str, strategy: str, seed: int) -> Path:
+    def file(self, stream: str, strategy: str, seed: int) -> Path:
+        """Where a finished run is kept."""
         return self._runs / f"{slug(stream)}-{strategy}-seed{seed}.json"
 
 
@@ -101,6 +102,34 @@ def by_strategy(runs: Sequence[Results]) -> dict[str, list[Results]]:
     for run in runs:
         groups.setdefault(run["strategy"], []).append(run)
     return groups
+
+
+def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """One document of the runs of several `results.json`; what they do not share is told apart by `names`.
+
+    Raises `ValueError` if two of them hold the same run with different outcomes.
+    """
+    if len(documents) == 1:
+        return documents[0]
+    runs: dict[tuple[str, str, int], tuple[Results, str]] = {}
+    for document, name in zip(documents, names, strict=True):
+        for run in document["runs"]:
+            key = run["stream"], run["strategy"], run["seed"]
+            other, where = runs.setdefault(key, (run, name))
+            if other["accuracy_matrix"] != run["accuracy_matrix"]:
+                raise ValueError(
+                    f"{where} and {name} both hold {key[1]} on {key[0]} with seed {key[2]}, with different outcomes; "
+                    "give the one that counts"
+                )
+    first = documents[0]
+    return first | {
+        "runs": [run for run, _ in runs.values()],
+        "arguments": {
+            name: ", ".join(dict.fromkeys(str(d["arguments"].get(name)) for d in documents))
+            for name in first["arguments"]
+        },
+        "command": " ; ".join(dict.fromkeys(document.get("command", "") for document in documents)),
+    }
 
 
 def read_runs(folder: Path) -> dict[str, Any]:

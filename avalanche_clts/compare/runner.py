@@ -19,10 +19,12 @@ from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
+from torch.utils.data import DataLoader
 
 from .. import __version__
 from ..images import image_format
 from ..metrics import TextTensorboardLogger, clts_metrics, memory_bytes, synthesis_seconds
+from ..models import RoutedModel
 from ..named_streams import Stream
 from ..pairs import Pair
 from .networks import network_for
@@ -40,7 +42,7 @@ def run(
     settings: Settings,
     pair: Pair,
     device: str,
-    tensorboard: Path,
+    tensorboard: Path | None = None,
     clts: Results | None = None,
     progress: Progress = lambda message: None,
 ) -> Results:
@@ -49,7 +51,7 @@ def run(
     **Arguments:**
 
     - seed: of the order of classes, of all initial weights and of every random choice.
-    - tensorboard: folder of the event files.
+    - tensorboard: folder of the event files. None: there are none.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - progress: told where the run is.
     """
@@ -80,6 +82,7 @@ def run(
         **summarize_matrix(matrix),
         "router_accuracy": _last(metrics, "RouterAccuracy_Stream"),
         "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
+        "router_confusion": _router_confusion(agent, benchmark.test_stream),
         "memory_bytes": memory_bytes(agent, image_nbytes=format.nbytes),
         "seconds": {
             "total": seconds,
@@ -92,15 +95,16 @@ def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:
     """Average accuracy, forgetting and backward transfer of an accuracy matrix R.
 
     - average_accuracy: mean of the last row.
+    The latter two are None where there is one row, as nothing was learnt after anything, and where the test stream is
+    not divided like the training stream.
+
     - forgetting: mean over j < T of max over i < T of R[i][j], minus R[T][j] (Chaudhry et al., ECCV 2018).
     - backward_transfer: mean over j < T of R[T][j] - R[j][j] (Lopez-Paz and Ranzato, NeurIPS 2017).
-
-    The latter two are None where there is one row: nothing was learnt after anything.
     """
     table = np.array(matrix)
     last = len(table) - 1
     forgetting = transfer = None
-    if last > 0:
+    if last > 0 and table.shape[0] == table.shape[1]:
         # A task cannot be forgotten before it was learnt: the maximum runs over the rows from j on.
         forgetting = float(np.mean([table[j:last, j].max() - table[last, j] for j in range(last)]))
         transfer = float(np.mean([table[last, j] - table[j, j] for j in range(last)]))
@@ -133,6 +137,23 @@ def _train_and_evaluate(
     return matrix, metrics, seconds
 
 
+@torch.inference_mode()
+def _router_confusion(agent: SupervisedTemplate, stream: Any) -> list[list[float]] | None:
+    """Row j, column t: share of test experience j's inputs that the router sends to head t. None without a router."""
+    model = agent.model
+    if not isinstance(model, RoutedModel):
+        return None
+    model.eval()
+    rows = []
+    for experience in stream:
+        counts = torch.zeros(model.num_heads)
+        for x, *_ in DataLoader(experience.dataset.eval(), batch_size=agent.eval_mb_size):
+            chosen = model.route(x.to(agent.device)).argmax(1).cpu()
+            counts += torch.bincount(chosen, minlength=model.num_heads)
+        rows.append((counts / counts.sum()).tolist())
+    return rows
+
+
 @contextmanager
 def _without_deprecation_of_update() -> Iterator[None]:
     """Avalanche's own ReplayPlugin calls what Avalanche has deprecated, and its decorator overrules every filter."""
@@ -143,14 +164,16 @@ def _without_deprecation_of_update() -> Iterator[None]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _evaluator(tensorboard: Path) -> EvaluationPlugin:
-    return EvaluationPlugin(
-        accuracy_metrics(epoch=True, experience=True, stream=True),
-        forgetting_metrics(experience=True, stream=True),
-        bwt_metrics(stream=True),
-        clts_metrics(captions=True),
-        loggers=[TextTensorboardLogger(tensorboard)],
-    )
+def _evaluator(tensorboard: Path | None) -> EvaluationPlugin:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No loggers specified")
+        return EvaluationPlugin(
+            accuracy_metrics(epoch=True, experience=True, stream=True),
+            forgetting_metrics(experience=True, stream=True),
+            bwt_metrics(stream=True),
+            clts_metrics(captions=True),
+            loggers=[] if tensorboard is None else [TextTensorboardLogger(tensorboard)],
+        )
 
 
 def _last(metrics: dict[str, Any], name: str, ending: str = "") -> float | None:

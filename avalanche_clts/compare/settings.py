@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from ..models import Evidence, Routing
 from ..named_streams import STREAMS, Stream
+from .views import View
 
 # Chosen by the search of `clts compare --tune` on a seed that no comparison reports.
 _TUNED = Path(__file__).parent / "hyperparameters.json"
@@ -27,6 +29,12 @@ class Settings:
     - train_epochs, train_mb_size, learning_rate: of every strategy (Adam).
     - network: of every strategy, a key of `NETWORKS`. None: by the size of the images.
     - captions_per_class: captions that CLTS keeps of each class of each experience.
+    - memory: what CLTS keeps of an image: "captions"; "labels", its class name in a template; or "images", the image
+        itself.
+    - captioner, generator: attributes of the pair's parts to change, such as {"guidance_scale": 2.0}.
+    - routing, evidence: of `RoutedModel`.
+    - view: what the router is shown: "input"; "autoencoded", the input after the generator's autoencoder; or
+        "augmented".
     - tuned: hyper-parameters by strategy.
     """
 
@@ -36,6 +44,12 @@ class Settings:
     learning_rate: float = 3e-3
     network: str | None = None
     captions_per_class: int = 20
+    memory: Literal["captions", "labels", "images"] = "captions"
+    captioner: dict[str, Any] = field(default_factory=dict)
+    generator: dict[str, Any] = field(default_factory=dict)
+    routing: Routing = "soft"
+    evidence: Evidence = "router"
+    view: View = "input"
     tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

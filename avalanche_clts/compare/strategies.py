@@ -23,6 +23,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 from torch.optim import Adam
 
+from ..captioners import LabelCaptioner
 from ..metrics import module_nbytes
 from ..models import RoutedModel
 from ..pairs import Pair
@@ -30,6 +31,8 @@ from ..plugins import CaptionReplayPlugin
 from ..strategy import CLTS
 from . import peers
 from .settings import Settings
+from .stored_images import stored_images
+from .views import viewed
 
 Results = dict[str, Any]
 
@@ -153,13 +156,22 @@ def _expert_gate(setup: Setup) -> SupervisedTemplate:
 
 
 def _clts(setup: Setup) -> SupervisedTemplate:
-    model = RoutedModel(head=setup.network(setup.num_classes), router=setup.network(setup.num_classes))
+    settings = setup.settings
+    router = viewed(setup.network(setup.num_classes), settings.view, pair=setup.pair, side=setup.input_shape[-1])
+    head = setup.network(setup.num_classes)
+    model = RoutedModel(head=head, router=router, routing=settings.routing, evidence=settings.evidence)
     return CLTS(
         **setup.common(model),
-        pair=setup.pair,
+        pair=_remembering(setup.pair, settings.memory),
         captions_per_class=setup.settings.captions_per_class,
         **setup.tuned("clts"),
     )
+
+
+def _remembering(pair: Pair, memory: str) -> Pair:
+    if memory == "images":
+        return stored_images()
+    return Pair(LabelCaptioner("a {class_name}"), pair.generator) if memory == "labels" else pair
 
 
 def _caption_replay(setup: Setup) -> SupervisedTemplate:

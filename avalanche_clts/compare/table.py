@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import mean, stdev
+from typing import Any
 
 from .results import MEMORY_KINDS, by_strategy
 from .strategies import Results
@@ -33,9 +34,35 @@ def table_rows(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
+def ablation_rows(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of an ablation, in the order of its variants."""
+    header = ["variant", "accuracy %", "router %", "oracle %", "captions", "seconds"]
+    rows = []
+    for variant in variants:
+        runs = variant["runs"]
+        figures = [
+            spread([run[name] for run in runs], lambda v: f"{100 * v:.1f}")
+            for name in ("average_accuracy", "router_accuracy", "oracle_accuracy")
+        ]
+        captions = human_bytes(mean(run["memory_bytes"]["captions"] for run in runs))
+        rows.append([variant["label"], *figures, captions, f"{mean(run['seconds']['total'] for run in runs):.1f}"])
+    return header, rows
+
+
+def format_ablations(document: dict[str, Any]) -> str:
+    """All tables of an `ablations.json` for a terminal."""
+    return "\n\n".join(
+        f"{ablation['title']}\n{_aligned(*ablation_rows(ablation['variants']))}"
+        for ablation in document["ablations"].values()
+    )
+
+
 def format_table(runs: Sequence[Results]) -> str:
     """The table for a terminal."""
-    header, rows = table_rows(runs)
+    return _aligned(*table_rows(runs))
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:

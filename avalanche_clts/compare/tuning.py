@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -71,7 +70,7 @@ def tune(
     # Where a budget is that of CLTS, it is that of CLTS with its best setting: those strategies come in a second round.
     first = [name for name in searched if not STRATEGIES[name].after_clts]
     clts: Results | None = None
-    with tempfile.TemporaryDirectory() as logs, tqdm(total=TRIALS * len(searched), unit="trial") as bar:
+    with tqdm(total=TRIALS * len(searched), unit="trial") as bar:
         for names in (first, [name for name in searched if name not in first]):
             if names and names != first:
                 clts = best(trials, "clts")["results"]
@@ -81,8 +80,7 @@ def tune(
                     bar.update()
                     continue
                 tried = replace(settings, tuned={name: options})
-                log = Path(logs) / str(len(tasks))
-                tasks.append(Task(stream, name, TUNING_SEED, tried, pair, device, log, clts))
+                tasks.append(Task(stream, name, TUNING_SEED, tried, pair, device, clts=clts))
             for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
                 options = task.settings.tuned[task.strategy]
                 trials.append(

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import torch
 
-from .captioner import train_captioner
+from .captioner import train_captioner, words_of
 from .digits import digits_domain
 from .generator import train_generator
+from .photos import photos_domain
 from .pool import Domain, Pool, joined
 from .quality import format_quality, measure_quality
-from .recipe import Recipe
+from .recipe import PHOTOS, Recipe
 from .shapes import shapes_domain
 
-__all__ = ["Recipe", "embedded_domains", "pretrain"]
+__all__ = ["PHOTOS", "Recipe", "embedded_domains", "photos_domain", "pretrain"]
 
 
 _PARTS = {"generator": train_generator, "captioner": train_captioner}
@@ -54,7 +55,7 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
         _train_part("generator", pool, out, recipe, threads)
         captioner.result()
     arguments = {
-        "captioner": {"max_new_tokens": max(len(caption.split()) for caption in pool.captions) + 2, "batch_size": 100},
+        "captioner": {"max_new_tokens": max(len(words_of(c)) for c in pool.captions) + 2, "batch_size": 100},
         "generator": {"steps": recipe.sampling_steps, "guidance_scale": recipe.guidance_scale, "batch_size": 250},
     }
     (out / "pair.json").write_text(json.dumps(arguments, indent=1) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -66,8 +67,13 @@ def rgb(images: list[Image.Image]) -> list[Image.Image]:
     return [image.convert("RGB") for image in images]
 
 
+def words_of(caption: str) -> list[str]:
+    """The words and punctuation marks of a caption, as the captioner's tokenizer divides it."""
+    return re.findall(r"\w+|[^\w\s]", caption.lower())
+
+
 def _processor(captions: list[str], side: int) -> BlipProcessor:
-    words = sorted({word for caption in captions for word in caption.split()})
+    words = sorted({word for caption in captions for word in words_of(caption)})
     tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(_SPECIAL + words)}, bos_token="[DEC]")
     images = BlipImageProcessor(
         size={"height": side, "width": side}, image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5]

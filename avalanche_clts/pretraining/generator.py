@@ -28,7 +28,7 @@ from .recipe import Recipe
 from .training import draw, fit, low_precision
 
 _TEXT_WIDTH = 128
-_TEXT_LENGTH = 12  # tokens, both ends included
+_TEXT_LENGTH = 77  # tokens at most, both ends included, as in CLIP
 _UNCONDITIONAL = 0.1  # share of captions dropped, for classifier-free guidance
 _NOISE_VARIANCE = 0.005  # of the decoder's Gaussian: weighs squared error against KL divergence
 _SCHEDULE = {
@@ -50,7 +50,7 @@ def train_generator(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
     """
     images = _to_tensor(pool.images, recipe.side)
     autoencoder = _train_autoencoder(images, work, recipe)
-    tokenizer = CLIPTokenizer(model_max_length=_TEXT_LENGTH).train_new_from_iterator(pool.captions, vocab_size=2000)
+    tokenizer = _tokenizer(pool.captions)
     denoiser = _Denoiser(tokenizer, recipe).to(recipe.device)
     latents = _encode(autoencoder, images, recipe.device)
     _train_denoiser(denoiser, latents, _tokens(tokenizer, pool.captions), work, recipe)
@@ -78,7 +78,7 @@ class _Denoiser(nn.Module):
                 intermediate_size=4 * _TEXT_WIDTH,
                 num_hidden_layers=2,
                 num_attention_heads=4,
-                max_position_embeddings=_TEXT_LENGTH,
+                max_position_embeddings=tokenizer.model_max_length,
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
@@ -175,6 +175,14 @@ def _train_denoiser(denoiser: _Denoiser, latents: Tensor, tokens: Tensor, work: 
         learning_rate=8e-4,
         ema_decay=0.998,
     )
+
+
+def _tokenizer(captions: list[str]) -> CLIPTokenizer:
+    """CLIP's tokenizer, its merges learnt from the captions and its length that of the longest."""
+    tokenizer = CLIPTokenizer().train_new_from_iterator(captions, vocab_size=2000)
+    longest = max(len(ids) for ids in tokenizer(sorted(set(captions))).input_ids)
+    tokenizer.model_max_length = min(_TEXT_LENGTH, longest)
+    return tokenizer
 
 
 def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:

@@ -18,6 +18,7 @@ from ..pairs import Pair, load_pair
 from .pool import Change, Domain
 
 _SHARES = {
+    "words_kept": "words of a caption that are said again of its image",
     "captioner_names_the_class": "captioner names the right class (real test images)",
     "generated_recognised_by_real_classifier": "generated images recognised as the class in their caption",
     "real_recognised_by_real_classifier": "real test images recognised, trained on real",
@@ -46,7 +47,7 @@ def format_quality(quality: dict[str, Any]) -> str:
         if name == "command":
             continue
         lines += ([""] if lines else []) + [f"{name}:"]
-        lines += [f"{text:62}{100 * measured[share]:6.1f} %" for share, text in _SHARES.items()]
+        lines += [f"{text:62}{100 * measured[share]:6.1f} %" for share, text in _SHARES.items() if share in measured]
         for change, outcome in measured["changed_words"].items():
             lines.append(
                 f"{change:62}{outcome['from']:6.2f} -> {outcome['to']:.2f} {outcome['unit']}, "
@@ -58,6 +59,8 @@ def format_quality(quality: dict[str, Any]) -> str:
 def _measure(pair: Pair, domain: Domain, count: int) -> dict[str, Any]:
     torch.manual_seed(0)
     train, test = domain.held_out()
+    if not domain.class_names:
+        return {"images_generated": len(test.images), "words_kept": _words_kept(pair, test.images), "changed_words": {}}
     test_captions = pair.captioner.caption(test.images)
     named = [named_class(c, domain.class_names) == t for t, c in zip(test.targets, test_captions, strict=True)]
     # The captions that CLTS would keep: what the captioner says of images to train on.
@@ -71,12 +74,21 @@ def _measure(pair: Pair, domain: Domain, count: int) -> dict[str, Any]:
     by_generated = _train_classifier(generated, said, domain)
     return {
         "images_generated": count,
+        "words_kept": _words_kept(pair, test.images[:count]),
         "captioner_names_the_class": sum(named) / len(named),
         "generated_recognised_by_real_classifier": _accuracy(by_real, generated, said),
         "real_recognised_by_real_classifier": _accuracy(by_real, test_images, test_targets),
         "real_recognised_by_generated_classifier": _accuracy(by_generated, test_images, test_targets),
         "changed_words": {name: _measure_change(pair, change) for name, change in domain.changes.items()},
     }
+
+
+def _words_kept(pair: Pair, images: Sequence[Image.Image]) -> float:
+    """Of the words of these images' captions, the share that the captioner says of images generated from them."""
+    captions = pair.captioner.caption(images)
+    again = pair.captioner.caption(pair.generator.generate(captions, list(range(len(captions)))))
+    kept = [word in second.split() for first, second in zip(captions, again, strict=True) for word in first.split()]
+    return sum(kept) / max(1, len(kept))
 
 
 def _measure_change(pair: Pair, change: Change) -> dict[str, Any]:
@@ -92,9 +104,8 @@ def _measure_change(pair: Pair, change: Change) -> dict[str, Any]:
 
 
 def named_class(caption: str, class_names: Sequence[str]) -> int | None:
-    """The first class whose name is a word of the caption."""
-    words = caption.split()
-    return next((i for i, name in enumerate(class_names) if name in words), None)
+    """The first class whose name stands in the caption."""
+    return next((i for i, name in enumerate(class_names) if f" {name} " in f" {caption} "), None)
 
 
 def _batch(images: Sequence[Image.Image], format: ImageFormat) -> Tensor:

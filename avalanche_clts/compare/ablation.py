@@ -1,0 +1,252 @@
+"""What each part of CLTS is worth: the strategy with one thing changed at a time, on one stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..named_streams import Stream, parse_stream
+from ..pairs import load_pair, pair_identity
+from .execution import Task, execute
+from .results import ResultsFolder, write_text
+from .runner import versions
+from .settings import Settings, default_settings
+from .strategies import Results
+
+
+@dataclass(frozen=True)
+class Variant:
+    """CLTS with something changed.
+
+    **Arguments:**
+
+    - label: what is different, for table and figure.
+    - change: of the settings.
+    - x: where the variant stands on the figure's axis. None: by its label.
+    - stream: options of the stream that are different.
+    - default: whether this is CLTS as it comes.
+    """
+
+    label: str
+    change: Callable[[Settings], Settings] = lambda settings: settings
+    x: float | None = None
+    stream: str = ""
+    default: bool = False
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A question, and the variants that answer it.
+
+    **Arguments:**
+
+    - x_label: of the figure's axis, where variants have an x. Bytes of the captions are measured, not given.
+    """
+
+    title: str
+    variants: Sequence[Variant]
+    x_label: str = ""
+
+
+def _set(**values: Any) -> Callable[[Settings], Settings]:
+    return lambda settings: replace(settings, **values)
+
+
+def _clts(**values: Any) -> Callable[[Settings], Settings]:
+    """With other arguments of `CLTS`."""
+    return lambda settings: replace(settings, tuned=settings.tuned | {"clts": settings.tuned.get("clts", {}) | values})
+
+
+def _pair(captioner: dict[str, Any] | None = None, generator: dict[str, Any] | None = None) -> Any:
+    return _set(captioner=captioner or {}, generator=generator or {})
+
+
+def _as_it_comes(label: str, x: float | None = None) -> Variant:
+    return Variant(label, x=x, default=True)
+
+
+ABLATIONS: dict[str, Ablation] = {
+    "router-data": Ablation(
+        "What the router learns from",
+        [
+            _as_it_comes("images regenerated from captions (the paper)"),
+            Variant("with real images of the current experience", _clts(router_data="mixed")),
+            Variant("images regenerated from class names", _set(memory="labels")),
+            Variant("stored real images (the ceiling)", _set(memory="images")),
+        ],
+    ),
+    "routing": Ablation("Soft or hard routing", [_as_it_comes("soft"), Variant("hard", _set(routing="hard"))]),
+    "captions": Ablation(
+        "Captions per class",
+        [Variant(str(n), _set(captions_per_class=n), x=n, default=n == 20) for n in (1, 2, 5, 10, 20, 50)],
+        "bytes of all captions, compressed",
+    ),
+    "replay-size": Ablation(
+        "Images regenerated after each experience",
+        [Variant(str(n), _clts(replay_size=n), x=n) for n in (100, 200, 500, 1000, 2000)],
+        "replay_size",
+    ),
+    "guidance": Ablation(
+        "Guidance scale",
+        [
+            Variant(str(g), _pair(generator={"guidance_scale": g}), x=g, default=g == 1.0)
+            for g in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
+        ],
+        "guidance scale",
+    ),
+    "steps": Ablation(
+        "Sampling steps",
+        [Variant(str(n), _pair(generator={"steps": n}), x=n, default=n == 6) for n in (2, 4, 6, 10, 20)],
+        "sampling steps",
+    ),
+    "selection": Ablation(
+        "Which images are captioned",
+        [_as_it_comes("random"), Variant("diverse (k-means on BLIP's features)", _clts(selection="diverse"))],
+    ),
+    "filter": Ablation(
+        "Which regenerated images the router sees",
+        [_as_it_comes("all"), Variant("those that their own head recognises", _clts(keep="recognised"))],
+    ),
+    "experiences": Ablation(
+        "Number of experiences",
+        [Variant(str(n), x=n, stream=f"experiences={n}") for n in (2, 4, 5, 10, 20)],
+        "experiences",
+    ),
+    "caption-length": Ablation(
+        "Length of a caption",
+        [Variant(str(n), _pair(captioner={"max_new_tokens": n}), x=n) for n in (3, 5, 7, 9, 13)],
+        "bytes of all captions, compressed",
+    ),
+    "evidence": Ablation(
+        "What picks the head",
+        [
+            _as_it_comes("the router"),
+            Variant("the heads' own confidence (no generator at all)", _set(evidence="heads")),
+            Variant("both", _set(evidence="both")),
+        ],
+    ),
+    "view": Ablation(
+        "What the router is shown",
+        [
+            _as_it_comes("the input as it is"),
+            Variant("the input after the generator's autoencoder", _set(view="autoencoded")),
+            Variant("augmented images, while it trains", _set(view="augmented")),
+        ],
+    ),
+}
+
+
+def ablate(
+    *,
+    stream: str = "shapes",
+    only: Sequence[str] | None = None,
+    seeds: int = 5,
+    out: Path = Path("ablations"),
+    device: str = "cpu",
+    pair: str = "embedded",
+    data_root: Path | None = None,
+    settings: Settings | None = None,
+    jobs: int = 1,
+    command: str = "",
+) -> dict[str, Any]:
+    """Run CLTS with one thing changed at a time, and write `ablations.json` to `out`.
+
+    Runs that `out` already holds are not computed again, and a variant that stands in several ablations (CLTS as it
+    comes, above all) is run once.
+
+    **Arguments:** as in `compare`, and
+
+    - only: names from `ABLATIONS`. None: all of them.
+    """
+    unknown = [name for name in only or () if name not in ABLATIONS]
+    if unknown:
+        raise ValueError(f"only has {', '.join(unknown)}; known ablations: {', '.join(ABLATIONS)}")
+    chosen = {name: ABLATIONS[name] for name in only or ABLATIONS}
+    settings = settings or default_settings(parse_stream(stream, data_root))
+    shared = {"pair": pair_identity(load_pair(pair, device=device)), "device": device, "versions": versions()}
+    wanted = {
+        (name, variant.label, seed): _task(stream, variant, seed, settings, pair, device, data_root, out, shared)
+        for name, ablation in chosen.items()
+        for variant in ablation.variants
+        for seed in range(seeds)
+    }
+    results = _run({key: job for key, job in wanted.items() if job is not None}, jobs)
+    document = {
+        "stream": stream,
+        "seeds": seeds,
+        "command": command,
+        "versions": shared["versions"],
+        "pair": shared["pair"],
+        "settings": asdict(settings),
+        "ablations": {
+            name: {
+                "title": ablation.title,
+                "x_label": ablation.x_label,
+                "variants": [
+                    {
+                        "label": variant.label,
+                        "x": variant.x,
+                        "default": variant.default,
+                        "runs": [results[name, variant.label, seed] for seed in range(seeds)],
+                    }
+                    for variant in ablation.variants
+                    if (name, variant.label, 0) in results
+                ],
+            }
+            for name, ablation in chosen.items()
+        },
+    }
+    write_text(out / "ablations.json", json.dumps(document, indent=1))
+    return document
+
+
+Job = tuple[Task, ResultsFolder]
+
+
+def _task(
+    stream: str,
+    variant: Variant,
+    seed: int,
+    settings: Settings,
+    pair: str,
+    device: str,
+    data_root: Path | None,
+    out: Path,
+    shared: dict[str, Any],
+) -> Job | None:
+    """A variant's run and where its result belongs; None where the stream has no such form."""
+    changed = variant.change(settings)
+    name = f"{stream}{',' if ':' in stream else ':'}{variant.stream}" if variant.stream else stream
+    parsed: Stream = parse_stream(name, data_root)
+    try:
+        parsed.build(seed)
+    except ValueError:
+        return None
+    folder = ResultsFolder(out, {"settings": asdict(changed)} | shared)
+    return Task(parsed, "clts", seed, changed, pair, device), folder
+
+
+def _run(jobs_of: dict[tuple[str, str, int], Job], jobs: int) -> dict[tuple[str, str, int], Results]:
+    """The results of every run, each computed once however often it is wanted."""
+    results: dict[tuple[str, str, int], Results] = {}
+    missing: dict[str, Job] = {}
+    for task, folder in jobs_of.values():
+        file = folder.file(task.stream.name, task.strategy, task.seed)
+        if not file.exists():
+            missing[str(file)] = task, folder
+    folders = {id(task): folder for task, folder in missing.values()}
+    with tqdm(total=len(missing), unit="run") as bar:
+        tasks = [task for task, _ in missing.values()]
+        for task, outcome in execute(tasks, jobs=jobs, progress=bar.set_description):
+            folders[id(task)].save(outcome)
+            bar.update()
+    for key, (task, folder) in jobs_of.items():
+        found = folder.load(task.stream.name, task.strategy, task.seed)
+        assert found is not None
+        results[key] = found
+    return results

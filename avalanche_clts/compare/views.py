@@ -1,0 +1,60 @@
+"""What a router may be shown instead of the bare input, to bring real and regenerated images closer together."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from ..generators import DiffusionGenerator
+from ..pairs import Pair
+
+View = Literal["input", "autoencoded", "augmented"]
+
+
+class Autoencoded(nn.Module):
+    """Images after the generator's own autoencoder: real ones lose what generated ones never had.
+
+    For inputs in [0, 1]. The autoencoder is the pair's; it is neither trained nor counted nor saved.
+    """
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__()
+        if not isinstance(pair.generator, DiffusionGenerator):
+            raise ValueError(f"view is 'autoencoded', which needs a DiffusionGenerator, not {type(pair.generator)}")
+        self._autoencode = pair.generator.autoencode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, 1 or 3, h, w)` to the same."""
+        restored = self._autoencode(x.expand(-1, 3, -1, -1))
+        return restored.mean(1, keepdim=True) if x.shape[1] == 1 else restored
+
+
+class Augmented(nn.Module):
+    """Images strongly augmented while the router trains, each in its own way; as they are at test."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.augment = v2.Compose(
+            [
+                v2.RandomResizedCrop(side, scale=(0.6, 1.0), ratio=(0.8, 1.25), antialias=True),
+                v2.RandomAffine(degrees=15, translate=(0.1, 0.1)),
+                v2.ColorJitter(0.3, 0.3, 0.3),
+                v2.RandomApply([v2.GaussianBlur(3, (0.1, 1.0))], p=0.5),
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, 1 or 3, h, w)`, values in [0, 1], to the same."""
+        if not self.training:
+            return x
+        return torch.stack([self.augment(image) for image in x])
+
+
+def viewed(router: nn.Module, view: View, *, pair: Pair, side: int) -> nn.Module:
+    """The router's network behind a view."""
+    if view == "input":
+        return router
+    return nn.Sequential(Autoencoded(pair) if view == "autoencoded" else Augmented(side), router)
