@@ -98,11 +98,12 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from .compare import compare, format_table
-    from .compare.strategies import STRATEGIES
+    from .compare.strategies import COMPARED, STRATEGIES
     from .named_streams import STREAMS
 
     if arguments.list:
-        for title, entries in (("streams", STREAMS), ("strategies", STRATEGIES)):
+        compared = {name: STRATEGIES[name] for name in COMPARED}
+        for title, entries in (("streams", STREAMS), ("strategies", compared)):
             print(f"{title}:")
             print("\n".join(f"  {name:20}{entry.description}" for name, entry in entries.items()))
         return 0

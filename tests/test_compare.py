@@ -12,7 +12,7 @@ import pytest
 from avalanche_clts.cli import main
 from avalanche_clts.compare import Settings, compare, execution
 from avalanche_clts.compare.runner import summarize_matrix
-from avalanche_clts.compare.strategies import STRATEGIES
+from avalanche_clts.compare.strategies import COMPARED
 from avalanche_clts.compare.table import format_markdown, format_table, human_bytes
 
 QUICK = Settings(
@@ -41,7 +41,7 @@ def runs_of(folder: Path) -> list[dict]:
 def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path) -> None:
     document = json.loads((finished / "results.json").read_text())
     assert {"runs", "arguments", "versions"} <= document.keys()
-    assert {(run["strategy"], run["seed"]) for run in document["runs"]} == {(s, k) for s in STRATEGIES for k in (0, 1)}
+    assert {(run["strategy"], run["seed"]) for run in document["runs"]} == {(s, k) for s in COMPARED for k in (0, 1)}
     for run in document["runs"]:
         assert {
             "stream",
@@ -54,6 +54,7 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
             "router_accuracy",
             "oracle_accuracy",
             "router_confusion",
+            "class_accuracy",
             "memory_bytes",
             "seconds",
         } == run.keys()
@@ -91,9 +92,9 @@ def test_csv_says_the_same(finished: Path) -> None:
 
 def test_report_is_one_self_contained_page(finished: Path) -> None:
     page = (finished / "report.html").read_text()
-    assert page.count("<svg") == 2 + len(STRATEGIES)  # two figures, and a matrix for each
+    assert page.count("<svg") == 2 + len(COMPARED)  # two figures, and a matrix for each
     assert page.count('alt="real"') == 10
-    assert all(name in page for name in STRATEGIES)
+    assert all(name in page for name in COMPARED)
     assert "64 bytes" in page
     assert not any(outside in page for outside in ('src="http', 'href="http', "<script", "@import"))
 
@@ -101,7 +102,7 @@ def test_report_is_one_self_contained_page(finished: Path) -> None:
 def test_tensorboard_has_avalanches_own_names(finished: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    for strategy in STRATEGIES:
+    for strategy in COMPARED:
         folder = finished / "tensorboard" / "digits" / f"{strategy}-seed0"
         events = EventAccumulator(str(folder))
         events.Reload()
@@ -156,12 +157,12 @@ def test_forgetting_and_backward_transfer_follow_their_definitions() -> None:
 
 def test_table_is_sorted_by_accuracy_and_shows_spread(finished: Path) -> None:
     lines = format_table(runs_of(finished)).splitlines()
-    assert len(lines) == 2 + len(STRATEGIES)
+    assert len(lines) == 2 + len(COMPARED)
     assert all(len(line) == len(lines[0]) for line in lines)
     assert "±" in lines[2]
     accuracies = [float(line.split()[1]) for line in lines[2:]]
     assert accuracies == sorted(accuracies, reverse=True)
-    assert format_markdown(runs_of(finished)).count("\n") == 1 + len(STRATEGIES)
+    assert format_markdown(runs_of(finished)).count("\n") == 1 + len(COMPARED)
 
 
 def test_bytes_are_readable() -> None:

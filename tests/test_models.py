@@ -173,3 +173,25 @@ def test_untrained_model_answers_like_an_untrained_network_and_has_no_routes() -
     assert torch.equal(model(X), model.heads[0](X))
     with pytest.raises(RuntimeError, match="no trained head yet"):
         model.route(X)
+
+
+def test_heads_own_confidence_needs_no_router() -> None:
+    model = model_with(*CLASS_INCREMENTAL, evidence="heads")
+    assert not model.needs_router
+    energies = torch.stack(
+        [model.heads[t](X)[:, list(r.classes)].exp().sum(1).log() for t, r in enumerate(model.records)], dim=1
+    )
+    assert torch.allclose(model.route(X), energies.softmax(1), atol=1e-5)
+
+
+def test_both_kinds_of_evidence_multiply() -> None:
+    probabilities = {
+        evidence: model_with(*CLASS_INCREMENTAL, evidence=evidence).route(X) for evidence in ("router", "heads", "both")
+    }
+    product = probabilities["router"] * probabilities["heads"]
+    assert torch.allclose(probabilities["both"], product / product.sum(1, keepdim=True), atol=1e-5)
+
+
+def test_unknown_evidence_is_refused() -> None:
+    with pytest.raises(ValueError, match="evidence is 'luck'"):
+        RoutedModel(head=small_net(), router=small_net(16), evidence="luck")

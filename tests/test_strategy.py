@@ -143,11 +143,28 @@ def test_mixed_router_data_is_real_for_the_current_experience_alone(tiny_pair: P
     clts.train(stream[0])
     clts.train(stream[1])
     clts.plugins[0].storage_policy.prepare(stream[1])
-    images, heads = clts.plugins[0]._routing_data(stream[1].dataset)
+    images, heads = clts.plugins[0]._routing_data(stream[1].dataset, clts.model, torch.device("cpu"))
     assert heads == [0] * 6 + [1] * 6
     real = [x for x, *_ in stream[1].dataset]
     for i, head in enumerate(heads):
         assert any(torch.equal(images[i][0], x) for x in real) == (head == 1)
+
+
+def test_images_that_their_own_head_does_not_recognise_are_discarded(tiny_pair: Pair) -> None:
+    clts = make_clts(tiny_pair, keep="recognised", replay_size=60, captions_per_class=20)
+    stream = digits().train_stream
+    for experience in stream[:2]:
+        clts.train(experience)
+    plugin = clts.plugins[0]
+    discarded = plugin.num_discarded
+    assert 0 < discarded < 60
+    plugin.storage_policy.prepare(stream[1])
+    kept, heads = plugin._routing_data(stream[1].dataset, clts.model, torch.device("cpu"))
+    assert len(kept) == len(heads) == 60 - (plugin.num_discarded - discarded)
+    clts.model.eval()
+    for i, head in enumerate(heads):
+        own = torch.nn.functional.one_hot(torch.tensor([head]), 2).float()
+        assert clts.model.mixture(kept[i][0][None], own).argmax() == kept.targets[i]
 
 
 def test_captioner_sees_images_before_the_streams_transforms(tiny_pair: Pair) -> None:
@@ -340,6 +357,7 @@ def tensor_stream(x: torch.Tensor):
         ({"router_epochs": 0}, None, ValueError, "router_epochs is 0"),
         ({"router_data": "real"}, None, ValueError, "router_data is 'real'"),
         ({"routing": "best"}, None, ValueError, "routing is 'best'"),
+        ({"keep": "some"}, None, ValueError, "keep is 'some'"),
         ({"model": nn.Linear(3, 3)}, None, TypeError, "model is a Linear"),
     ],
 )

@@ -20,7 +20,7 @@ from .results import ResultsFolder, merged, read_runs, to_csv, write_text
 from .runner import versions
 from .samples import make_samples
 from .settings import Settings, default_settings
-from .strategies import STRATEGIES, Results
+from .strategies import COMPARED, STRATEGIES, Results
 from .table import format_table
 from .tuning import tune
 
@@ -49,7 +49,7 @@ def compare(
     **Arguments:**
 
     - stream: as `parse_stream` reads it.
-    - strategies: names from `STRATEGIES`. None: all of them.
+    - strategies: names from `STRATEGIES`. None: all that are compared.
     - data_root: where downloaded data sets are, or are put. None: Avalanche's default.
     - settings: what all strategies share. None: the recorded ones of the stream.
     - tuning: search the hyper-parameters first, on a seed that is not reported.
@@ -165,10 +165,10 @@ def _keep_samples(stream: Stream, pair: Any, file: Path) -> None:
 
 def _check(strategies: Sequence[str] | None, seeds: int, device: str, jobs: int) -> list[str]:
     """The strategies to run, in the order of `STRATEGIES`."""
-    names = list(STRATEGIES if strategies is None else strategies)
+    names = list(COMPARED if strategies is None else strategies)
     unknown = [name for name in names if name not in STRATEGIES]
     if unknown:
-        raise ValueError(f"strategies has {', '.join(unknown)}; known strategies: {', '.join(STRATEGIES)}")
+        raise ValueError(f"strategies has {', '.join(unknown)}; known strategies: {', '.join(COMPARED)}")
     for name, value in (("seeds", seeds), ("jobs", jobs)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")

@@ -29,6 +29,7 @@ class Variant:
     - change: of the settings.
     - x: where the variant stands on the figure's axis. None: by its label.
     - stream: options of the stream that are different.
+    - strategy: in the place of CLTS.
     - default: whether this is CLTS as it comes.
     """
 
@@ -36,6 +37,7 @@ class Variant:
     change: Callable[[Settings], Settings] = lambda settings: settings
     x: float | None = None
     stream: str = ""
+    strategy: str = "clts"
     default: bool = False
 
 
@@ -121,6 +123,14 @@ ABLATIONS: dict[str, Ablation] = {
         "Length of a caption",
         [Variant(str(n), _pair(captioner={"max_new_tokens": n}), x=n) for n in (3, 5, 7, 9, 13)],
         "bytes of all captions, compressed",
+    ),
+    "synthetic-data": Ablation(
+        "Regenerated images as training data: one classifier, everything at once",
+        [
+            Variant("real images", strategy="joint"),
+            Variant("regenerated images", strategy="joint-synthetic"),
+            Variant("both", strategy="joint-mixed"),
+        ],
     ),
     "evidence": Ablation(
         "What picks the head",
@@ -228,7 +238,7 @@ def _task(
     except ValueError:
         return None
     folder = ResultsFolder(out, {"settings": asdict(changed)} | shared)
-    return Task(parsed, "clts", seed, changed, pair, device), folder
+    return Task(parsed, variant.strategy, seed, changed, pair, device), folder
 
 
 def _run(jobs_of: dict[tuple[str, str, int], Job], jobs: int) -> dict[tuple[str, str, int], Results]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from avalanche.benchmarks import NCScenario
 from avalanche.evaluation.metrics import accuracy_metrics, bwt_metrics, forgetting_metrics
+from avalanche.models.utils import avalanche_forward
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import JointTraining
@@ -83,6 +84,7 @@ def run(
         "router_accuracy": _last(metrics, "RouterAccuracy_Stream"),
         "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
         "router_confusion": _router_confusion(agent, benchmark.test_stream),
+        "class_accuracy": _class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
         "memory_bytes": memory_bytes(agent, image_nbytes=format.nbytes),
         "seconds": {
             "total": seconds,
@@ -135,6 +137,19 @@ def _train_and_evaluate(
         row = [_last(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
         matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
     return matrix, metrics, seconds
+
+
+@torch.inference_mode()
+def _class_accuracy(agent: SupervisedTemplate, stream: Any, num_classes: int) -> list[float | None]:
+    """Accuracy on each class's test images, by class id; None for a class without any."""
+    agent.model.eval()
+    right, count = torch.zeros(num_classes), torch.zeros(num_classes)
+    for experience in stream:
+        for x, y, *labels in DataLoader(experience.dataset.eval(), batch_size=agent.eval_mb_size):
+            output = avalanche_forward(agent.model, x.to(agent.device), labels[0].to(agent.device) if labels else None)
+            count += torch.bincount(y, minlength=num_classes)
+            right += torch.bincount(y[output.argmax(1).cpu() == y], minlength=num_classes)
+    return [(r / n).item() if n else None for r, n in zip(right, count, strict=True)]
 
 
 @torch.inference_mode()

@@ -23,6 +23,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 from torch.optim import Adam
 
+from ..buffer import CaptionBuffer
 from ..captioners import LabelCaptioner
 from ..metrics import module_nbytes
 from ..models import RoutedModel
@@ -32,6 +33,7 @@ from ..strategy import CLTS
 from . import peers
 from .settings import Settings
 from .stored_images import stored_images
+from .synthetic_data import SyntheticJointTraining
 from .views import viewed
 
 Results = dict[str, Any]
@@ -155,6 +157,14 @@ def _expert_gate(setup: Setup) -> SupervisedTemplate:
     return peers.expert_gate(setup.single(), head=setup.network(setup.num_classes), shape=setup.input_shape, **options)
 
 
+def _synthetic(mixed: bool) -> Callable[[Setup], SupervisedTemplate]:
+    def build(setup: Setup) -> SupervisedTemplate:
+        buffer = CaptionBuffer(pair=setup.pair, captions_per_class=setup.settings.captions_per_class)
+        return SyntheticJointTraining(**setup.single(), buffer=buffer, mixed=mixed)
+
+    return build
+
+
 def _clts(setup: Setup) -> SupervisedTemplate:
     settings = setup.settings
     router = viewed(setup.network(setup.num_classes), settings.view, pair=setup.pair, side=setup.input_shape[-1])
@@ -203,11 +213,13 @@ class Strategy:
     **Arguments:**
 
     - after_clts: whether its memory budget is that of the CLTS run on the same stream and seed.
+    - compared: whether it is a row of the comparison; if not, it serves an ablation.
     """
 
     description: str
     build: Callable[[Setup], SupervisedTemplate]
     after_clts: bool = False
+    compared: bool = True
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -244,4 +256,7 @@ STRATEGIES: dict[str, Strategy] = {
     "lwf": Strategy("learning without forgetting", _lwf),
     "si": Strategy("synaptic intelligence", _si),
     "naive": Strategy("plain fine-tuning: the lower bound", _naive),
+    "joint-synthetic": Strategy("all data at once, regenerated from captions", _synthetic(False), compared=False),
+    "joint-mixed": Strategy("all data at once, real and regenerated", _synthetic(True), compared=False),
 }
+COMPARED = [name for name, strategy in STRATEGIES.items() if strategy.compared]

@@ -20,12 +20,13 @@ from .strategies import STRATEGIES, Results
 TUNING_SEED = 1000  # comparisons report seeds 0, 1, 2, ...
 TRIALS = 6
 Options = dict[str, Any]
+_KEPT = ("stream", "strategy", "seed", "average_accuracy", "router_accuracy", "memory_bytes", "seconds")
 
 _REPLAY: dict[str, list[Any]] = {"batch_size_mem": [8, 16, 32, 64, 128, 256]}
 # What is a strategy's own. Joint, cumulative and naive have nothing that is not shared by all.
 GRIDS: dict[str, dict[str, list[Any]]] = {
-    "clts": {"replay_size": [500, 1000], "router_epochs": [10, 20, 30]},
-    "caption-replay": {"replay_size": [200, 500], "batch_size_mem": [32, 64, 128]},
+    "clts": {"replay_size": [1000, 2000], "router_epochs": [10, 20, 30]},
+    "caption-replay": {"replay_size": [400, 1000], "batch_size_mem": [32, 64, 128]},
     "er-bytes": _REPLAY,
     "er-count": _REPLAY,
     "er-63x": _REPLAY,
@@ -41,6 +42,17 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "lwf": {"alpha": [0.5, 1.0, 5.0], "temperature": [1.0, 2.0]},
     "si": {"si_lambda": [0.1, 1.0, 10.0, 100.0, 1e3, 1e4]},
 }
+
+# Digits has half as many captions as shapes, and its images are generated for as many.
+_FEWER_CAPTIONS: dict[str, dict[str, list[Any]]] = {
+    "clts": {"replay_size": [500, 1000], "router_epochs": [10, 20, 30]},
+    "caption-replay": {"replay_size": [200, 500], "batch_size_mem": [32, 64, 128]},
+}
+
+
+def grids(stream: Stream) -> dict[str, dict[str, list[Any]]]:
+    """What is tried on a stream, by strategy."""
+    return GRIDS | _FEWER_CAPTIONS if stream.kind == "digits" else GRIDS
 
 
 def tune(
@@ -66,16 +78,16 @@ def tune(
     conditions = {"stream": stream.name, "seed": TUNING_SEED, "pair": pair, "settings": shared}
     document = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     trials: list[dict[str, Any]] = document["trials"] if document.get("conditions") == conditions else []
-    searched = [name for name in strategies if name in GRIDS]
+    searched = [name for name in strategies if name in grids(stream)]
     # Where a budget is that of CLTS, it is that of CLTS with its best setting: those strategies come in a second round.
     first = [name for name in searched if not STRATEGIES[name].after_clts]
     clts: Results | None = None
     with tqdm(total=TRIALS * len(searched), unit="trial") as bar:
         for names in (first, [name for name in searched if name not in first]):
             if names and names != first:
-                clts = best(trials, "clts")["results"]
+                clts = best(trials, "clts", stream)["results"]
             tasks: list[Task] = []
-            for name, options in _settings(names):
+            for name, options in _settings(names, stream):
                 if any(t["strategy"] == name and t["options"] == options for t in trials):
                     bar.update()
                     continue
@@ -87,26 +99,25 @@ def tune(
                     {
                         "strategy": task.strategy,
                         "options": options,
-                        "average_accuracy": results["average_accuracy"],
-                        "results": results,
+                        "results": {name: results[name] for name in _KEPT},
                     }
                 )
                 write_text(file, json.dumps({"conditions": conditions, "trials": trials}, indent=1))
                 bar.update()
-    chosen = {name: best(trials, name)["options"] for name in searched}
+    chosen = {name: best(trials, name, stream)["options"] for name in searched}
     write_text(file, json.dumps({"conditions": conditions, "trials": trials, "best": chosen}, indent=1))
     return chosen
 
 
-def best(trials: Sequence[dict[str, Any]], strategy: str) -> dict[str, Any]:
+def best(trials: Sequence[dict[str, Any]], strategy: str, stream: Stream) -> dict[str, Any]:
     """The strategy's trial with the highest average accuracy; of equals, the one that comes first in its grid."""
-    order = [options for _, options in _settings([strategy])]
+    order = [options for _, options in _settings([strategy], stream)]
     mine = sorted((t for t in trials if t["strategy"] == strategy), key=lambda t: order.index(t["options"]))
-    return max(mine, key=lambda t: t["average_accuracy"])
+    return max(mine, key=lambda t: t["results"]["average_accuracy"])
 
 
-def _settings(strategies: Sequence[str]) -> Iterator[tuple[str, Options]]:
+def _settings(strategies: Sequence[str], stream: Stream) -> Iterator[tuple[str, Options]]:
     for name in strategies:
-        grid = GRIDS[name]
+        grid = grids(stream)[name]
         for values in itertools.product(*grid.values()):
             yield name, dict(zip(grid, values, strict=True))
