@@ -83,18 +83,40 @@ class BlipCaptioner:
         return captions
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """What BLIP's vision model makes of each image, `(n, hidden size)`: its pooled output."""
-        import torch
-
-        processor, model = self._load()
+        """What BLIP's vision model makes of each image, `(n, hidden size)`: the mean of its last hidden states."""
+        processor, _ = self._load()
         rows = []
         for start in range(0, len(images), self.batch_size):
             rgb = [image.convert("RGB") for image in images[start : start + self.batch_size]]
-            pixels = processor.image_processor(images=rgb, return_tensors="pt").pixel_values
-            with torch.inference_mode():
-                output = model.vision_model(pixel_values=pixels.to(model.device, model.dtype))
-            rows.append(output.pooler_output.float().cpu().numpy())
-        return np.concatenate(rows)
+            rows.append(self._encode(processor.image_processor(images=rgb, return_tensors="pt").pixel_values))
+        return np.concatenate([row.cpu().numpy() for row in rows])
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """The mean of the vision model's last hidden states, `(n, hidden size)`, without gradients.
+
+        **Arguments:**
+
+        - images: `(n, 3, h, w)`, values in [0, 1]; they are brought to the model's size.
+        """
+        import torch
+        from torch.nn.functional import interpolate
+
+        processor, model = self._load()
+        side = model.config.vision_config.image_size
+        resized = interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        mean, std = (
+            torch.tensor(getattr(processor.image_processor, name), device=images.device)[:, None, None]
+            for name in ("image_mean", "image_std")
+        )
+        return self._encode((resized - mean) / std).to(images.device)
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        _, model = self._load()
+        with torch.no_grad():
+            output = model.vision_model(pixel_values=pixels.to(model.device, model.dtype))
+        return output.last_hidden_state.mean(1).float()
 
     def _caption_batch(self, images: Sequence[Image], prompt: str | None) -> list[str]:
         import torch

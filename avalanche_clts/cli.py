@@ -39,6 +39,10 @@ def _parser() -> argparse.ArgumentParser:
         "--tune", action="store_true", help="search every strategy's hyper-parameters first, on a seed of its own"
     )
     compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
+    compare.add_argument("--epochs", type=int, metavar="N", help="of every strategy (default: the stream's)")
+    compare.add_argument(
+        "--network", help="small-cnn, cnn, slim-resnet18, or captioner: a linear layer on its frozen features"
+    )
     compare.add_argument("--list", action="store_true", help="list streams and strategies, and stop")
     _add_pair(compare)
     compare.set_defaults(run=_compare)
@@ -117,6 +121,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         data_root=arguments.data_root,
         tuning=arguments.tune,
         jobs=arguments.jobs,
+        network=arguments.network,
+        train_epochs=arguments.epochs,
         command=shlex.join(["clts", *sys.argv[1:]]),
     )
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")

@@ -37,6 +37,8 @@ def compare(
     pair: str = "embedded",
     data_root: Path | None = None,
     settings: Settings | None = None,
+    network: str | None = None,
+    train_epochs: int | None = None,
     tuning: bool = False,
     jobs: int = 1,
     command: str = "",
@@ -52,6 +54,7 @@ def compare(
     - strategies: names from `STRATEGIES`. None: all that are compared.
     - data_root: where downloaded data sets are, or are put. None: Avalanche's default.
     - settings: what all strategies share. None: the recorded ones of the stream.
+    - network, train_epochs: of every strategy, in the place of the settings' own.
     - tuning: search the hyper-parameters first, on a seed that is not reported.
     - jobs: runs at a time, each in a process with its share of the cores.
     - command: the command line, for the report.
@@ -61,6 +64,9 @@ def compare(
     chosen = _check(strategies, seeds, device, jobs)
     parsed = parse_stream(stream, data_root)
     settings = settings or default_settings(parsed)
+    settings = replace(
+        settings, network=network or settings.network, train_epochs=train_epochs or settings.train_epochs
+    )
     loaded = load_pair(pair, device=device)
     if tuning:
         out.mkdir(parents=True, exist_ok=True)

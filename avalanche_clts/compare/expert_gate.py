@@ -84,7 +84,7 @@ class ExpertGatePlugin(SupervisedPlugin):
         )
         for _ in range(self.epochs):
             for x, *_ in loader:
-                x = x.to(strategy.device).flatten(1)
+                x = model.features(x.to(strategy.device)).flatten(1)
                 loss = (autoencoder(x) - x).square().sum(1).mean()
                 optimizer.zero_grad()
                 loss.backward()

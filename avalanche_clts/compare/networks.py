@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from avalanche.models import SlimResNet18
-from torch import nn
+from torch import Tensor, nn
 
+from ..captioners import BlipCaptioner
 from ..images import ImageFormat
+from ..pairs import Pair
 
 
 def small_cnn(num_outputs: int, *, channels: int, side: int) -> nn.Sequential:
@@ -49,11 +52,34 @@ def cnn(num_outputs: int, *, channels: int) -> nn.Sequential:
     )
 
 
+class CaptionerFeatures(nn.Module):
+    """The vision model of the pair's captioner as a frozen backbone, for inputs in [0, 1].
+
+    Its weights are the pair's: neither trained, nor counted, nor saved here.
+    """
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__()
+        if not isinstance(pair.captioner, BlipCaptioner):
+            given = type(pair.captioner).__name__
+            raise ValueError(f"network is 'captioner', which needs a pair with a BlipCaptioner, not a {given}")
+        self._encode = pair.captioner.encode
+        self.width = self._encode(torch.zeros(1, 3, 8, 8)).shape[1]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> CaptionerFeatures:
+        return self  # frozen: all copies of a network share it
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, 1 or 3, h, w)` to `(n, hidden size)`."""
+        return self._encode(x.expand(-1, 3, -1, -1))
+
+
 NETWORKS: dict[str, Callable[[ImageFormat], Callable[[int], nn.Module]]] = {
     "small-cnn": lambda format: partial(small_cnn, channels=format.channels, side=format.size[0]),
     "cnn": lambda format: partial(cnn, channels=format.channels),
     "slim-resnet18": lambda format: SlimResNet18,  # Lopez-Paz and Ranzato (2017); 32x32 RGB only
 }
+BACKBONES: dict[str, Callable[[Pair], CaptionerFeatures]] = {"captioner": CaptionerFeatures}
 
 
 def split_network(network: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -71,5 +97,9 @@ def network_for(format: ImageFormat, name: str | None = None) -> Callable[[int],
     **Arguments:**
 
     - name: a key of `NETWORKS`. None: "small-cnn" up to 28 pixels a side, "cnn" above.
+
+    Raises `ValueError`, listing the known ones, for another name.
     """
+    if name is not None and name not in NETWORKS:
+        raise ValueError(f"network is {name!r}; known networks: {', '.join([*NETWORKS, *BACKBONES])}")
     return NETWORKS[name or ("small-cnn" if max(format.size) <= 28 else "cnn")](format)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from avalanche.models.generator import MlpVAE, VAE_loss
 from avalanche.training.plugins import EvaluationPlugin, GenerativeReplayPlugin
 from avalanche.training.supervised import GenerativeReplay, ICaRL, Naive, VAETraining
@@ -78,11 +77,17 @@ def generative_replay(
 
 
 def expert_gate(
-    common: dict[str, Any], *, head: nn.Module, shape: tuple[int, ...], latent_dim: int, epochs: int
+    common: dict[str, Any],
+    *,
+    head: nn.Module,
+    backbone: nn.Module | None,
+    num_inputs: int,
+    latent_dim: int,
+    epochs: int,
 ) -> SupervisedTemplate:
     """Experts behind autoencoders; see `expert_gate.py` for why not Avalanche's class."""
-    gate = ReconstructionGate(torch.Size(shape).numel(), latent_dim=latent_dim)
-    model = RoutedModel(head=head, router=gate, routing="hard")
+    gate = ReconstructionGate(num_inputs, latent_dim=latent_dim)
+    model = RoutedModel(head=head, router=gate, backbone=backbone, routing="hard")
     optimizer = Adam(model.parameters(), lr=common["optimizer"].defaults["lr"])
     own = {name: value for name, value in common.items() if name not in ("model", "optimizer")}
     return Naive(model=model, optimizer=optimizer, plugins=[ExpertGatePlugin(epochs=epochs)], **own)

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
+from torch import nn
 from torch.utils.data import DataLoader
 
 from .. import __version__
@@ -28,7 +30,7 @@ from ..metrics import TextTensorboardLogger, clts_metrics, memory_bytes, synthes
 from ..models import RoutedModel
 from ..named_streams import Stream
 from ..pairs import Pair
-from .networks import network_for
+from .networks import BACKBONES, network_for
 from .settings import Settings
 from .strategies import STRATEGIES, Results, Setup
 
@@ -60,8 +62,10 @@ def run(
     benchmark = stream.build(seed)
     format = image_format(benchmark.train_stream[0].dataset)
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
+    backbone = BACKBONES[settings.network](pair) if settings.network in BACKBONES else None
     setup = Setup(
-        network=network_for(format, settings.network),
+        network=partial(nn.Linear, backbone.width) if backbone else network_for(format, settings.network),
+        backbone=backbone,
         num_classes=benchmark.n_classes,
         image_nbytes=format.nbytes,
         input_shape=tuple(example.shape[1:]),

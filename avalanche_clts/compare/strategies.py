@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
 from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
 from avalanche.training.supervised import (
@@ -46,6 +48,7 @@ class Setup:
     **Arguments:**
 
     - network: makes the network, given its number of outputs; called once for each copy that a strategy needs.
+    - backbone: frozen, below every network. None: networks see the input.
     - num_classes: of the stream.
     - image_nbytes: bytes of a native image of the stream.
     - input_shape, value_range: of what the network sees, `(channels, height, width)` and smallest and largest value.
@@ -53,6 +56,7 @@ class Setup:
     """
 
     network: Callable[[int], nn.Module]
+    backbone: nn.Module | None
     num_classes: int
     image_nbytes: int
     input_shape: tuple[int, ...]
@@ -78,7 +82,19 @@ class Setup:
 
     def single(self) -> dict[str, Any]:
         """`common` around one network with an output for every class."""
-        return self.common(self.network(self.num_classes))
+        return self.common(self.whole_network())
+
+    def whole_network(self) -> nn.Module:
+        """A network with an output for every class, on the backbone if there is one."""
+        network = self.network(self.num_classes)
+        return network if self.backbone is None else nn.Sequential(self.backbone, network)
+
+    @property
+    def num_features(self) -> int:
+        """Numbers that a network sees of an input."""
+        if self.backbone is None:
+            return math.prod(self.input_shape)
+        return int(self.backbone(torch.zeros(1, *self.input_shape)).shape[1])
 
     def tuned(self, strategy: str) -> dict[str, Any]:
         """The hyper-parameters that the search chose for `strategy`."""
@@ -143,7 +159,7 @@ def _gdumb(setup: Setup) -> SupervisedTemplate:
 def _icarl(setup: Setup) -> SupervisedTemplate:
     tuned = dict(setup.tuned("icarl"))
     learning_rate = tuned.pop("learning_rate", setup.settings.learning_rate)
-    common = setup.common(setup.network(setup.num_classes), learning_rate=learning_rate)
+    common = setup.common(setup.whole_network(), learning_rate=learning_rate)
     return peers.icarl(common | tuned, mem_size=setup.num_captions)
 
 
@@ -154,7 +170,10 @@ def _generative_replay(setup: Setup) -> SupervisedTemplate:
 
 def _expert_gate(setup: Setup) -> SupervisedTemplate:
     options = {"latent_dim": 100, "epochs": setup.settings.train_epochs} | setup.tuned("expert-gate")
-    return peers.expert_gate(setup.single(), head=setup.network(setup.num_classes), shape=setup.input_shape, **options)
+    head = setup.network(setup.num_classes)
+    return peers.expert_gate(
+        setup.single(), head=head, backbone=setup.backbone, num_inputs=setup.num_features, **options
+    )
 
 
 def _synthetic(mixed: bool) -> Callable[[Setup], SupervisedTemplate]:
@@ -167,9 +186,17 @@ def _synthetic(mixed: bool) -> Callable[[Setup], SupervisedTemplate]:
 
 def _clts(setup: Setup) -> SupervisedTemplate:
     settings = setup.settings
-    router = viewed(setup.network(setup.num_classes), settings.view, pair=setup.pair, side=setup.input_shape[-1])
-    head = setup.network(setup.num_classes)
-    model = RoutedModel(head=head, router=router, routing=settings.routing, evidence=settings.evidence)
+    if setup.backbone is None:
+        router = viewed(setup.network(setup.num_classes), settings.view, pair=setup.pair, side=setup.input_shape[-1])
+    else:
+        router = nn.Identity()  # a linear layer on the backbone, as every head is
+    model = RoutedModel(
+        head=setup.network(setup.num_classes),
+        router=router,
+        backbone=setup.backbone,
+        routing=settings.routing,
+        evidence=settings.evidence,
+    )
     return CLTS(
         **setup.common(model),
         pair=_remembering(setup.pair, settings.memory),

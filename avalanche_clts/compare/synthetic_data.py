@@ -19,6 +19,8 @@ class SyntheticJointTraining(JointTraining):
     - mixed: whether the real images are trained on as well.
     """
 
+    adapted_dataset: Any
+
     def __init__(self, *, buffer: CaptionBuffer, mixed: bool, **common: Any) -> None:
         super().__init__(**common)
         self.buffer = buffer
@@ -27,7 +29,7 @@ class SyntheticJointTraining(JointTraining):
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         """Put regenerated images in the place of the real ones, or beside them."""
         super().train_dataset_adaptation(**kwargs)
-        real = self.adapted_dataset
+        real: Any = self.adapted_dataset
         self.buffer.replay_size = len(real)
         for experience in self._experiences:
             self.buffer.post_adapt(self, experience)
