@@ -1,28 +1,29 @@
-"""Measure the embedded pair, and draw a hundred of its images for the docs.
+"""Measure the embedded pair, and draw some of its images for the docs.
 
     python benchmarks/embedded_pair.py
 
-Writes benchmarks/results/embedded-pair/quality.json and docs/assets/generated-digits.png.
+Writes benchmarks/results/embedded-pair/quality.json and docs/assets/generated-digits.png, generated-shapes.png.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import cycle, islice, product
 from pathlib import Path
 
 from PIL import Image
 
-from avalanche_clts import load_pair
+from avalanche_clts import load_pair, shapes
 from avalanche_clts.compare.results import write_text
-from avalanche_clts.pretraining.digits import describe
+from avalanche_clts.pretraining import digits, embedded_domains
 from avalanche_clts.pretraining.quality import format_quality, measure_quality
 
 ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    quality = measure_quality("embedded")
+    quality = measure_quality("embedded", embedded_domains())
     print(format_quality(quality))
     folder = ROOT / "benchmarks" / "results" / "embedded-pair"
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,21 +31,35 @@ def main() -> None:
         folder / "quality.json",
         json.dumps({"command": "python benchmarks/embedded_pair.py", **quality}, indent=1) + "\n",
     )
-    (ROOT / "docs" / "assets").mkdir(exist_ok=True)
-    grid().save(ROOT / "docs" / "assets" / "generated-digits.png", optimize=True)
+    assets = ROOT / "docs" / "assets"
+    assets.mkdir(exist_ok=True)
+    sheet(digit_prompts()).save(assets / "generated-digits.png", optimize=True)
+    sheet(shape_prompts()).save(assets / "generated-shapes.png", optimize=True)
 
 
-def grid(*, side: int = 64, gap: int = 4) -> Image.Image:
-    """Ten images of each digit, a row a digit, with every third column another thickness, slant and size."""
+def digit_prompts() -> list[str]:
+    """Ten captions of each digit, a row a digit, with every third column another thickness, slant and size."""
     looks = list(islice(cycle(product(range(3), range(3), range(3))), 0, 90, 8))[:10]
-    prompts = [describe(label, thickness=t, slant=s, size=z) for label in range(10) for t, s, z in looks]
-    images = load_pair("embedded").generator.generate(prompts, list(range(100)))
-    sheet = Image.new("RGB", (10 * (side + gap) + gap,) * 2, "white")
+    return [digits.describe(label, thickness=t, slant=s, size=z) for label in range(10) for t, s, z in looks]
+
+
+def shape_prompts() -> list[str]:
+    """Ten captions of each shape, a row a shape, in the looks of the stream's first images."""
+    count = len(shapes.CLASS_NAMES)
+    looks = [shapes.draw(label, shapes.STREAM_SEED + i)[1] for label in range(count) for i in range(10)]
+    return [shapes.describe(i // 10, look) for i, look in enumerate(looks)]
+
+
+def sheet(prompts: Sequence[str], *, columns: int = 10, side: int = 64, gap: int = 4) -> Image.Image:
+    """The images of the prompts, row by row."""
+    images = load_pair("embedded").generator.generate(prompts, list(range(len(prompts))))
+    rows = -(-len(images) // columns)
+    page = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + gap) + gap), "white")
     for i, image in enumerate(images):
-        row, column = divmod(i, 10)
+        row, column = divmod(i, columns)
         place = (gap + column * (side + gap), gap + row * (side + gap))
-        sheet.paste(image.resize((side, side), Image.Resampling.BICUBIC), place)
-    return sheet
+        page.paste(image.resize((side, side), Image.Resampling.BICUBIC), place)
+    return page
 
 
 if __name__ == "__main__":

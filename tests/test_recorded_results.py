@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from avalanche_clts.compare.tuning import TRIALS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -23,19 +25,29 @@ def test_readme_and_docs_show_the_recorded_results() -> None:
         assert path.read_text() == text, f"{path.name} is not up to date; run: python benchmarks/readme.py"
 
 
-def test_hyperparameters_are_the_searchs_outcome_on_an_unreported_seed() -> None:
-    search = json.loads((ROOT / "benchmarks/results/search-digits.json").read_text())
-    chosen = json.loads((ROOT / "avalanche_clts/compare/hyperparameters.json").read_text())["digits"]
-    recorded = json.loads((ROOT / "benchmarks/results/digits/results.json").read_text())
-    assert search["best"] == chosen
-    assert recorded["settings"]["tuned"] == chosen
-    assert search["seed"] not in {run["seed"] for run in recorded["runs"]}
-    trials = {strategy: sum(t["strategy"] == strategy for t in search["trials"]) for strategy in chosen}
-    assert set(trials.values()) == {6}
-    for strategy, options in chosen.items():
+STREAMS = [file.parent.name for file in sorted((ROOT / "benchmarks/results").glob("*/results.json"))]
+
+
+def test_hyperparameters_are_those_of_the_recorded_searches() -> None:
+    chosen = load_script("hyperparameters").chosen()
+    assert json.loads((ROOT / "avalanche_clts/compare/hyperparameters.json").read_text()) == chosen
+    assert "digits" in chosen
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_recorded_runs_have_the_searchs_outcome_on_an_unreported_seed(stream: str) -> None:
+    folder = ROOT / "benchmarks/results" / stream
+    search = json.loads((folder / f"tuning-{stream}.json").read_text())
+    recorded = json.loads((folder / "results.json").read_text())
+    assert recorded["settings"]["tuned"] == search["best"]
+    assert search["conditions"]["seed"] not in {run["seed"] for run in recorded["runs"]}
+    for strategy, options in search["best"].items():
         scores = {
-            json.dumps(t["options"]): t["average_accuracy"] for t in search["trials"] if t["strategy"] == strategy
+            json.dumps(t["options"]): t["results"]["average_accuracy"]
+            for t in search["trials"]
+            if t["strategy"] == strategy
         }
+        assert len(scores) == TRIALS
         assert scores[json.dumps(options)] == max(scores.values())
 
 

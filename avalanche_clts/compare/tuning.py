@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..named_streams import Stream, slug
+from ..pairs import load_pair, pair_identity
 from .execution import Task, execute
 from .results import write_text
 from .settings import Settings
@@ -75,7 +76,8 @@ def tune(
     """
     file = out / f"tuning-{slug(stream.name)}.json"
     shared = {name: value for name, value in asdict(settings).items() if name != "tuned"}
-    conditions = {"stream": stream.name, "seed": TUNING_SEED, "pair": pair, "settings": shared}
+    identity = pair_identity(load_pair(pair, device=device))
+    conditions = {"stream": stream.name, "seed": TUNING_SEED, "pair": identity, "settings": shared}
     document = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     trials: list[dict[str, Any]] = document["trials"] if document.get("conditions") == conditions else []
     searched = [name for name in strategies if name in grids(stream)]

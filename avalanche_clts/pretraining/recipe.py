@@ -29,7 +29,7 @@ class Recipe:
     unet_widths: tuple[int, ...] = (64, 128, 192)
     captioner_steps: int = 28_000
     autoencoder_steps: int = 6000
-    diffusion_steps: int = 5500
+    diffusion_steps: int = 4600
     batch_size: int = 128
     sampling_steps: int = 6
     guidance_scale: float = 1.0
