@@ -1,4 +1,4 @@
-"""The command line: `clts compare`, `clts pretrain`, `clts report`, and captions and images for their own sake."""
+"""The command line: experiments, their report, training a pair, and captions and images for their own sake."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _DESCRIPTION = "Continual learning with text in the place of stored images (CLTS, arXiv 2409.17806)."
 
@@ -30,31 +31,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     compare = commands.add_parser("compare", help="run CLTS and Avalanche's baselines head to head")
-    compare.add_argument("--stream", default="digits", help="the stream; see --list (default: %(default)s)")
-    compare.add_argument("--data-root", type=Path, metavar="DIR", help="where downloaded data sets are, or are put")
+    _add_experiment(compare, stream="digits", seeds=3, out="results")
     compare.add_argument("--strategies", nargs="+", metavar="NAME", help="the strategies (default: all)")
-    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
-    compare.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of the results")
     compare.add_argument(
         "--tune", action="store_true", help="search every strategy's hyper-parameters first, on a seed of its own"
     )
-    compare.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
     compare.add_argument("--epochs", type=int, metavar="N", help="of every strategy (default: the stream's)")
     compare.add_argument(
         "--network", help="small-cnn, cnn, slim-resnet18, or captioner: a linear layer on its frozen features"
     )
     compare.add_argument("--list", action="store_true", help="list streams and strategies, and stop")
-    _add_pair(compare)
     compare.set_defaults(run=_compare)
 
     ablate = commands.add_parser("ablate", help="run CLTS with one thing changed at a time")
-    ablate.add_argument("--stream", default="shapes", help="the stream (default: %(default)s)")
-    ablate.add_argument("--data-root", type=Path, metavar="DIR", help="where downloaded data sets are, or are put")
+    _add_experiment(ablate, stream="shapes", seeds=5, out="ablations")
     ablate.add_argument("--only", nargs="+", metavar="NAME", help="ablations to run (default: all)")
-    ablate.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
-    ablate.add_argument("--out", type=Path, default=Path("ablations"), metavar="DIR", help="folder of the results")
-    ablate.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
-    _add_pair(ablate)
     ablate.set_defaults(run=_ablate)
 
     report = commands.add_parser("report", help="print the table and draw the report of finished comparisons anew")
@@ -92,6 +83,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int, out: str) -> None:
+    """The arguments that every experiment takes, with their defaults."""
+    parser.add_argument(
+        "--stream", default=stream, help="NAME or NAME:option=value,...; see compare --list (default: %(default)s)"
+    )
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="where downloaded data sets are, or are put")
+    parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="folder of the results")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
+    _add_pair(parser)
+
+
+def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `_add_experiment` added, as `compare` and `ablate` take it."""
+    names = ("stream", "data_root", "seeds", "out", "jobs", "pair", "device")
+    return {name: getattr(arguments, name) for name in names} | {"command": shlex.join(["clts", *sys.argv[1:]])}
+
+
 def _add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pair", default="embedded", help="pair of captioner and generator: a name or a folder")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
@@ -112,18 +121,11 @@ def _compare(arguments: argparse.Namespace) -> int:
             print("\n".join(f"  {name:20}{entry.description}" for name, entry in entries.items()))
         return 0
     runs = compare(
-        stream=arguments.stream,
+        **_experiment(arguments),
         strategies=arguments.strategies,
-        seeds=arguments.seeds,
-        out=arguments.out,
-        device=arguments.device,
-        pair=arguments.pair,
-        data_root=arguments.data_root,
         tuning=arguments.tune,
-        jobs=arguments.jobs,
         network=arguments.network,
         train_epochs=arguments.epochs,
-        command=shlex.join(["clts", *sys.argv[1:]]),
     )
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
@@ -147,17 +149,7 @@ def _ablate(arguments: argparse.Namespace) -> int:
     from .compare.ablation import ablate
     from .compare.table import format_ablations
 
-    document = ablate(
-        stream=arguments.stream,
-        only=arguments.only,
-        seeds=arguments.seeds,
-        out=arguments.out,
-        device=arguments.device,
-        pair=arguments.pair,
-        data_root=arguments.data_root,
-        jobs=arguments.jobs,
-        command=shlex.join(["clts", *sys.argv[1:]]),
-    )
+    document = ablate(**_experiment(arguments), only=arguments.only)
     print(f"\n{format_ablations(document)}\n\nwritten: {arguments.out / 'ablations.json'}")
     return 0
 
