@@ -124,10 +124,14 @@ def test_command_trains_both_parts_and_says_how_good_they_are(tmp_path: Path, mo
     assert main(["pretrain", "--out", str(tmp_path / "pair")]) == 0
     assert capsys.readouterr().out.count("captioner names the right class") == 2
     assert sorted(p.name for p in (tmp_path / "pair").iterdir()) == [
-        "captioner", "generator", "pair.json", "quality.json",
+        "captioner", "generator", "pair.json", "quality.json", "recipe.json",
     ]  # fmt: skip
     quality = json.loads((tmp_path / "pair" / "quality.json").read_text())
-    assert {name: measured["images_generated"] for name, measured in quality.items()} == {"digits": 20, "shapes": 20}
+    assert {name: quality[name]["images_generated"] for name in ("digits", "shapes")} == {"digits": 20, "shapes": 20}
+    assert quality["seconds"].keys() == {"autoencoder", "captioner", "diffusion"}
+    assert min(quality["seconds"].values()) > 0
+    assert main(["pretrain", "--out", str(tmp_path / "pair"), "--diffusion-steps", "3"]) == 2
+    assert "begun with other settings" in capsys.readouterr().err
 
 
 def test_shapes_are_captioned_by_what_was_drawn() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..images import class_names
 from ..named_streams import Stream, parse_stream
 from ..pairs import load_pair, pair_identity
 from .execution import Task, execute
@@ -188,6 +189,7 @@ def ablate(
     results = _run({key: job for key, job in wanted.items() if job is not None}, jobs)
     document = {
         "stream": stream,
+        "class_names": _class_names(parse_stream(stream, data_root)),
         "seeds": seeds,
         "command": command,
         "versions": shared["versions"],
@@ -213,6 +215,12 @@ def ablate(
     }
     write_text(out / "ablations.json", json.dumps(document, indent=1))
     return document
+
+
+def _class_names(stream: Stream) -> list[str]:
+    benchmark = stream.build(0)
+    names = class_names(benchmark.train_stream[0].dataset)
+    return names or [str(label) for label in range(benchmark.n_classes)]
 
 
 Job = tuple[Task, ResultsFolder]

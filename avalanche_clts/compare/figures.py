@@ -88,12 +88,21 @@ def memory_accuracy(runs: Sequence[Results]) -> str:
 
 def accuracy_matrix(group: Sequence[Results]) -> str:
     """The mean accuracy matrix of one strategy: rows are experiences learnt, columns experiences tested."""
-    return _heat_map(np.mean([run["accuracy_matrix"] for run in group], axis=0), "learnt", "tested")
+    table = np.mean([run["accuracy_matrix"] for run in group], axis=0)
+    rows = _numbered(len(table)) if len(table) > 1 else ["all"]
+    return _heat_map(table, rows, _numbered(table.shape[1]), "learnt", "tested")
 
 
 def router_confusion(group: Sequence[Results]) -> str:
     """The mean shares of each experience's test inputs (rows) that go to each head (columns)."""
-    return _heat_map(np.mean([run["router_confusion"] for run in group], axis=0), "tested", "sent to")
+    table = np.mean([run["router_confusion"] for run in group], axis=0)
+    return _heat_map(table, _numbered(len(table)), _numbered(table.shape[1]), "tested", "sent to")
+
+
+def class_accuracy(variants: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str:
+    """The mean accuracy on each class: rows are variants, columns classes."""
+    table = [np.mean([run["class_accuracy"] for run in variant["runs"]], axis=0) for variant in variants]
+    return _heat_map(table, [variant["label"] for variant in variants], class_names, "", "")
 
 
 def ablation(variants: Sequence[dict[str, Any]], x_label: str) -> str:
@@ -133,11 +142,20 @@ def ablation(variants: Sequence[dict[str, Any]], x_label: str) -> str:
     return _svg(figure)
 
 
-def _heat_map(shares: Any, row_label: str, column_label: str) -> str:
+def _numbered(count: int) -> list[str]:
+    return [str(i + 1) for i in range(count)]
+
+
+def _heat_map(
+    shares: Any, row_names: Sequence[str], column_names: Sequence[str], row_label: str, column_label: str
+) -> str:
     """Shares in [0, 1] as coloured cells with their percentages."""
     table = 100 * np.asarray(shares)
     rows, columns = table.shape
-    figure = Figure(figsize=(0.42 * columns + 0.7, 0.42 * rows + 0.6), layout="constrained")
+    widest, tallest = max(map(len, row_names)), max(map(len, column_names))
+    figure = Figure(
+        figsize=(0.42 * columns + 0.6 + 0.07 * widest, 0.42 * rows + 0.5 + 0.07 * tallest), layout="constrained"
+    )
     axes = figure.add_subplot()
     axes.imshow(table, cmap="Blues", vmin=0, vmax=100, aspect="equal")
     for i in range(rows):
@@ -151,8 +169,8 @@ def _heat_map(shares: Any, row_label: str, column_label: str) -> str:
                 fontsize=8,
                 color="white" if table[i, j] > 60 else "#333333",
             )
-    axes.set_xticks(range(columns), [str(j + 1) for j in range(columns)], fontsize=8)
-    axes.set_yticks(range(rows), [str(i + 1) for i in range(rows)] if rows > 1 else ["all"], fontsize=8)
+    axes.set_xticks(range(columns), column_names, fontsize=8, rotation=90 if tallest > 2 else 0)
+    axes.set_yticks(range(rows), row_names, fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(column_label, fontsize=8)

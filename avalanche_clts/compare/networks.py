@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from avalanche.models import SlimResNet18
 from torch import Tensor, nn
 
@@ -71,7 +72,8 @@ class CaptionerFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, 1 or 3, h, w)` to `(n, hidden size)`."""
-        return self._encode(x.expand(-1, 3, -1, -1))
+        features = self._encode(x.expand(-1, 3, -1, -1))
+        return F.layer_norm(features, features.shape[-1:])  # a scale that a linear layer learns on at any rate
 
 
 NETWORKS: dict[str, Callable[[ImageFormat], Callable[[int], nn.Module]]] = {

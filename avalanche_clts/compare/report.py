@@ -118,12 +118,13 @@ several budgets is one line, er.</p>{confusion}
 
 def _ablation_section(document: dict[str, Any]) -> str:
     parts = []
-    for ablation in document["ablations"].values():
-        header, rows = ablation_rows(ablation["variants"])
-        parts.append(
-            f"<h3>{html.escape(ablation['title'])}</h3>{figures.ablation(ablation['variants'], ablation['x_label'])}"
-            f'<div class="wide">{_table(header, rows)}</div>'
-        )
+    for name, ablation in document["ablations"].items():
+        variants = ablation["variants"]
+        figure = figures.ablation(variants, ablation["x_label"])
+        if name == "synthetic-data":
+            figure += f'<div class="wide">{figures.class_accuracy(variants, document["class_names"])}</div>'
+        table = _table(*ablation_rows(variants))
+        parts.append(f'<h3>{html.escape(ablation["title"])}</h3>{figure}<div class="wide">{table}</div>')
     return f"""
 <h2>{html.escape(document["stream"])}: what each part is worth</h2>
 <p class="note">CLTS with one thing changed at a time, mean ± standard deviation over {document["seeds"]} seeds; red is

@@ -74,52 +74,73 @@ def tune(
 
     - settings: what all strategies share; its own hyper-parameters are not looked at.
     """
-    file = out / f"tuning-{slug(stream.name)}.json"
+    grid = grids(stream)
+    searched = [name for name in strategies if name in grid]
     shared = {name: value for name, value in asdict(settings).items() if name != "tuned"}
     identity = pair_identity(load_pair(pair, device=device))
-    conditions = {"stream": stream.name, "seed": TUNING_SEED, "pair": identity, "settings": shared}
-    document = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    trials: list[dict[str, Any]] = document["trials"] if document.get("conditions") == conditions else []
-    searched = [name for name in strategies if name in grids(stream)]
-    # Where a budget is that of CLTS, it is that of CLTS with its best setting: those strategies come in a second round.
-    first = [name for name in searched if not STRATEGIES[name].after_clts]
-    clts: Results | None = None
+    trials = Trials(
+        out / f"tuning-{slug(stream.name)}.json",
+        {"stream": stream.name, "seed": TUNING_SEED, "pair": identity, "settings": shared},
+    )
     with tqdm(total=TRIALS * len(searched), unit="trial") as bar:
-        for names in (first, [name for name in searched if name not in first]):
-            if names and names != first:
-                clts = best(trials, "clts", stream)["results"]
-            tasks: list[Task] = []
-            for name, options in _settings(names, stream):
-                if any(t["strategy"] == name and t["options"] == options for t in trials):
-                    bar.update()
-                    continue
-                tried = replace(settings, tuned={name: options})
-                tasks.append(Task(stream, name, TUNING_SEED, tried, pair, device, clts=clts))
+        # Where a budget is that of CLTS, it is that of CLTS with its best setting: those come in a second round.
+        for after_clts in (False, True):
+            names = [name for name in searched if STRATEGIES[name].after_clts is after_clts]
+            clts = trials.best("clts")["results"] if names and after_clts else None
+            tasks = [
+                Task(stream, name, TUNING_SEED, replace(settings, tuned={name: options}), pair, device, clts=clts)
+                for name in names
+                for options in combinations(grid[name])
+                if not trials.has(name, options)
+            ]
+            bar.update(TRIALS * len(names) - len(tasks))
             for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
-                options = task.settings.tuned[task.strategy]
-                trials.append(
-                    {
-                        "strategy": task.strategy,
-                        "options": options,
-                        "results": {name: results[name] for name in _KEPT},
-                    }
-                )
-                write_text(file, json.dumps({"conditions": conditions, "trials": trials}, indent=1))
+                trials.add(task.strategy, task.settings.tuned[task.strategy], results)
                 bar.update()
-    chosen = {name: best(trials, name, stream)["options"] for name in searched}
-    write_text(file, json.dumps({"conditions": conditions, "trials": trials, "best": chosen}, indent=1))
-    return chosen
+    return trials.conclude(searched)
 
 
-def best(trials: Sequence[dict[str, Any]], strategy: str, stream: Stream) -> dict[str, Any]:
-    """The strategy's trial with the highest average accuracy; of equals, the one that comes first in its grid."""
-    order = [options for _, options in _settings([strategy], stream)]
-    mine = sorted((t for t in trials if t["strategy"] == strategy), key=lambda t: order.index(t["options"]))
-    return max(mine, key=lambda t: t["results"]["average_accuracy"])
+class Trials:
+    """The trials of a search, on disk after each.
+
+    **Arguments:**
+
+    - file: where they are kept.
+    - conditions: what they depend on; trials that the file holds under other conditions are dropped.
+    """
+
+    def __init__(self, file: Path, conditions: dict[str, Any]) -> None:
+        self.file = file
+        self.conditions = conditions
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        self.trials: list[dict[str, Any]] = kept["trials"] if kept.get("conditions") == conditions else []
+
+    def has(self, strategy: str, options: Options) -> bool:
+        """Whether these options have been tried."""
+        return any(t["strategy"] == strategy and t["options"] == options for t in self.trials)
+
+    def add(self, strategy: str, options: Options, results: Results) -> None:
+        """Keep a finished trial."""
+        kept = {name: results[name] for name in _KEPT}
+        self.trials.append({"strategy": strategy, "options": options, "results": kept})
+        self._write({})
+
+    def best(self, strategy: str) -> dict[str, Any]:
+        """The strategy's trial with the highest average accuracy; of equals, the first by its options."""
+        mine = sorted((t for t in self.trials if t["strategy"] == strategy), key=lambda t: json.dumps(t["options"]))
+        return max(mine, key=lambda t: t["results"]["average_accuracy"])
+
+    def conclude(self, strategies: Sequence[str]) -> dict[str, Options]:
+        """Write down, and return, the best options of each strategy."""
+        chosen = {name: self.best(name)["options"] for name in strategies}
+        self._write({"best": chosen})
+        return chosen
+
+    def _write(self, more: dict[str, Any]) -> None:
+        write_text(self.file, json.dumps({"conditions": self.conditions, "trials": self.trials} | more, indent=1))
 
 
-def _settings(strategies: Sequence[str], stream: Stream) -> Iterator[tuple[str, Options]]:
-    for name in strategies:
-        grid = grids(stream)[name]
-        for values in itertools.product(*grid.values()):
-            yield name, dict(zip(grid, values, strict=True))
+def combinations(grid: dict[str, list[Any]]) -> Iterator[Options]:
+    """Every choice of one value for each option."""
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))

@@ -7,11 +7,14 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..serialization import read_state
 from .captioner import train_captioner, words_of
 from .digits import digits_domain
 from .generator import train_generator
@@ -35,18 +38,21 @@ def embedded_domains() -> list[Domain]:
 def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Recipe | None = None) -> None:
     """Train captioner and generator, save both to `out`, and measure how good they are.
 
-    A killed run goes on where it was when started again with the same `out`.
-    Writes `quality.json` beside the pair.
+    A killed run goes on where it was when started again with the same arguments. Writes `recipe.json` and
+    `quality.json` beside the pair; the latter with the seconds that each part was trained for.
 
     **Arguments:**
 
     - domains: what the pair learns. None: `embedded_domains()`.
     - recipe: sizes and steps. None: those of the embedded pair.
+
+    Raises `ValueError` if `out` holds a pair of another recipe or of other domains.
     """
     domains = domains or embedded_domains()
     recipe = recipe or Recipe()
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
+    _require_same(out / "recipe.json", {"domains": [domain.name for domain in domains], **asdict(recipe)})
     pool = joined([domain.pool() for domain in domains])
     # Side by side, each with half of the cores: parts this small gain little from more.
     threads = max(1, (os.cpu_count() or 1) // 2)
@@ -60,9 +66,20 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     }
     (out / "pair.json").write_text(json.dumps(arguments, indent=1) + "\n", encoding="utf-8")
     quality = measure_quality(out, domains)
+    quality["seconds"] = {file.stem: read_state(file)["seconds"] for file in sorted(work.glob("*.safetensors"))}
     (out / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
     print(format_quality(quality))
     shutil.rmtree(work)
+
+
+def _require_same(file: Path, recipe: dict[str, Any]) -> None:
+    """Keep the recipe, or raise `ValueError` if another is kept already: parts of two would not fit together."""
+    text = json.dumps(recipe, indent=1) + "\n"
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{file.parent} holds a pair that was begun with other settings ({file.name}); choose another folder"
+        )
+    file.write_text(text, encoding="utf-8")
 
 
 def _train_part(name: str, pool: Pool, out: Path, recipe: Recipe, threads: int) -> None:

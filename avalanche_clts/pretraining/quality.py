@@ -44,7 +44,7 @@ def format_quality(quality: dict[str, Any]) -> str:
     """The measures as text."""
     lines: list[str] = []
     for name, measured in quality.items():
-        if name == "command":
+        if "changed_words" not in measured:  # the command, or the seconds of training
             continue
         lines += ([""] if lines else []) + [f"{name}:"]
         lines += [f"{text:62}{100 * measured[share]:6.1f} %" for share, text in _SHARES.items() if share in measured]

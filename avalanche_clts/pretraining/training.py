@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def fit(
     - model: on the device where it is to be trained.
     - batch_loss: the scalar loss of one batch; draws everything random from the generator it is given.
     - name: of this part, for the progress bar and the checkpoint's file name.
-    - folder: where the checkpoint is kept. If it holds one, training goes on there, and since step k's randomness
-        depends on `seed` and k alone, the result is the same as without the interruption.
+    - folder: where the checkpoint is kept, with the seconds spent so far. If it holds one, training goes on there, and
+        since step k's randomness depends on `seed` and k alone, the result is the same as without the interruption.
     - ema_decay: of the average. Its horizon, 1 / (1 - ema_decay) steps, must be short against `steps`: an average that
         reaches back to a much worse model is a much worse model. None: the last weights.
     - position: of the progress bar, where several parts train side by side.
@@ -45,10 +46,10 @@ def fit(
     checkpoint = folder / f"{name}.safetensors"
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)) if ema_decay else None
-    start = 0
+    start, seconds = 0, 0.0
     if checkpoint.exists():
         state = read_state(checkpoint)
-        start = state["step"]
+        start, seconds = state["step"], state["seconds"]
         model.load_state_dict(state["model"])
         if average is not None:
             average.load_state_dict(state["average"])
@@ -56,6 +57,7 @@ def fit(
             optimizer.load_state_dict(state["optimizer"])
 
     model.train()
+    began = time.perf_counter() - seconds
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, position=position, mininterval=2.0)
     smooth = None
     for step in bar:
@@ -78,6 +80,7 @@ def fit(
                 checkpoint,
                 {
                     "step": step + 1,
+                    "seconds": time.perf_counter() - began,
                     "model": model.state_dict(),
                     "average": None if average is None else average.state_dict(),
                     "optimizer": None if done else optimizer.state_dict(),
