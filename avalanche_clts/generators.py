@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from PIL.Image import Image
 from tqdm import tqdm
 
+from .precision import fast_multiplication
 from .weights import require_weights
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class DiffusionGenerator:
         if len(prompts) != len(seeds):
             raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
         pipeline = self._load()
+        on_cpu = torch.device(self.device).type == "cpu"
         chosen = {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
@@ -89,7 +92,9 @@ class DiffusionGenerator:
                 batch = slice(start, start + self.batch_size)
                 # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
                 noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]]
-                with torch.inference_mode():
+                # On an accelerator the weights themselves are in half precision.
+                multiplication = fast_multiplication("cpu") if on_cpu else nullcontext()
+                with torch.inference_mode(), multiplication:
                     images += pipeline(prompt=list(prompts[batch]), generator=noise, **options).images
                 bar.update(len(images) - bar.n)
         if self.offload is not None:

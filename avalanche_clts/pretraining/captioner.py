@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
+from ..precision import fast_multiplication
 from .pool import Pool
 from .recipe import Recipe
-from .training import draw, fit, low_precision
+from .training import draw, fit
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
 
@@ -40,7 +41,7 @@ def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
 
     def batch_loss(generator: torch.Generator) -> torch.Tensor:
         i = draw(len(pixels), recipe.batch_size, generator)
-        with low_precision(recipe.device):
+        with fast_multiplication(recipe.device):
             return model(
                 pixel_values=pixels[i].float().to(recipe.device),
                 input_ids=input_ids[i].to(recipe.device),

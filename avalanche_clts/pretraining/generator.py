@@ -22,10 +22,11 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ..precision import fast_multiplication
 from .captioner import rgb
 from .pool import Pool
 from .recipe import Recipe
-from .training import draw, fit, low_precision
+from .training import draw, fit
 
 _TEXT_WIDTH = 128
 _TEXT_LENGTH = 77  # tokens at most, both ends included, as in CLIP
@@ -114,7 +115,7 @@ def _train_autoencoder(images: Tensor, work: Path, recipe: Recipe) -> Autoencode
 
     def batch_loss(generator: torch.Generator) -> Tensor:
         batch = _pixels(images[draw(len(images), recipe.batch_size // 4, generator)]).to(recipe.device)
-        with low_precision(recipe.device):
+        with fast_multiplication(recipe.device):
             posterior = autoencoder.encode(batch).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator).to(recipe.device)
             decoded = autoencoder.decode(posterior.mean + posterior.std * noise).sample
@@ -162,7 +163,7 @@ def _train_denoiser(denoiser: _Denoiser, latents: Tensor, tokens: Tensor, work: 
         prompts = torch.where(dropped, unconditional, tokens[i])
         noisy = noise_schedule.add_noise(clean, noise, timesteps)
         velocity = noise_schedule.get_velocity(clean, noise, timesteps).to(recipe.device)
-        with low_precision(recipe.device):
+        with fast_multiplication(recipe.device):
             predicted = denoiser(*(t.to(recipe.device) for t in (noisy, timesteps, prompts)))
         return F.mse_loss(predicted.float(), velocity)
 

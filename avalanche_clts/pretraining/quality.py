@@ -112,15 +112,17 @@ def _batch(images: Sequence[Image.Image], format: ImageFormat) -> Tensor:
     return torch.stack([to_tensor(format.restore(image)) for image in images])
 
 
-def _train_classifier(images: Tensor, targets: Tensor, domain: Domain, *, epochs: int = 30) -> nn.Module:
+def _train_classifier(images: Tensor, targets: Tensor, domain: Domain, *, steps: int = 1500) -> nn.Module:
     model = network_for(domain.format)(len(domain.class_names))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in tqdm(range(epochs), desc=f"{domain.name}: training a classifier", leave=False, disable=None):
-        for batch in torch.randperm(len(images)).split(32):
-            loss = nn.functional.cross_entropy(model(images[batch]), targets[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
+    for _ in tqdm(range(steps), desc=f"{domain.name}: training a classifier", leave=False, disable=None):
+        batch = torch.randint(len(images), (32,))
+        loss = nn.functional.cross_entropy(model(images[batch]), targets[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
     return model.eval()
 
 

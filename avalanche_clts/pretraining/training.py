@@ -95,11 +95,6 @@ def _schedule(progress: float) -> float:
     return min(progress / 0.05, 0.5 * (1 + math.cos(math.pi * progress)) + 0.01)
 
 
-def low_precision(device: str) -> torch.autocast:
-    """Multiply in bfloat16 within this context: up to twice as fast for parts this small, on CPUs and GPUs that can."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
-
-
 def draw(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
     """Indices of one batch out of `count` samples, `(batch_size,)`."""
     return torch.randint(count, (batch_size,), generator=generator)
