@@ -51,8 +51,8 @@ def test_variants_differ_in_what_they_vary(ablated: tuple[Path, dict]) -> None:
     captions = [run["memory_bytes"]["captions"] for run in runs("captions").values()]
     assert captions == sorted(captions)
     assert captions[-1] > 5 * captions[0]
-    experiences = {label: len(run["accuracy_matrix"]) for label, run in runs("experiences").items()}
-    assert experiences == {"2": 2, "5": 5, "10": 10}
+    streams = {label: run["stream"] for label, run in runs("experiences").items()}
+    assert streams == {label: f"digits:experiences={label}" for label in ("2", "5", "10")}
     evidence = runs("evidence")
     assert evidence["the heads' own confidence (no generator at all)"]["seconds"]["generation"] == 0
     assert evidence["the router"]["seconds"]["generation"] > 0

@@ -87,7 +87,8 @@ def test_csv_says_the_same(finished: Path) -> None:
         assert row["strategy"] == run["strategy"]
         assert float(row["average_accuracy"]) == run["average_accuracy"]
         assert int(row["memory_bytes.heads"]) == run["memory_bytes"]["heads"]
-        assert json.loads(row["accuracy_matrix"]) == run["accuracy_matrix"]
+        for matrix in ("accuracy_matrix", "router_confusion", "class_accuracy"):
+            assert json.loads(row[matrix]) == run[matrix]
 
 
 def test_report_is_one_self_contained_page(finished: Path) -> None:

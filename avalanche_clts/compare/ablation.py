@@ -204,7 +204,7 @@ def ablate(
                         "label": variant.label,
                         "x": variant.x,
                         "default": variant.default,
-                        "runs": [results[name, variant.label, seed] for seed in range(seeds)],
+                        "runs": [_figures(results[name, variant.label, seed]) for seed in range(seeds)],
                     }
                     for variant in ablation.variants
                     if (name, variant.label, 0) in results
@@ -221,6 +221,11 @@ def _class_names(stream: Stream) -> list[str]:
     benchmark = stream.build(0)
     names = class_names(benchmark.train_stream[0].dataset)
     return names or [str(label) for label in range(benchmark.n_classes)]
+
+
+def _figures(results: Results) -> Results:
+    """A run without its matrices: those of every variant would make a large file that nothing shows."""
+    return {name: value for name, value in results.items() if name not in ("accuracy_matrix", "router_confusion")}
 
 
 Job = tuple[Task, ResultsFolder]
@@ -241,10 +246,11 @@ def _task(
     changed = variant.change(settings)
     name = f"{stream}{',' if ':' in stream else ':'}{variant.stream}" if variant.stream else stream
     parsed: Stream = parse_stream(name, data_root)
-    try:
-        parsed.build(seed)
-    except ValueError:
-        return None
+    if variant.stream:
+        try:
+            parsed.build(seed)
+        except ValueError:
+            return None
     folder = ResultsFolder(out, {"settings": asdict(changed)} | shared)
     return Task(parsed, variant.strategy, seed, changed, pair, device), folder
 

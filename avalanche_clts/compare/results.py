@@ -23,6 +23,7 @@ _SCALARS = (
     "router_accuracy",
     "oracle_accuracy",
 )
+_MATRICES = ("accuracy_matrix", "router_confusion", "class_accuracy")
 
 
 class ResultsFolder:
@@ -82,17 +83,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def to_csv(runs: Iterable[Results]) -> str:
-    """One line a run: all figures, and the accuracy matrix as JSON."""
+    """One line a run: all figures, and matrices as JSON."""
     text = io.StringIO()
     header = ["stream", "strategy", "seed", *_SCALARS]
     header += [f"memory_bytes.{kind}" for kind in MEMORY_KINDS] + [f"seconds.{kind}" for kind in SECONDS_KINDS]
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*header, "accuracy_matrix"])
+    writer.writerow([*header, *_MATRICES])
     for run in runs:
         row = [run["stream"], run["strategy"], run["seed"], *(run[name] for name in _SCALARS)]
         row += [run["memory_bytes"][kind] for kind in MEMORY_KINDS]
         row += [run["seconds"][kind] for kind in SECONDS_KINDS]
-        writer.writerow([*row, json.dumps(run["accuracy_matrix"])])
+        writer.writerow([*row, *(json.dumps(run[name]) for name in _MATRICES)])
     return text.getvalue()
 
 
