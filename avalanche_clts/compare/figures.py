@@ -45,7 +45,8 @@ def accuracy_curves(runs: Sequence[Results]) -> str:
     """Mean accuracy on the experiences seen so far, after each experience; bands of a standard deviation over seeds."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for strategy, group in by_strategy(runs).items():
+    best_first = sorted(by_strategy(runs).items(), key=lambda item: -mean(r["average_accuracy"] for r in item[1]))
+    for strategy, group in best_first:
         colour, line = _STYLES.get(strategy, ("#000000", "-"))
         seen = np.array([[mean(row[: i + 1]) for i, row in enumerate(run["accuracy_matrix"])] for run in group])
         if seen.shape[1] == 1:  # trained once, on everything
@@ -54,7 +55,7 @@ def accuracy_curves(runs: Sequence[Results]) -> str:
         x = np.arange(1, seen.shape[1] + 1)
         centre, width = 100 * seen.mean(0), 100 * seen.std(0, ddof=1 if len(seen) > 1 else 0)
         axes.plot(x, centre, color=colour, ls=line, lw=2, marker="o", ms=4, label=strategy)
-        axes.fill_between(x, centre - width, centre + width, color=colour, alpha=0.15, lw=0)
+        axes.fill_between(x, centre - width, centre + width, color=colour, alpha=0.1, lw=0)
         axes.set_xticks(x)
     axes.set_xlabel("experiences learnt")
     axes.set_ylabel("accuracy on the experiences so far (%)")

@@ -14,17 +14,18 @@ from .table import ablation_rows, human_bytes, table_rows
 
 _STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2rem auto; padding: 0 1.2rem; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #222; max-width: 1200px; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { margin-top: 2.6rem; font-size: 1.25rem; }
 h3 { margin: 1.8rem 0 .4rem; font-size: 1.02rem; }
 summary { cursor: pointer; color: #555; margin-bottom: .8rem; }
 .lead, .note, figcaption { color: #555; } .note { font-size: .92rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .35rem .55rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .35rem .45rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
 th:first-child, td:first-child { text-align: left; } th { color: #555; font-weight: 600; }
 tr.clts td { background: #fbeef0; font-weight: 600; }
 svg { max-width: 100%; height: auto; }
+.figure svg { min-width: 36rem; }
 .matrices, .samples { display: flex; flex-wrap: wrap; gap: 1.1rem; }
 .matrices figure { margin: 0; } .matrices figcaption { text-align: center; font-size: .9rem; }
 .sample { border: 1px solid #e4e4e4; border-radius: 8px; padding: .7rem; width: 17.5rem; max-width: 100%; }
@@ -32,7 +33,8 @@ svg { max-width: 100%; height: auto; }
 .sample .row { display: flex; gap: 4px; align-items: center; } .sample .arrow { color: #999; padding: 0 .3rem; }
 .sample q { font-style: italic; font-size: .92rem; }
 code { background: #f4f4f4; padding: .1rem .3rem; border-radius: 3px; overflow-wrap: anywhere; }
-dt { font-weight: 600; } dd { margin: 0 0 .4rem 1.2rem; color: #555; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem; }
+dt { font-weight: 600; } dd { margin: 0; color: #555; }
 """
 _NOTES = {
     "digits": "A digit of this stream is an 8x8 grey image of 64 bytes, hardly more than a caption: this stream shows "
@@ -102,8 +104,8 @@ def _stream_section(stream: str, runs: Sequence[Results], samples: Sequence[Samp
 its best. BWT: backward transfer. Router: share of test inputs sent to a right head. Oracle: accuracy if that share were
 all. Memory: what is kept between experiences. {_NOTES.get(stream, "")}</p>
 <div class="wide">{_html_table(runs)}</div>
-<h2>Accuracy over experiences</h2>{figures.accuracy_curves(runs)}
-<h2>Memory against accuracy</h2>{figures.memory_accuracy(runs)}
+<h2>Accuracy over experiences</h2><div class="wide figure">{figures.accuracy_curves(runs)}</div>
+<h2>Memory against accuracy</h2><div class="wide figure">{figures.memory_accuracy(runs)}</div>
 <p class="note">Area: mean over all budgets shown, on the logarithmic axis, of the accuracy that a strategy reaches
 within the budget, which is 0 below its smallest memory (after Zhou et al., ICLR 2023). Class-balanced replay at its
 several budgets is one line, er.</p>{confusion}
@@ -120,9 +122,10 @@ def _ablation_section(document: dict[str, Any]) -> str:
     parts = []
     for name, ablation in document["ablations"].items():
         variants = ablation["variants"]
-        figure = figures.ablation(variants, ablation["x_label"])
+        figure = f'<div class="wide figure">{figures.ablation(variants, ablation["x_label"])}</div>'
         if name == "synthetic-data":
-            figure += f'<div class="wide">{figures.class_accuracy(variants, document["class_names"])}</div>'
+            by_class = figures.class_accuracy(variants, document["class_names"])
+            figure += f'<div class="wide figure">{by_class}</div>'
         table = _table(*ablation_rows(variants))
         parts.append(f'<h3>{html.escape(ablation["title"])}</h3>{figure}<div class="wide">{table}</div>')
     return f"""
