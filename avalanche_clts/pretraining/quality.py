@@ -112,7 +112,8 @@ def _batch(images: Sequence[Image.Image], format: ImageFormat) -> Tensor:
     return torch.stack([to_tensor(format.restore(image)) for image in images])
 
 
-def _train_classifier(images: Tensor, targets: Tensor, domain: Domain, *, steps: int = 1500) -> nn.Module:
+def _train_classifier(images: Tensor, targets: Tensor, domain: Domain) -> nn.Module:
+    steps = min(1500, 60 * len(images) // 32)  # 60 epochs of few images
     model = network_for(domain.format)(len(domain.class_names))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
