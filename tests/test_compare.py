@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from avalanche_clts.cli import main
-from avalanche_clts.compare import Settings, compare, execution
+from avalanche_clts.compare import Settings, compare, default_settings, execution
 from avalanche_clts.compare.runner import summarize_matrix
 from avalanche_clts.compare.strategies import COMPARED
 from avalanche_clts.compare.table import format_markdown, format_table, human_bytes
+from avalanche_clts.named_streams import parse_stream
 
 QUICK = Settings(
     train_epochs=1,
@@ -209,3 +210,10 @@ def test_caption_and_generate_from_the_command_line(tiny_pair_folder: Path, tmp_
     assert [file.name for file in files] == ["0000.png", "0001.png"]
     assert main(["caption", *map(str, files), *options]) == 0
     assert str(files[1]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stream", ["digits", "shapes", "split-cifar10"])
+def test_every_stream_has_settings_for_strategies_that_need_some(stream: str) -> None:
+    tuned = default_settings(parse_stream(stream)).tuned
+    assert "ewc_lambda" in tuned["ewc"]
+    assert {"alpha", "temperature"} <= tuned["lwf"].keys()

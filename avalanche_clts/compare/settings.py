@@ -56,11 +56,11 @@ class Settings:
 def default_settings(stream: Stream) -> Settings:
     """The settings of `clts compare` on `stream`, with the recorded hyper-parameters.
 
-    Streams for which none were searched have those of `shapes`.
+    Streams for which none were searched have those of `shapes`, or else of `digits`.
     """
     tuned = json.loads(_TUNED.read_text(encoding="utf-8"))
     return Settings(
         **_TRAINING.get(stream.kind, _TRAINING[_LIKE]),
         network=STREAMS[stream.kind].network,
-        tuned=tuned.get(stream.kind) or tuned.get(_LIKE) or {},
+        tuned=next(tuned[kind] for kind in (stream.kind, _LIKE, "digits") if kind in tuned),
     )
