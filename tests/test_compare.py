@@ -94,7 +94,8 @@ def test_csv_says_the_same(finished: Path) -> None:
 
 def test_report_is_one_self_contained_page(finished: Path) -> None:
     page = (finished / "report.html").read_text()
-    assert page.count("<svg") == 2 + len(COMPARED)  # two figures, and a matrix for each
+    routed = [run for run in runs_of(finished) if run["router_confusion"] is not None and run["seed"] == 0]
+    assert page.count("<svg") == 2 + len(COMPARED) + len(routed)  # two figures, a matrix for each, and the routers
     assert page.count('alt="real"') == 10
     assert all(name in page for name in COMPARED)
     assert "64 bytes" in page

@@ -43,7 +43,7 @@ def test_clts_remembers_all_digits_with_the_embedded_pair(embedded_pair: Pair) -
         embedded_pair,
         model=model,
         captions_per_class=20,
-        replay_size=300,
+        replay_size=500,
         router_epochs=20,
         train_epochs=10,
         evaluator=accuracy(),
