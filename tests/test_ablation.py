@@ -22,18 +22,21 @@ from avalanche_clts.digits import stream_digits
 from avalanche_clts.named_streams import parse_stream
 from tests.test_compare import QUICK
 
+# One of each kind: those left out change a number that another one changes too.
+SOME = [name for name in ABLATIONS if name not in ("replay-size", "guidance", "caption-length")]
+
 
 @pytest.fixture(scope="module")
 def ablated(tiny_pair_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("ablations")
-    document = ablate(stream="digits", seeds=1, out=out, pair=str(tiny_pair_folder), settings=QUICK)
+    document = ablate(stream="digits", only=SOME, seeds=1, out=out, pair=str(tiny_pair_folder), settings=QUICK)
     return out, document
 
 
 def test_every_ablation_answers_with_every_variant(ablated: tuple[Path, dict]) -> None:
     out, document = ablated
     assert json.loads((out / "ablations.json").read_text()) == json.loads(json.dumps(document))
-    assert document["ablations"].keys() == ABLATIONS.keys()
+    assert list(document["ablations"]) == SOME
     for name, ablation in document["ablations"].items():
         labels = [variant["label"] for variant in ablation["variants"]]
         expected = [variant.label for variant in ABLATIONS[name].variants]
@@ -41,7 +44,7 @@ def test_every_ablation_answers_with_every_variant(ablated: tuple[Path, dict]) -
         assert labels == (["2", "5", "10"] if name == "experiences" else expected)
         assert all(len(variant["runs"]) == 1 for variant in ablation["variants"])
     text = format_ablations(document)
-    assert all(ablation.title in text for ablation in ABLATIONS.values())
+    assert all(ABLATIONS[name].title in text for name in SOME)
 
 
 def test_variants_differ_in_what_they_vary(ablated: tuple[Path, dict]) -> None:
@@ -65,7 +68,7 @@ def test_finished_variants_are_not_computed_again(ablated: tuple[Path, dict], ti
 
     monkeypatch.setattr(execution, "run", refuse)
     out, document = ablated
-    again = ablate(stream="digits", seeds=1, out=out, pair=str(tiny_pair_folder), settings=QUICK)
+    again = ablate(stream="digits", only=SOME, seeds=1, out=out, pair=str(tiny_pair_folder), settings=QUICK)
     assert json.loads(json.dumps(again["ablations"])) == json.loads(json.dumps(document["ablations"]))
 
 

@@ -162,7 +162,7 @@ def test_measures_of_shapes_move_with_what_they_measure() -> None:
 @pytest.fixture(scope="module", params=["digits", "shapes"])
 def quality(request: pytest.FixtureRequest, embedded_pair_folder: Path) -> dict:
     (domain,) = (domain for domain in embedded_domains() if domain.name == request.param)
-    count = {"digits": 1000, "shapes": 500}[domain.name]
+    count = {"digits": 1000, "shapes": 300}[domain.name]
     return measure_quality(embedded_pair_folder, [domain], count=count)[domain.name]
 
 

@@ -233,7 +233,7 @@ def test_one_class_an_experience(embedded_pair: Pair) -> None:
     benchmark = nc_benchmark(*parts(), 10, task_labels=False, seed=0, **TRANSFORMS)
     evaluator = EvaluationPlugin(accuracy_metrics(stream=True))
     clts = make_clts(
-        embedded_pair, captions_per_class=20, replay_size=500, router_epochs=20, train_epochs=2, evaluator=evaluator
+        embedded_pair, captions_per_class=20, replay_size=300, router_epochs=20, train_epochs=2, evaluator=evaluator
     )
     train_through(clts, benchmark.train_stream)
     assert [len(record.classes) for record in clts.model.records] == [1] * 10
