@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 from . import _avalanche  # noqa: F401
 from .buffer import CaptionBuffer
-from .captioners import BlipCaptioner, Captioner, LabelCaptioner
+from .captioners import AutoCaptioner, BlipCaptioner, Captioner, LabelCaptioner
 from .checkpoint import load_checkpoint, save_checkpoint
 from .generators import DiffusionGenerator, Generator
 from .memory import Caption, CaptionMemory
@@ -17,6 +17,7 @@ from .streams import split_digits, split_folder, split_shapes
 
 __all__ = [
     "CLTS",
+    "AutoCaptioner",
     "BlipCaptioner",
     "CLTSPlugin",
     "Caption",

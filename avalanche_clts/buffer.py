@@ -172,10 +172,12 @@ class CaptionBuffer(ExemplarsBuffer):
         """Indices of the images to caption: as many of each class as the budget holds."""
         quota = self.memory.quota(classes)
         by_class = dataset.targets.val_to_idx
+        # Of its own, so that what is captioned does not depend on what else a strategy draws at random.
+        generator = torch.Generator().manual_seed(self.first_seed + self.num_written)
         chosen: list[int] = []
         for target in sorted(by_class):
             candidates = by_class[target]
-            shuffled = [int(candidates[i]) for i in torch.randperm(len(candidates)).tolist()]
+            shuffled = [int(candidates[i]) for i in torch.randperm(len(candidates), generator=generator).tolist()]
             if self.selection == "diverse":
                 some = shuffled[: max(quota, _CANDIDATES)]
                 features = self.pair.captioner.features(raw_images(dataset, some))  # type: ignore[attr-defined]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,27 +27,30 @@ class Captioner(Protocol):
         ...
 
 
-class BlipCaptioner:
-    """Captions by BLIP (Li et al., "BLIP: Bootstrapping Language-Image Pre-training", ICML 2022).
+class AutoCaptioner:
+    """Captions by an image-to-text checkpoint that transformers' auto classes load: BLIP (Li et al., ICML 2022), BLIP-2
+    (Li et al., ICML 2023), GIT (Wang et al., TMLR 2022), or a vision encoder with a text decoder, such as ViT-GPT2.
 
-    The weights are looked for at once, and loaded when the first image is captioned.
+    The weights are looked for at once, and loaded when the first image is captioned: from safetensors alone, and
+    without running code that comes with them.
 
     **Arguments:**
 
-    - name_or_path: a BLIP checkpoint on the Hugging Face hub, or a folder as `save_pretrained` writes it.
+    - name_or_path: a checkpoint on the Hugging Face hub, or a folder as `save_pretrained` writes it.
     - revision: branch, tag or commit on the hub.
-    - prefix: how captions begin, such as "a photo of a {class_name}"; BLIP goes on from there. Not used for images
-        whose class name is unknown. None: BLIP finds all the words itself.
+    - prefix: how captions begin, such as "a photo of a {class_name}"; the model goes on from there. Not used for images
+        whose class name is unknown. None: the model finds all the words itself.
     - max_new_tokens: length of a caption at most, in tokens, without the prefix.
     - batch_size: images captioned at a time.
     - device: where the model runs.
 
-    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched.
+    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched; and,
+    when the first image is captioned, `ValueError` for a kind of model that is not among the above.
     """
 
     def __init__(
         self,
-        name_or_path: str | os.PathLike[str] = "Salesforce/blip-image-captioning-base",
+        name_or_path: str | os.PathLike[str],
         *,
         revision: str | None = None,
         prefix: str | None = None,
@@ -60,12 +64,12 @@ class BlipCaptioner:
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self.device = device
-        self._loaded: tuple[Any, Any] | None = None
+        self._loaded: _Model | None = None
         require_weights(self.name_or_path, entry="config.json", revision=revision)
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image, greedily decoded; see `Captioner`."""
-        # Images are taken in groups of one prompt: BLIP knows no padding before a prompt.
+        # Images are taken in groups of one prompt: some of these models know no padding before a prompt.
         groups: dict[str | None, list[int]] = {}
         for i in range(len(images)):
             prompt = None
@@ -82,13 +86,53 @@ class BlipCaptioner:
                     bar.update(len(batch))
         return captions
 
+    def _caption_batch(self, images: Sequence[Image], prompt: str | None) -> list[str]:
+        import torch
+
+        loaded = self._load()
+        rgb = [image.convert("RGB") for image in images]
+        pixels = loaded.image_processor(images=rgb, return_tensors="pt").pixel_values
+        inputs = {"pixel_values": pixels.to(loaded.model.device, loaded.model.dtype)}
+        length = 1
+        if prompt is not None:
+            name, ids = loaded.tokens_of(prompt)
+            length = len(ids)
+            inputs[name] = torch.tensor([ids] * len(rgb), device=loaded.model.device)
+        # A model that never comes to an end must not run past its last position.
+        room = loaded.num_positions - length
+        with torch.inference_mode():
+            tokens = loaded.model.generate(
+                **inputs, max_new_tokens=min(self.max_new_tokens, room), num_beams=1, do_sample=False
+            )
+        texts = [text.strip() for text in loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        if prompt is None:
+            return texts
+        # Some models say the prompt again, in their own case and spacing, and some go on from it.
+        return [text if text.lower().startswith(prompt.lower()) else f"{prompt} {text}".strip() for text in texts]
+
+    def _load(self) -> _Model:
+        if self._loaded is None:
+            self._loaded = _Model.from_pretrained(self.name_or_path, self.revision, self.device)
+        return self._loaded
+
+
+class BlipCaptioner(AutoCaptioner):
+    """Captions by BLIP (Li et al., "BLIP: Bootstrapping Language-Image Pre-training", ICML 2022).
+
+    **Arguments:** those of `AutoCaptioner`; `name_or_path` is a BLIP checkpoint, base or large.
+    """
+
+    def __init__(
+        self, name_or_path: str | os.PathLike[str] = "Salesforce/blip-image-captioning-base", **options: Any
+    ) -> None:
+        super().__init__(name_or_path, **options)
+
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """What BLIP's vision model makes of each image, `(n, hidden size)`: the mean of its last hidden states."""
-        processor, _ = self._load()
         rows = []
         for start in range(0, len(images), self.batch_size):
             rgb = [image.convert("RGB") for image in images[start : start + self.batch_size]]
-            rows.append(self._encode(processor.image_processor(images=rgb, return_tensors="pt").pixel_values))
+            rows.append(self._encode(self._load().image_processor(images=rgb, return_tensors="pt").pixel_values))
         return np.concatenate([row.cpu().numpy() for row in rows])
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -101,11 +145,11 @@ class BlipCaptioner:
         import torch
         from torch.nn.functional import interpolate
 
-        processor, model = self._load()
-        side = model.config.vision_config.image_size
+        loaded = self._load()
+        side = loaded.model.config.vision_config.image_size
         resized = interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (
-            torch.tensor(getattr(processor.image_processor, name), device=images.device)[:, None, None]
+            torch.tensor(getattr(loaded.image_processor, name), device=images.device)[:, None, None]
             for name in ("image_mean", "image_std")
         )
         return self._encode((resized - mean) / std).to(images.device)
@@ -113,48 +157,81 @@ class BlipCaptioner:
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         import torch
 
-        _, model = self._load()
+        model = self._load().model
         with torch.no_grad():
             output = model.vision_model(pixel_values=pixels.to(model.device, model.dtype))
         return output.last_hidden_state.mean(1).float()
 
-    def _caption_batch(self, images: Sequence[Image], prompt: str | None) -> list[str]:
+
+@dataclass(frozen=True)
+class _Model:
+    """A loaded checkpoint, and what its kind wants to be told a prompt in."""
+
+    model: Any
+    image_processor: Any
+    tokenizer: Any
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, revision: str | None, device: str | torch.device) -> _Model:
         import torch
+        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-        processor, model = self._load()
-        rgb = [image.convert("RGB") for image in images]
-        inputs = processor(images=rgb, text=None if prompt is None else [prompt] * len(rgb), return_tensors="pt")
-        inputs = {
-            name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
-            for name, tensor in inputs.items()
-        }
-        # A model that never comes to an end must not run past its last position.
-        length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
-        room = model.config.text_config.max_position_embeddings - length
-        with torch.inference_mode():
-            tokens = model.generate(
-                **inputs, max_new_tokens=min(self.max_new_tokens, room), num_beams=1, do_sample=False
+        from .quiet import quiet_loading
+
+        kind = AutoConfig.from_pretrained(name_or_path, revision=revision).model_type
+        if kind not in _PROMPTS:
+            raise ValueError(f"name_or_path is {name_or_path}, a {kind} model; known kinds: {', '.join(_PROMPTS)}")
+        with quiet_loading():
+            model = AutoModelForImageTextToText.from_pretrained(
+                name_or_path,
+                revision=revision,
+                dtype=torch.float32 if torch.device(device).type == "cpu" else torch.float16,
+                use_safetensors=True,
             )
-        return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+        return cls(
+            model.eval().requires_grad_(False).to(device),
+            AutoImageProcessor.from_pretrained(name_or_path, revision=revision),
+            AutoTokenizer.from_pretrained(name_or_path, revision=revision),
+        )
 
-    def _load(self) -> tuple[Any, Any]:
-        if self._loaded is None:
-            import torch
-            from transformers import BlipForConditionalGeneration, BlipProcessor
+    @property
+    def num_positions(self) -> int:
+        """Tokens of the longest text that the model has positions for."""
+        config = self.model.config
+        text = getattr(config, "decoder", None) or getattr(config, "text_config", config)
+        return int(getattr(text, "max_position_embeddings", None) or 512)
 
-            from .quiet import quiet_loading
+    def tokens_of(self, prompt: str) -> tuple[str, list[int]]:
+        """The prompt as `generate` takes it: the name of its argument, and the tokens."""
+        return _PROMPTS[self.model.config.model_type](self, prompt)
 
-            device = torch.device(self.device)
-            processor = BlipProcessor.from_pretrained(self.name_or_path, revision=self.revision)
-            with quiet_loading():
-                model = BlipForConditionalGeneration.from_pretrained(
-                    self.name_or_path,
-                    revision=self.revision,
-                    dtype=torch.float32 if device.type == "cpu" else torch.float16,
-                    use_safetensors=True,
-                )
-            self._loaded = processor, model.eval().requires_grad_(False).to(device)
-        return self._loaded
+
+def _with_both_ends(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
+    return "input_ids", loaded.tokenizer(prompt).input_ids
+
+
+def _with_open_end(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
+    tokens = loaded.tokenizer(prompt, add_special_tokens=False).input_ids
+    return "input_ids", [loaded.tokenizer.cls_token_id, *tokens]
+
+
+def _after_image_tokens(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
+    config = loaded.model.config
+    return "input_ids", [config.image_token_id] * config.num_query_tokens + loaded.tokenizer(prompt).input_ids
+
+
+def _to_the_decoder(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
+    start = loaded.model.generation_config.decoder_start_token_id or loaded.model.config.decoder_start_token_id
+    return "decoder_input_ids", [start, *loaded.tokenizer(prompt, add_special_tokens=False).input_ids]
+
+
+# How a prompt is told, by the model_type of the checkpoint's configuration.
+_PROMPTS: dict[str, Callable[[_Model, str], tuple[str, list[int]]]] = {
+    "blip": _with_both_ends,
+    "blip-2": _after_image_tokens,
+    "git": _with_open_end,
+    "vision-encoder-decoder": _to_the_decoder,
+}
 
 
 class LabelCaptioner:

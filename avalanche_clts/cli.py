@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"clts: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -65,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, help="of the first image; the following count up")
     _add_pair(generate)
     generate.set_defaults(run=_generate)
+
+    pairs = commands.add_parser("pairs", help="list the captioners and generators that --pair knows by name")
+    pairs.set_defaults(run=_pairs)
 
     pretrain = commands.add_parser("pretrain", help="train a pair from nothing")
     pretrain.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the pair")
@@ -151,6 +154,30 @@ def _ablate(arguments: argparse.Namespace) -> int:
 
     document = ablate(**_experiment(arguments), only=arguments.only)
     print(f"\n{format_ablations(document)}\n\nwritten: {arguments.out / 'ablations.json'}")
+    return 0
+
+
+def _pairs(arguments: argparse.Namespace) -> int:
+    from .catalogue import CAPTIONERS, GENERATORS
+    from .compare.table import format_columns, human_bytes
+    from .pairs import load_pair, pair_nbytes
+
+    header = ["name", "on the hub", "licence", "parameters", "weights", "steps", "guidance", "images"]
+    for title, entries in (("captioners", CAPTIONERS), ("generators", GENERATORS)):
+        rows = []
+        for name, entry in entries.items():
+            options = entry.arguments
+            weights = [f"{entry.millions} M", human_bytes(entry.nbytes)]
+            sampling = [str(options.get("steps", "-")), str(options.get("guidance_scale", "-"))]
+            size = "-" if entry.size is None else f"{entry.size}x{entry.size}"
+            rows.append([name, options["name_or_path"], entry.licence, *weights, *sampling, size])
+            if "lora" in options:
+                rows.append(["", f"+ {options['lora']}", *[""] * (len(header) - 2)])
+        print(f"{title}:\n{format_columns(header, rows, left=3)}\n")
+    embedded = human_bytes(pair_nbytes(load_pair("embedded")) or 0)
+    print(f"""--pair CAPTIONER+GENERATOR, such as blip+sd-turbo; behind either, @REVISION pins a revision on the hub.
+Weights are in half precision; beside them the device needs memory for a batch (batch_size makes it less).
+--pair embedded: {embedded}, ships with the package, needs no network and no GPU.""")
     return 0
 
 

@@ -20,7 +20,8 @@ class FolderDataset(ImageFolder):
 
     **Arguments:**
 
-    - root: the folder; class ids follow the sorted names of its subfolders.
+    - root: the folder; class ids follow the sorted names of its subfolders. Names of classes are those names in lower
+        case, with spaces for underscores, so that captions can be made of them.
     - size: `(width, height)` that images are brought to. None: they all have the size of the first.
 
     Raises `FileNotFoundError` for a folder without images in subfolders. An image that cannot be read, or that has
@@ -37,6 +38,8 @@ class FolderDataset(ImageFolder):
             raise FileNotFoundError(
                 f"{root} must hold a subfolder for each class, with images in each: {str(error).splitlines()[0]}"
             ) from None
+        names: list[str] = self.classes  # type: ignore[has-type]
+        self.classes = [name.replace("_", " ").lower() for name in names]
         self._resized_to = size
         first = _read(self.samples[0][0])
         self.size = size or first.size

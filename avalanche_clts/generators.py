@@ -35,6 +35,9 @@ class DiffusionGenerator:
 
     - name_or_path: a pipeline on the Hugging Face hub, or a folder as `save_pretrained` writes it.
     - revision: branch, tag or commit on the hub.
+    - variant: of the weights' files, such as "fp16".
+    - scheduler: name of a class of diffusers, such as "LCMScheduler". None: the pipeline's own.
+    - lora: low-rank weights to add, a repository on the hub or a folder; needs `pip install "avalanche-clts[lora]"`.
     - steps: denoising steps. None: the pipeline's own default.
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
@@ -51,6 +54,9 @@ class DiffusionGenerator:
         name_or_path: str | os.PathLike[str] = "stable-diffusion-v1-5/stable-diffusion-v1-5",
         *,
         revision: str | None = None,
+        variant: str | None = None,
+        scheduler: str | None = None,
+        lora: str | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
         height: int | None = None,
@@ -61,6 +67,9 @@ class DiffusionGenerator:
     ) -> None:
         self.name_or_path = os.fspath(name_or_path)
         self.revision = revision
+        self.variant = variant
+        self.scheduler = scheduler
+        self.lora = lora
         self.steps = steps
         self.guidance_scale = guidance_scale
         self.height = height
@@ -132,8 +141,30 @@ class DiffusionGenerator:
                 self._pipeline = AutoPipelineForText2Image.from_pretrained(
                     self.name_or_path,
                     revision=self.revision,
+                    variant=self.variant,
                     dtype=torch.float32 if on_cpu else torch.float16,
                     use_safetensors=True,
                 )
+                if self.scheduler is not None:
+                    self._change_scheduler(self.scheduler)
+                if self.lora is not None:
+                    self._add_lora(self.lora)
             self._pipeline.set_progress_bar_config(disable=True)
         return self._pipeline.to(self.device)
+
+    def _change_scheduler(self, name: str) -> None:
+        import diffusers
+
+        scheduler = getattr(diffusers, name, None)
+        if scheduler is None or not hasattr(scheduler, "from_config"):
+            raise ValueError(f"scheduler is {name!r}; it must be the name of one of diffusers' schedulers")
+        self._pipeline.scheduler = scheduler.from_config(self._pipeline.scheduler.config)
+
+    def _add_lora(self, name_or_path: str) -> None:
+        from importlib.util import find_spec
+
+        if find_spec("peft") is None:
+            raise ImportError(f'lora is {name_or_path!r}, which needs peft; run: pip install "avalanche-clts[lora]"')
+        self._pipeline.load_lora_weights(name_or_path, use_safetensors=True)
+        self._pipeline.fuse_lora()
+        self._pipeline.unload_lora_weights()

@@ -8,34 +8,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .captioners import BlipCaptioner, Captioner
+from .captioners import AutoCaptioner, BlipCaptioner, Captioner
+from .catalogue import CAPTIONERS, GENERATORS
 from .generators import DiffusionGenerator, Generator
-from .weights import MissingWeightsError
+from .weights import MissingWeightsError, read_json
 
 if TYPE_CHECKING:
     import torch
 
 _EMBEDDED = Path(__file__).parent / "assets" / "pair"
-_BLIP: dict[str, Any] = {
-    "name_or_path": "Salesforce/blip-image-captioning-base",
-    "prefix": "a photo of a {class_name}",
-}
-# Name -> arguments of the captioner and of the generator.
-_PRETRAINED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "blip+sd15": (
-        _BLIP,
-        {
-            "name_or_path": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-            "steps": 25,
-            "guidance_scale": 2.0,
-            "batch_size": 16,
-        },
-    ),
-    "blip+sd-turbo": (
-        _BLIP,
-        {"name_or_path": "stabilityai/sd-turbo", "steps": 1, "guidance_scale": 0.0, "batch_size": 16},
-    ),
-}
 
 
 class Pair(NamedTuple):
@@ -52,9 +33,10 @@ def load_pair(
 
     **Arguments:**
 
-    - name_or_path: "embedded" (ships with the package, works offline, knows handwritten digits), "blip+sd15",
-        "blip+sd-turbo", or a folder with `captioner/` (a BLIP checkpoint), `generator/` (a diffusers pipeline) and,
-        optionally, `pair.json` with arguments for both.
+    - name_or_path: "embedded" (ships with the package, works offline, knows handwritten digits and drawn shapes); or
+        CAPTIONER+GENERATOR, such as "blip+sd15" or "blip-large+sd-turbo", of those that `clts pairs` lists, each with
+        "@REVISION" behind its name to pin a revision on the hub; or a folder with `captioner/` (an image-to-text
+        checkpoint), `generator/` (a diffusers pipeline) and, optionally, `pair.json` with arguments for both.
     - device: where both run.
     - offload: where the generator waits between calls; see `DiffusionGenerator`.
 
@@ -62,20 +44,41 @@ def load_pair(
     `ValueError` for a name that is neither known nor a folder.
     """
     name = os.fspath(name_or_path)
-    if name in _PRETRAINED:
-        captioner, generator = _PRETRAINED[name]
-        return Pair(
-            BlipCaptioner(**captioner, device=device), DiffusionGenerator(**generator, device=device, offload=offload)
-        )
     folder = _EMBEDDED if name == "embedded" else Path(name)
-    if not folder.is_dir():
-        known = ", ".join(["embedded", *_PRETRAINED])
-        raise ValueError(f"name_or_path is {name!r}; it must be a folder or one of: {known}")
-    arguments = _arguments(folder / "pair.json")
+    if folder.is_dir():
+        arguments = _arguments(folder / "pair.json")
+        captioner = {"name_or_path": folder / "captioner"} | arguments.get("captioner", {})
+        generator = {"name_or_path": folder / "generator"} | arguments.get("generator", {})
+    else:
+        captioner, generator = _from_the_hub(name)
     return Pair(
-        BlipCaptioner(folder / "captioner", **arguments.get("captioner", {}), device=device),
-        DiffusionGenerator(folder / "generator", **arguments.get("generator", {}), device=device, offload=offload),
+        _captioner_class(captioner["name_or_path"])(**captioner, device=device),
+        DiffusionGenerator(**generator, device=device, offload=offload),
     )
+
+
+def _from_the_hub(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of the captioner and of the generator that `name` names."""
+    parts = [part.partition("@") for part in name.split("+")]
+    if len(parts) != 2 or parts[0][0] not in CAPTIONERS or parts[1][0] not in GENERATORS:
+        raise ValueError(
+            f"name_or_path is {name!r}; it must be embedded, a folder, or CAPTIONER+GENERATOR such as blip+sd15 "
+            f"(captioners: {', '.join(CAPTIONERS)}; generators: {', '.join(GENERATORS)})"
+        )
+    (captioner, _, captioner_revision), (generator, _, generator_revision) = parts
+    return (
+        CAPTIONERS[captioner].arguments | {"revision": captioner_revision or None},
+        GENERATORS[generator].arguments | {"revision": generator_revision or None},
+    )
+
+
+def _captioner_class(name_or_path: str | os.PathLike[str]) -> type[AutoCaptioner]:
+    """`BlipCaptioner`, which offers more, unless the checkpoint is known to be of another kind."""
+    config = Path(name_or_path) / "config.json"
+    if config.is_file():
+        kind = read_json(config).get("model_type", "blip")
+        return BlipCaptioner if kind == "blip" else AutoCaptioner
+    return BlipCaptioner if "/blip-" in os.fspath(name_or_path) else AutoCaptioner
 
 
 def _arguments(path: Path) -> dict[str, dict[str, Any]]:
@@ -99,8 +102,15 @@ def pair_nbytes(pair: Pair) -> int | None:
 
 
 def pair_identity(pair: Pair) -> list[str]:
-    """What tells two pairs apart: name and revision on the hub, or a digest of a folder's configuration and weights."""
-    return [_identity(part) for part in pair]
+    """What tells two pairs apart: name and revision on the hub, or a digest of a folder's configuration and weights;
+    and the arguments that captions and images depend on."""
+    return [" ".join([_identity(part), *_chosen(part)]) for part in pair]
+
+
+def _chosen(part: Any) -> list[str]:
+    names = ("prefix", "max_new_tokens", "steps", "guidance_scale", "height", "width", "scheduler", "lora")
+    values = {name: getattr(part, name, None) for name in names}
+    return [f"{name}={value!r}" for name, value in values.items() if value is not None]
 
 
 def _identity(part: Any) -> str:

@@ -1,4 +1,4 @@
-"""Whether a device multiplies faster in bfloat16 than in full precision."""
+"""How a device computes fastest: bfloat16 where it has it, and plain attention where sequences are short."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def fast_multiplication(device: str | torch.device) -> AbstractContextManager[Any]:
     """A context in which matrices are multiplied in bfloat16, where the device has instructions for it.
 
-    Up to twice as fast for models as small as the embedded pair; elsewhere the context changes nothing.
+    Elsewhere the context changes nothing. What it gains the embedded pair is in benchmarks/results/bfloat16/.
     """
     import torch
 
@@ -23,3 +23,18 @@ def fast_multiplication(device: str | torch.device) -> AbstractContextManager[An
     else:
         supported = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(kind, torch.bfloat16) if supported else nullcontext()
+
+
+def plain_attention(device: str | torch.device) -> AbstractContextManager[Any]:
+    """A context in which attention is trained as plain matrix products on the CPU.
+
+    For the few positions of small latents, the backward pass of PyTorch's fused kernel takes a quarter of a training
+    step there. Other devices keep their kernels.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    if torch.device(device).type != "cpu":
+        return nullcontext()
+    context: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH)
+    return context

@@ -47,13 +47,13 @@ def _require_whole_folder(folder: Path, entry: str) -> None:
     parts = [folder]
     if entry == "model_index.json":
         # Entries such as "unet": ["diffusers", "UNet2DConditionModel"] name the parts; [null, null] is a part left out.
-        index = _read_json(folder / entry)
+        index = read_json(folder / entry)
         parts = [folder / k for k, v in index.items() if isinstance(v, list) and v and v[0] is not None]
     for part in parts:
         if not part.is_dir() or not any(part.glob("*.json")):
             raise MissingWeightsError(f"{part} is missing or empty; copy the whole checkpoint again")
         for file in part.glob("*.json"):
-            _read_json(file)
+            read_json(file)
         files = list(part.glob("*.safetensors"))
         if (part / "config.json").is_file() and not files:
             raise MissingWeightsError(f"{part} has no .safetensors file; copy the whole checkpoint again")
@@ -65,7 +65,8 @@ def _require_whole_folder(folder: Path, entry: str) -> None:
                 raise MissingWeightsError(f"{file} is damaged or truncated ({error}); copy it again") from None
 
 
-def _read_json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, object]:
+    """The object in a file of JSON, empty for anything else. Raises `MissingWeightsError` if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

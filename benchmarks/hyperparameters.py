@@ -25,7 +25,8 @@ def main() -> None:
 def chosen() -> dict[str, dict[str, dict[str, Any]]]:
     """The winners of each search, by stream and strategy."""
     files = sorted((ROOT / "benchmarks" / "results").glob("*/tuning-*.json"))
-    return {file.stem.removeprefix("tuning-"): json.loads(file.read_text(encoding="utf-8"))["best"] for file in files}
+    searches = {file.stem.removeprefix("tuning-"): json.loads(file.read_text(encoding="utf-8")) for file in files}
+    return {stream: {name: found["best"] for name, found in search.items()} for stream, search in searches.items()}
 
 
 if __name__ == "__main__":

@@ -10,39 +10,61 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from avalanche_clts.compare.figures import accuracy_curves
 from avalanche_clts.compare.results import read_runs, write_text
-from avalanche_clts.compare.table import format_markdown
+from avalanche_clts.compare.table import format_markdown, format_markdown_ablations
 from avalanche_clts.pretraining.quality import format_quality
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+# The streams of the README, as far as they are recorded.
+STREAMS = [stream for stream in ("digits", "shapes", "cifar10-half") if (RESULTS / stream / "results.json").exists()]
 
 
 def main() -> None:
-    (ROOT / "docs" / "assets").mkdir(exist_ok=True)
-    write_text(ROOT / "docs" / "assets" / "accuracy.svg", accuracy_curves(read_runs(RESULTS / "digits")["runs"]))
+    assets = ROOT / "docs" / "assets"
+    assets.mkdir(exist_ok=True)
+    for stream in STREAMS:
+        write_text(assets / f"accuracy-{stream}.svg", accuracy_curves(read_runs(RESULTS / stream)["runs"]))
     for path, text in rendered().items():
         write_text(path, text)
 
 
 def rendered() -> dict[Path, str]:
     """The README and the docs as they should be, by path."""
-    table = format_markdown(read_runs(RESULTS / "digits")["runs"])
-    quality = format_quality(json.loads((RESULTS / "embedded-pair" / "quality.json").read_text(encoding="utf-8")))
-    return {
-        ROOT / "README.md": between(ROOT / "README.md", "table", table),
-        ROOT / "docs" / "embedded-pair.md": between(ROOT / "docs" / "embedded-pair.md", "quality", indented(quality)),
+    quality = format_quality(read_json(RESULTS / "embedded-pair" / "quality.json"))
+    contents = {
+        ROOT / "README.md": {
+            f"table-{stream}": format_markdown(read_runs(RESULTS / stream)["runs"]) for stream in STREAMS
+        },
+        ROOT / "docs" / "embedded-pair.md": {"quality": indented(quality)},
     }
+    ablations = [RESULTS / stream / "ablations.json" for stream in STREAMS]
+    if all(file.exists() for file in ablations):
+        tables = format_markdown_ablations([read_json(file) for file in ablations])
+        contents[ROOT / "docs" / "ablations.md"] = {"ablations": tables}
+    return {path: with_contents(path, marked) for path, marked in contents.items()}
 
 
-def between(path: Path, mark: str, content: str) -> str:
-    """The file's text with `content` between its two marks."""
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def with_contents(path: Path, marked: dict[str, str]) -> str:
+    """The file's text with each content between its two marks."""
+    text = path.read_text(encoding="utf-8")
+    for mark, content in marked.items():
+        text = between(text, mark, content, path)
+    return text
+
+
+def between(text: str, mark: str, content: str, path: Path) -> str:
     text, count = re.subn(
         rf"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)",
         lambda found: f"{found[1]}\n{content}\n{found[2]}",
-        path.read_text(encoding="utf-8"),
+        text,
         flags=re.DOTALL,
     )
     if count != 1:

@@ -6,20 +6,25 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.functional import to_tensor
 
 from avalanche_clts import Pair
 from avalanche_clts.cli import main
 from avalanche_clts.compare import Settings, compare, execution, tuning
 from avalanche_clts.compare.ablation import ABLATIONS, ablate
+from avalanche_clts.compare.image_store import RememberingGenerator
 from avalanche_clts.compare.memory_curve import areas
-from avalanche_clts.compare.results import merged
+from avalanche_clts.compare.results import ResultsFolder, merged
 from avalanche_clts.compare.stored_images import stored_images
-from avalanche_clts.compare.table import format_ablations
+from avalanche_clts.compare.table import format_ablations, format_markdown_ablations
 from avalanche_clts.compare.views import Augmented, Autoencoded
 from avalanche_clts.digits import stream_digits
 from avalanche_clts.named_streams import parse_stream
+from avalanche_clts.pairs import load_pair, pair_identity
 from tests.test_compare import QUICK
 
 # One of each kind: those left out change a number that another one changes too.
@@ -45,6 +50,19 @@ def test_every_ablation_answers_with_every_variant(ablated: tuple[Path, dict]) -
         assert all(len(variant["runs"]) == 1 for variant in ablation["variants"])
     text = format_ablations(document)
     assert all(ABLATIONS[name].title in text for name in SOME)
+
+
+def test_streams_are_shown_side_by_side(ablated: tuple[Path, dict]) -> None:
+    first = {"stream": "digits", "ablations": {"experiences": ablated[1]["ablations"]["experiences"]}}
+    second = json.loads(json.dumps(first | {"stream": "shapes"}))
+    del second["ablations"]["experiences"]["variants"][1]  # this one cannot be had in 5 experiences
+    second["ablations"]["experiences"]["variants"][0]["runs"][0]["average_accuracy"] = 0.123
+    table = format_markdown_ablations([second, first]).splitlines()
+    assert table[0] == "### Number of experiences (`experiences`)"
+    assert table[2].count("accuracy %") == 2
+    assert [line.split(" | ")[0] for line in table[4:]] == ["| 2", "| 5", "| 10"]
+    assert table[4].split(" | ")[1] == "12.3"
+    assert table[5].split(" | ")[1:4] == ["-", "-", "-"]
 
 
 def test_variants_differ_in_what_they_vary(ablated: tuple[Path, dict]) -> None:
@@ -97,6 +115,24 @@ def test_views_keep_shape_and_range(tiny_pair: Pair) -> None:
     assert torch.equal(augmented.eval()(x), x)
 
 
+def test_images_are_made_once_and_kept_for_other_processes(tiny_pair: Pair, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    class Counting:
+        def generate(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
+            calls.append(len(prompts))
+            return tiny_pair.generator.generate(prompts, seeds)
+
+    first = RememberingGenerator(Counting(), "a", tmp_path / "images.sqlite")
+    made = first.generate(["one", "two", "one"], [1, 2, 3])
+    again = RememberingGenerator(Counting(), "a", tmp_path / "images.sqlite")
+    known = again.generate(["two", "new", "one", "one"], [2, 9, 1, 3])
+    assert [k.tobytes() for k in (known[2], known[0], known[3])] == [m.tobytes() for m in made]
+    assert calls == [3, 1]
+    RememberingGenerator(Counting(), "b", tmp_path / "images.sqlite").generate(["one"], [1])
+    assert calls == [3, 1, 1], "images of another generator were taken"
+
+
 # The search
 
 
@@ -112,26 +148,23 @@ def test_search_takes_the_best_of_as_many_trials_for_everyone(
     grids = {"lwf": {"alpha": [0.5, 1.0], "temperature": [2.0]}, "er-bytes": {"batch_size_mem": [8, 16]}}
     grids["clts"] = {"replay_size": [12], "router_epochs": [1, 2]}
     monkeypatch.setattr(tuning, "grids", lambda stream: grids)
-    arguments = {
-        "settings": QUICK,
-        "pair": str(tiny_pair_folder),
-        "device": "cpu",
-        "out": tmp_path,
-    }
+    folder = ResultsFolder(tmp_path, {"pair": pair_identity(load_pair(tiny_pair_folder)), "device": "cpu"})
+    arguments = {"settings": QUICK, "pair": str(tiny_pair_folder), "folder": folder}
     chosen = tuning.tune(parse_stream("digits"), ["clts", "er-bytes", "lwf", "naive"], **arguments)
     document = json.loads((tmp_path / "tuning-digits.json").read_text())
-    assert document["best"] == chosen
-    for strategy, options in chosen.items():
-        scores = {
-            json.dumps(t["options"]): t["results"]["average_accuracy"]
-            for t in document["trials"]
-            if t["strategy"] == strategy
-        }
+    assert document.keys() == chosen.keys() == grids.keys()
+    for strategy, found in document.items():
+        scores = {json.dumps(t["options"]): t["results"]["average_accuracy"] for t in found["trials"]}
         assert len(scores) == 2
-        assert scores[json.dumps(options)] == max(scores.values())
-    assert {trial["results"]["seed"] for trial in document["trials"]} == {tuning.TUNING_SEED}
+        assert found["best"] == chosen[strategy]
+        assert scores[json.dumps(found["best"])] == max(scores.values())
+        assert {t["results"]["seed"] for t in found["trials"]} == {tuning.TUNING_SEED}
+    assert "pair" in document["er-bytes"]["conditions"]
+    assert "pair" not in document["lwf"]["conditions"]
     monkeypatch.setattr(execution, "run", lambda *a, **k: pytest.fail("a finished trial was run again"))
     assert tuning.tune(parse_stream("digits"), ["clts", "er-bytes", "lwf"], **arguments) == chosen
+    assert tuning.tune(parse_stream("digits"), ["lwf"], **arguments) == {"lwf": chosen["lwf"]}
+    assert json.loads((tmp_path / "tuning-digits.json").read_text()) == document
 
 
 def test_several_processes_give_the_same_runs(tiny_pair_folder: Path, tmp_path: Path) -> None:
@@ -187,3 +220,23 @@ def test_settings_that_no_pair_has_are_refused(tiny_pair_folder: Path, tmp_path:
     assert isinstance(settings, Settings)
     with pytest.raises(ValueError, match="DiffusionGenerator has no attribute 'colour' to set"):
         compare(strategies=["clts"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=settings)
+
+
+def test_frozen_captioner_serves_every_strategy_and_weighs_nothing(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    options = {"strategies": ["clts", "naive"], "seeds": 1, "pair": str(tiny_pair_folder), "settings": QUICK}
+    clts, naive = compare(**options, out=tmp_path, network="captioner")
+    linear = (16 * 10 + 10) * 4  # the tiny captioner's 16 features to 10 classes, float32
+    assert clts["memory_bytes"]["heads"] == 5 * linear
+    assert clts["memory_bytes"]["router"] == (16 * 5 + 5) * 4
+    assert naive["memory_bytes"]["network"] == linear
+    with pytest.raises(
+        ValueError, match="network is 'resnet'; known networks: small-cnn, cnn, slim-resnet18, captioner"
+    ):
+        compare(**options, out=tmp_path, network="resnet")
+
+
+def test_features_of_an_image_are_those_of_its_tensor(tiny_pair: Pair) -> None:
+    image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (16, 16, 3)).astype(np.uint8))  # the model's size
+    features = torch.from_numpy(tiny_pair.captioner.features([image, image]))
+    encoded = tiny_pair.captioner.encode(to_tensor(image)[None])
+    assert torch.allclose(features, encoded.expand(2, -1), atol=1e-4)

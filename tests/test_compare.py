@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,29 @@ def test_runs_under_other_settings_are_not_mistaken_for_finished(
         compare(strategies=["naive"], seeds=1, out=finished, pair=str(tiny_pair_folder), settings=Settings())
 
 
+def test_runs_of_a_pair_that_samples_otherwise_are_not_mistaken_for_finished(
+    finished: Path, tiny_pair_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    other = shutil.copytree(tiny_pair_folder, tmp_path / "pair")
+    arguments = json.loads((other / "pair.json").read_text())
+    arguments["generator"]["guidance_scale"] = 1.5
+    (other / "pair.json").write_text(json.dumps(arguments))
+    monkeypatch.setattr(execution, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
+    with pytest.raises(InterruptedError):
+        compare(strategies=["clts"], seeds=1, out=finished, pair=str(other), settings=QUICK)
+    with pytest.raises(InterruptedError):
+        compare(strategies=["er-bytes"], seeds=1, out=finished, pair=str(other), settings=QUICK)
+    # What has no use for the pair, or for what CLTS was tuned to, stays finished.
+    retuned = replace(QUICK, tuned=QUICK.tuned | {"clts": {"replay_size": 24}}, routing="hard")
+    assert compare(
+        strategies=["naive", "lwf"],
+        seeds=1,
+        out=shutil.copytree(finished, tmp_path / "copy"),
+        pair=str(other),
+        settings=retuned,
+    )
+
+
 def test_same_command_same_results(finished: Path, tiny_pair_folder: Path, tmp_path: Path) -> None:
     again = compare(strategies=["clts", "naive"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=QUICK)
     before = {run["strategy"]: run for run in runs_of(finished) if run["seed"] == 0}
@@ -178,7 +203,7 @@ def test_bytes_are_readable() -> None:
         (["compare", "--stream", "letters"], r"stream is 'letters'; known streams: digits"),
         (
             ["compare", "--strategies", "clts", "gem"],
-            r"strategies has gem; known strategies: joint, .*naive",
+            r"strategies has gem; known strategies: joint, cumulative, clts, .*naive",
         ),
         (["compare", "--seeds", "0"], r"seeds is 0"),
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),

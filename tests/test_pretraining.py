@@ -137,6 +137,12 @@ def test_command_trains_both_parts_and_says_how_good_they_are(tmp_path: Path, mo
     assert min(quality["seconds"].values()) > 0
     assert main(["pretrain", "--out", str(tmp_path / "pair"), "--diffusion-steps", "3"]) == 2
     assert "begun with other settings" in capsys.readouterr().err
+    monkeypatch.setattr(
+        pretraining, "measure_quality", lambda *a, **k: pytest.fail("a finished pair was measured again")
+    )
+    assert main(["pretrain", "--out", str(tmp_path / "pair")]) == 0
+    assert capsys.readouterr().out.count("captioner names the right class") == 2
+    assert json.loads((tmp_path / "pair" / "quality.json").read_text()) == quality
 
 
 def test_shapes_are_captioned_by_what_was_drawn() -> None:
@@ -196,9 +202,9 @@ def test_regenerated_digit_reads_back_as_what_was_asked_for(embedded_pair: Pair)
 def test_photos_are_captioned_by_class_brightness_and_colours() -> None:
     image = Image.new("RGB", (32, 32), (70, 120, 60))
     image.paste((190, 45, 40), (8, 8, 24, 24))
-    assert describe_photo(image, "frog") == "a dark photo of a frog red on green"
+    assert describe_photo(image, "frog") == "a photo of a frog red on green in the dark"
     assert describe_photo(Image.new("RGB", (32, 32), "white"), "polar bear") == (
-        "a bright photo of a polar bear white on white"
+        "a photo of a polar bear white on white in bright light"
     )
 
 
@@ -228,8 +234,21 @@ def test_command_trains_a_pair_on_a_folder(photos: Path, tmp_path: Path, monkeyp
     steps = [f"--{part}-steps=1" for part in ("captioner", "autoencoder", "diffusion")]
     assert main(["pretrain", "--images", str(photos), "--part", "1/2", "--out", str(tmp_path / "pair"), *steps]) == 0
     assert "photos:" in capsys.readouterr().out
-    (image,) = load_pair(tmp_path / "pair").generator.generate(["a dark photo of a frog green on green"], [0])
+    pair = load_pair(tmp_path / "pair")
+    (image,) = pair.generator.generate(["a photo of a frog green on green in the dark"], [0])
     assert image.size == (16, 16)
+    assert pair.captioner.caption([image], ["frog"])[0].startswith("a photo of a frog")
+
+
+def test_a_pair_is_not_gone_on_with_on_other_images(photos: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    out = tmp_path / "pair"
+    monkeypatch.setattr(pretraining, "_train_part", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        pretraining.pretrain(out, domains=[photos_domain(photos, part=(1, 2))], recipe=QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        pretraining.pretrain(out, domains=[photos_domain(photos, part=(1, 2))], recipe=QUICK)
+    with pytest.raises(ValueError, match="begun with other settings"):
+        pretraining.pretrain(out, domains=[photos_domain(photos, part=(1, 1))], recipe=QUICK)
 
 
 def test_command_trains_a_pair_on_given_captions(photos: Path, tmp_path: Path, capsys) -> None:

@@ -37,21 +37,25 @@ def stream_accuracy(metrics: dict[str, float]) -> float:
 
 
 def test_clts_remembers_all_digits_with_the_embedded_pair(embedded_pair: Pair) -> None:
-    RNGManager.set_random_seeds(0)
-    model = RoutedModel(head=small_cnn(10, channels=1, side=8), router=small_cnn(10, channels=1, side=8))
-    clts = make_clts(
-        embedded_pair,
-        model=model,
-        captions_per_class=20,
-        replay_size=500,
-        router_epochs=20,
-        train_epochs=10,
-        evaluator=accuracy(),
-    )
-    benchmark = digits()
-    for experience in benchmark.train_stream:
-        clts.train(experience)
-    assert stream_accuracy(clts.eval(benchmark.test_stream)) > 0.9
+    """Over three seeds: with 300 images, one seed's accuracy is a point up or down from the next one's."""
+    accuracies = []
+    for seed in range(3):
+        RNGManager.set_random_seeds(seed)
+        model = RoutedModel(head=small_cnn(10, channels=1, side=8), router=small_cnn(10, channels=1, side=8))
+        clts = make_clts(
+            embedded_pair,
+            model=model,
+            captions_per_class=20,
+            replay_size=300,
+            router_epochs=20,
+            train_epochs=10,
+            evaluator=accuracy(),
+        )
+        benchmark = digits()
+        for experience in benchmark.train_stream:
+            clts.train(experience)
+        accuracies.append(stream_accuracy(clts.eval(benchmark.test_stream)))
+    assert sum(accuracies) / 3 > 0.9, accuracies
 
 
 def test_heads_of_past_experiences_never_change(tiny_pair: Pair) -> None:

@@ -68,18 +68,12 @@ def compare(
         settings, network=network or settings.network, train_epochs=train_epochs or settings.train_epochs
     )
     loaded = load_pair(pair, device=device)
-    if tuning:
-        out.mkdir(parents=True, exist_ok=True)
-        found = tune(parsed, chosen, settings=settings, pair=pair, device=device, out=out, jobs=jobs)
-        settings = replace(settings, tuned=settings.tuned | found)
-    conditions = {
-        "settings": asdict(settings),
-        "pair": pair_identity(loaded),
-        "device": device,
-        "versions": versions(),
-    }
+    conditions = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
     folder = ResultsFolder(out, conditions)
-    runs = _run_all(parsed, chosen, seeds, settings, pair, device, folder, jobs)
+    if tuning:
+        found = tune(parsed, chosen, settings=settings, pair=pair, folder=folder, jobs=jobs)
+        settings = replace(settings, tuned=settings.tuned | found)
+    runs = _run_all(parsed, chosen, seeds, settings, pair, folder, jobs)
     _keep_samples(parsed, loaded, out / f"samples-{slug(stream)}.json")
     document = {
         "runs": runs,
@@ -125,7 +119,6 @@ def _run_all(
     seeds: int,
     settings: Settings,
     pair: str,
-    device: str,
     folder: ResultsFolder,
     jobs: int,
 ) -> list[Results]:
@@ -146,15 +139,15 @@ def _run_all(
                 for strategy in strategies:
                     if STRATEGIES[strategy].after_clts is not after_clts:
                         continue
-                    found = folder.load(stream.name, strategy, seed)
-                    if found is not None:
-                        finished(found, "(already there)")
-                        continue
-                    log = folder.fresh_tensorboard(stream.name, strategy, seed)
                     clts = runs["clts", seed] if after_clts else None
-                    tasks.append(Task(stream, strategy, seed, settings, pair, device, log, clts))
-            for _, results in execute(tasks, jobs=jobs, progress=bar.set_description):
-                folder.save(results)
+                    task = Task(stream, strategy, seed, settings, pair, folder.conditions["device"], clts=clts)
+                    found = folder.load(task)
+                    if found is None:
+                        tasks.append(replace(task, tensorboard=folder.fresh_tensorboard(task)))
+                    else:
+                        finished(found, "(already there)")
+            for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
+                folder.save(task, results)
                 finished(results, f"{results['seconds']['total']:6.1f} s")
     order = list(STRATEGIES)
     return sorted(runs.values(), key=lambda r: (order.index(r["strategy"]), r["seed"]))

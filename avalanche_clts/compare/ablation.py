@@ -98,7 +98,7 @@ ABLATIONS: dict[str, Ablation] = {
         "Guidance scale",
         [
             Variant(str(g), _pair(generator={"guidance_scale": g}), x=g, default=g == 1.0)
-            for g in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
+            for g in (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.5)
         ],
         "guidance scale",
     ),
@@ -180,13 +180,14 @@ def ablate(
     chosen = {name: ABLATIONS[name] for name in only or ABLATIONS}
     settings = settings or default_settings(parse_stream(stream, data_root))
     shared = {"pair": pair_identity(load_pair(pair, device=device)), "device": device, "versions": versions()}
+    folder = ResultsFolder(out, shared)
     wanted = {
-        (name, variant.label, seed): _task(stream, variant, seed, settings, pair, device, data_root, out, shared)
+        (name, variant.label, seed): _task(stream, variant, seed, settings, pair, data_root, folder)
         for name, ablation in chosen.items()
         for variant in ablation.variants
         for seed in range(seeds)
     }
-    results = _run({key: job for key, job in wanted.items() if job is not None}, jobs)
+    results = _run({key: task for key, task in wanted.items() if task is not None}, folder, jobs)
     document = {
         "stream": stream,
         "class_names": _class_names(parse_stream(stream, data_root)),
@@ -224,11 +225,9 @@ def _class_names(stream: Stream) -> list[str]:
 
 
 def _figures(results: Results) -> Results:
-    """A run without its matrices: those of every variant would make a large file that nothing shows."""
-    return {name: value for name, value in results.items() if name not in ("accuracy_matrix", "router_confusion")}
-
-
-Job = tuple[Task, ResultsFolder]
+    """A run without its matrices, which nothing shows, and without its seconds: it may have generated no image."""
+    left_out = ("accuracy_matrix", "router_confusion", "seconds")
+    return {name: value for name, value in results.items() if name not in left_out}
 
 
 def _task(
@@ -237,13 +236,10 @@ def _task(
     seed: int,
     settings: Settings,
     pair: str,
-    device: str,
     data_root: Path | None,
-    out: Path,
-    shared: dict[str, Any],
-) -> Job | None:
-    """A variant's run and where its result belongs; None where the stream has no such form."""
-    changed = variant.change(settings)
+    folder: ResultsFolder,
+) -> Task | None:
+    """A variant's run; None where the stream has no such form."""
     name = f"{stream}{',' if ':' in stream else ':'}{variant.stream}" if variant.stream else stream
     parsed: Stream = parse_stream(name, data_root)
     if variant.stream:
@@ -251,26 +247,20 @@ def _task(
             parsed.build(seed)
         except ValueError:
             return None
-    folder = ResultsFolder(out, {"settings": asdict(changed)} | shared)
-    return Task(parsed, variant.strategy, seed, changed, pair, device), folder
+    changed = variant.change(settings)
+    return Task(parsed, variant.strategy, seed, changed, pair, folder.conditions["device"], images=folder.images)
 
 
-def _run(jobs_of: dict[tuple[str, str, int], Job], jobs: int) -> dict[tuple[str, str, int], Results]:
+def _run(wanted: dict[tuple[str, str, int], Task], folder: ResultsFolder, jobs: int) -> dict[Any, Results]:
     """The results of every run, each computed once however often it is wanted."""
-    results: dict[tuple[str, str, int], Results] = {}
-    missing: dict[str, Job] = {}
-    for task, folder in jobs_of.values():
-        file = folder.file(task.stream.name, task.strategy, task.seed)
-        if not file.exists():
-            missing[str(file)] = task, folder
-    folders = {id(task): folder for task, folder in missing.values()}
+    missing = {file: task for task in wanted.values() if not (file := folder.file(task)).exists()}
     with tqdm(total=len(missing), unit="run") as bar:
-        tasks = [task for task, _ in missing.values()]
-        for task, outcome in execute(tasks, jobs=jobs, progress=bar.set_description):
-            folders[id(task)].save(outcome)
+        for task, outcome in execute(list(missing.values()), jobs=jobs, progress=bar.set_description):
+            folder.save(task, outcome)
             bar.update()
-    for key, (task, folder) in jobs_of.items():
-        found = folder.load(task.stream.name, task.strategy, task.seed)
+    results: dict[Any, Results] = {}
+    for key, task in wanted.items():
+        found = folder.load(task)
         assert found is not None
         results[key] = found
     return results

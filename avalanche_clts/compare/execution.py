@@ -7,18 +7,21 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
 from ..named_streams import Stream
-from ..pairs import Pair, load_pair
+from ..pairs import Pair, load_pair, pair_identity
+from .image_store import RememberingGenerator
+from .networks import BACKBONES
 from .runner import run
-from .settings import Settings
-from .strategies import Results
+from .settings import PAIR_SETTINGS, Settings
+from .strategies import STRATEGIES, Results
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Task:
     - pair: as `load_pair` takes it.
     - tensorboard: folder of the event files. None: there are none.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
+    - images: database of images to take from the last run that made them; see `RememberingGenerator`. None: every run
+        generates its own, as a run that is timed must.
     """
 
     stream: Stream
@@ -40,11 +45,24 @@ class Task:
     device: str
     tensorboard: Path | None = None
     clts: Results | None = None
+    images: Path | None = None
 
     @property
     def label(self) -> str:
         """Strategy and seed, for people."""
         return f"{self.strategy}, seed {self.seed}"
+
+    @property
+    def needs_pair(self) -> bool:
+        """Whether the outcome depends on the pair."""
+        return STRATEGIES[self.strategy].needs_pair or self.settings.network in BACKBONES
+
+    def own_settings(self) -> dict[str, Any]:
+        """The settings that the outcome depends on: none of another strategy, and none of a pair it has no use for."""
+        settings = asdict(self.settings)
+        names = [self.strategy, "clts"] if STRATEGIES[self.strategy].after_clts else [self.strategy]
+        settings["tuned"] = {name: settings["tuned"].get(name, {}) for name in names}
+        return {k: v for k, v in settings.items() if STRATEGIES[self.strategy].needs_pair or k not in PAIR_SETTINGS}
 
 
 def execute(
@@ -81,12 +99,19 @@ def _perform(task: Task, progress: Callable[[str], None] = lambda message: None)
         task.strategy,
         task.seed,
         settings=task.settings,
-        pair=_changed(_warm_pair(task.pair, task.device), task.settings),
+        pair=_pair(task),
         device=task.device,
         tensorboard=task.tensorboard,
         clts=task.clts,
         progress=progress,
     )
+
+
+def _pair(task: Task) -> Pair:
+    pair = _changed(_warm_pair(task.pair, task.device), task.settings)
+    if task.images is None:
+        return pair
+    return Pair(pair.captioner, RememberingGenerator(pair.generator, pair_identity(pair)[1], task.images))
 
 
 def _changed(pair: Pair, settings: Settings) -> Pair:

@@ -42,14 +42,14 @@ def cnn(num_outputs: int, *, channels: int) -> nn.Sequential:
         return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
 
     return nn.Sequential(
-        *block(channels, 32),
+        *block(channels, 16),
+        nn.MaxPool2d(2),
+        *block(16, 32),
         nn.MaxPool2d(2),
         *block(32, 64),
-        nn.MaxPool2d(2),
-        *block(64, 128),
         nn.AdaptiveMaxPool2d(4),
         nn.Flatten(),
-        nn.Linear(128 * 16, num_outputs),
+        nn.Linear(64 * 16, num_outputs),
     )
 
 

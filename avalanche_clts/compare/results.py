@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..named_streams import slug
+from .execution import Task
 from .strategies import Results
 
 MEMORY_KINDS = ("captions", "exemplars", "heads", "router", "network")
@@ -32,7 +33,7 @@ class ResultsFolder:
     **Arguments:**
 
     - path: the folder; made if missing.
-    - conditions: what all runs of this comparison share and depend on (settings, pair, device). A finished run under
+    - conditions: what runs depend on beside their own settings: "pair", "device", "versions". A finished run under
         other conditions is kept, and not taken for this one's.
 
     Raises `OSError`, naming the folder, if it cannot be written.
@@ -41,8 +42,7 @@ class ResultsFolder:
     def __init__(self, path: Path, conditions: dict[str, Any]) -> None:
         self.path = path
         self.conditions = conditions
-        digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()
-        self._runs = path / "runs" / digest[:12]
+        self._runs = path / "runs"
         try:
             self._runs.mkdir(parents=True, exist_ok=True)
             probe = self._runs / ".writable"
@@ -51,28 +51,39 @@ class ResultsFolder:
         except OSError as error:
             raise OSError(f"cannot write to {path} ({error.strerror}); choose another folder with --out") from error
 
-    def load(self, stream: str, strategy: str, seed: int) -> Results | None:
+    def load(self, task: Task) -> Results | None:
         """A finished run, or None."""
-        file = self.file(stream, strategy, seed)
+        file = self.file(task)
         if not file.exists():
             return None
         results: Results = json.loads(file.read_text(encoding="utf-8"))
         return results
 
-    def save(self, results: Results) -> None:
+    def save(self, task: Task, results: Results) -> None:
         """Keep a finished run."""
-        file = self.file(results["stream"], results["strategy"], results["seed"])
-        write_text(file, json.dumps(results))
+        write_text(self.file(task), json.dumps(results))
 
-    def fresh_tensorboard(self, stream: str, strategy: str, seed: int) -> Path:
+    def fresh_tensorboard(self, task: Task) -> Path:
         """The folder of a run's event files, without those of an earlier or interrupted one."""
-        folder = self.path / "tensorboard" / slug(stream) / f"{strategy}-seed{seed}"
+        folder = self.path / "tensorboard" / slug(task.stream.name) / f"{task.strategy}-seed{task.seed}"
         shutil.rmtree(folder, ignore_errors=True)
         return folder
 
-    def file(self, stream: str, strategy: str, seed: int) -> Path:
+    @property
+    def images(self) -> Path:
+        """The database of images that runs which are not timed share."""
+        return self.path / "runs" / "images.sqlite"
+
+    def file(self, task: Task) -> Path:
         """Where a finished run is kept."""
-        return self._runs / f"{slug(stream)}-{strategy}-seed{seed}.json"
+        dependencies = self.dependencies(task)
+        digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()
+        return self._runs / f"{slug(task.stream.name)}-{task.strategy}-seed{task.seed}-{digest[:12]}.json"
+
+    def dependencies(self, task: Task) -> dict[str, Any]:
+        """What the run depends on: its settings, the device, the versions, and the pair if it makes use of one."""
+        shared = {name: value for name, value in self.conditions.items() if name != "pair" or task.needs_pair}
+        return {"settings": task.own_settings()} | shared
 
 
 def write_text(path: Path, text: str) -> None:

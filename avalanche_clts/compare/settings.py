@@ -17,6 +17,8 @@ _TRAINING: dict[str, dict[str, Any]] = {
     "digits": {"train_epochs": 10, "train_mb_size": 32, "learning_rate": 3e-3},
     "shapes": {"train_epochs": 10, "train_mb_size": 32, "learning_rate": 1e-3},
 }
+# What only strategies with a pair take notice of.
+PAIR_SETTINGS = ("memory", "captioner", "generator", "routing", "evidence", "view")
 _LIKE = "shapes"  # whose settings serve streams that have none of their own
 
 

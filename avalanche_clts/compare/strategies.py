@@ -240,20 +240,29 @@ class Strategy:
     **Arguments:**
 
     - after_clts: whether its memory budget is that of the CLTS run on the same stream and seed.
+    - uses_pair: whether its outcome depends on the pair.
     - compared: whether it is a row of the comparison; if not, it serves an ablation.
     """
 
     description: str
     build: Callable[[Setup], SupervisedTemplate]
     after_clts: bool = False
+    uses_pair: bool = False
     compared: bool = True
+
+    @property
+    def needs_pair(self) -> bool:
+        """Whether a run, or the budget of a run, depends on the pair."""
+        return self.uses_pair or self.after_clts
 
 
 STRATEGIES: dict[str, Strategy] = {
     "joint": Strategy("all data at once: the upper bound", _joint),
     "cumulative": Strategy("all data so far, after each experience", _cumulative),
-    "clts": Strategy("task heads behind a router trained on images regenerated from captions", _clts),
-    "caption-replay": Strategy("one network, replay of images regenerated from as many captions", _caption_replay),
+    "clts": Strategy("task heads behind a router trained on images regenerated from captions", _clts, uses_pair=True),
+    "caption-replay": Strategy(
+        "one network, replay of images regenerated from as many captions", _caption_replay, uses_pair=True
+    ),
     "er-bytes": Strategy(
         "replay of as many real images as fit in the bytes of CLTS's captions",
         _replay("er-bytes", lambda s: s.clts_memory["captions"] // s.image_nbytes),
@@ -283,7 +292,9 @@ STRATEGIES: dict[str, Strategy] = {
     "lwf": Strategy("learning without forgetting", _lwf),
     "si": Strategy("synaptic intelligence", _si),
     "naive": Strategy("plain fine-tuning: the lower bound", _naive),
-    "joint-synthetic": Strategy("all data at once, regenerated from captions", _synthetic(False), compared=False),
-    "joint-mixed": Strategy("all data at once, real and regenerated", _synthetic(True), compared=False),
+    "joint-synthetic": Strategy(
+        "all data at once, regenerated from captions", _synthetic(False), uses_pair=True, compared=False
+    ),
+    "joint-mixed": Strategy("all data at once, real and regenerated", _synthetic(True), uses_pair=True, compared=False),
 }
 COMPARED = [name for name, strategy in STRATEGIES.items() if strategy.compared]

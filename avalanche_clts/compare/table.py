@@ -36,7 +36,7 @@ def table_rows(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
 
 def ablation_rows(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of an ablation, in the order of its variants."""
-    header = ["variant", "accuracy %", "router %", "oracle %", "captions", "seconds"]
+    header = ["variant", "accuracy %", "router %", "oracle %", "captions"]
     rows = []
     for variant in variants:
         runs = variant["runs"]
@@ -45,29 +45,31 @@ def ablation_rows(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[l
             for name in ("average_accuracy", "router_accuracy", "oracle_accuracy")
         ]
         captions = human_bytes(mean(run["memory_bytes"]["captions"] for run in runs))
-        rows.append([variant["label"], *figures, captions, f"{mean(run['seconds']['total'] for run in runs):.1f}"])
+        rows.append([variant["label"], *figures, captions])
     return header, rows
 
 
 def format_ablations(document: dict[str, Any]) -> str:
     """All tables of an `ablations.json` for a terminal."""
     return "\n\n".join(
-        f"{ablation['title']}\n{_aligned(*ablation_rows(ablation['variants']))}"
+        f"{ablation['title']}\n{format_columns(*ablation_rows(ablation['variants']))}"
         for ablation in document["ablations"].values()
     )
 
 
 def format_table(runs: Sequence[Results]) -> str:
     """The table for a terminal."""
-    return _aligned(*table_rows(runs))
+    return format_columns(*table_rows(runs))
 
 
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A table for a terminal, its first `left` columns to the left and the others to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        return "  ".join([first, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))])
+        columns = zip(cells, widths, strict=True)
+        aligned = [c.ljust(width) if i < left else c.rjust(width) for i, (c, width) in enumerate(columns)]
+        return "  ".join(aligned).rstrip()
 
     return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
 
@@ -75,7 +77,31 @@ def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def format_markdown(runs: Sequence[Results]) -> str:
     """The table for a README."""
     header, rows = table_rows(runs)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *([f"`{row[0]}`", *row[1:]] for row in rows)]
+    return _markdown(header, [[f"`{row[0]}`", *row[1:]] for row in rows])
+
+
+def format_markdown_ablations(documents: Sequence[dict[str, Any]]) -> str:
+    """All tables of several streams' `ablations.json`, streams side by side; the default variant is bold."""
+    parts = []
+    for name, ablation in documents[0]["ablations"].items():
+        # A stream may have variants that another has not: numbers of experiences, above all.
+        variants = {v["label"]: v for document in documents for v in document["ablations"][name]["variants"]}
+        ordered = sorted(variants.values(), key=lambda variant: variant["x"] or 0)
+        rows = {v["label"]: [f"**{v['label']}**" if v["default"] else v["label"]] for v in ordered}
+        header = ["variant"]
+        for document in documents:
+            header += [f"{document['stream']}: accuracy %", "router %", "captions"]
+            for variant in document["ablations"][name]["variants"]:
+                _, ((label, accuracy, router, _, captions),) = ablation_rows([variant])
+                row = rows[label]
+                row += ["-"] * (len(header) - 3 - len(row)) + [accuracy, router, captions]
+        full = [row + ["-"] * (len(header) - len(row)) for row in rows.values()]
+        parts.append(f"### {ablation['title']} (`{name}`)\n\n{_markdown(header, full)}")
+    return "\n\n".join(parts)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from tqdm import tqdm
 
 from ..named_streams import Stream, slug
-from ..pairs import load_pair, pair_identity
 from .execution import Task, execute
-from .results import write_text
+from .results import ResultsFolder, write_text
 from .settings import Settings
 from .strategies import STRATEGIES, Results
 
 TUNING_SEED = 1000  # comparisons report seeds 0, 1, 2, ...
 TRIALS = 6
 Options = dict[str, Any]
-_KEPT = ("stream", "strategy", "seed", "average_accuracy", "router_accuracy", "memory_bytes", "seconds")
+_KEPT = ("stream", "strategy", "seed", "average_accuracy", "router_accuracy", "memory_bytes")
 
 _REPLAY: dict[str, list[Any]] = {"batch_size_mem": [8, 16, 32, 64, 128, 256]}
 # What is a strategy's own. Joint, cumulative and naive have nothing that is not shared by all.
@@ -57,18 +55,12 @@ def grids(stream: Stream) -> dict[str, dict[str, list[Any]]]:
 
 
 def tune(
-    stream: Stream,
-    strategies: Sequence[str],
-    *,
-    settings: Settings,
-    pair: str,
-    device: str,
-    out: Path,
-    jobs: int = 1,
+    stream: Stream, strategies: Sequence[str], *, settings: Settings, pair: str, folder: ResultsFolder, jobs: int = 1
 ) -> dict[str, Options]:
     """The best of `TRIALS` settings for each strategy, by average accuracy on seed `TUNING_SEED`.
 
-    Every trial is kept in `out/tuning-STREAM.json`, and none that is there is run again.
+    A trial is a run like any other: `folder` keeps it, and none that is there is run again. The trials and the best of
+    them are written to `tuning-STREAM.json` in it, where strategies that are not searched now stay as they are.
 
     **Arguments:**
 
@@ -76,68 +68,73 @@ def tune(
     """
     grid = grids(stream)
     searched = [name for name in strategies if name in grid]
-    shared = {name: value for name, value in asdict(settings).items() if name != "tuned"}
-    identity = pair_identity(load_pair(pair, device=device))
-    trials = Trials(
-        out / f"tuning-{slug(stream.name)}.json",
-        {"stream": stream.name, "seed": TUNING_SEED, "pair": identity, "settings": shared},
-    )
+    file = folder.path / f"tuning-{slug(stream.name)}.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     with tqdm(total=TRIALS * len(searched), unit="trial") as bar:
         # Where a budget is that of CLTS, it is that of CLTS with its best setting: those come in a second round.
+        best_clts: Results | None = None
         for after_clts in (False, True):
             names = [name for name in searched if STRATEGIES[name].after_clts is after_clts]
-            clts = trials.best("clts")["results"] if names and after_clts else None
-            tasks = [
-                Task(stream, name, TUNING_SEED, replace(settings, tuned={name: options}), pair, device, clts=clts)
+            if after_clts:
+                settings = replace(settings, tuned={"clts": found["clts"]["best"]} if names else {})
+            trials = {
+                name: [
+                    _trial(stream, name, options, settings, pair, folder, best_clts)
+                    for options in combinations(grid[name])
+                ]
                 for name in names
-                for options in combinations(grid[name])
-                if not trials.has(name, options)
-            ]
-            bar.update(TRIALS * len(names) - len(tasks))
-            for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
-                trials.add(task.strategy, task.settings.tuned[task.strategy], results)
+            }
+            missing = [task for tasks in trials.values() for task in tasks if folder.load(task) is None]
+            bar.update(TRIALS * len(names) - len(missing))
+            for task, results in execute(missing, jobs=jobs, progress=bar.set_description):
+                folder.save(task, results)
                 bar.update()
-    return trials.conclude(searched)
+            for name, tasks in trials.items():
+                found[name] = _outcome(name, tasks, folder)
+            if "clts" in trials:
+                best_clts = max((_loaded(folder, t) for t in trials["clts"]), key=lambda r: r["average_accuracy"])
+    write_text(file, json.dumps(found, indent=1) + "\n")
+    return {name: found[name]["best"] for name in searched}
 
 
-class Trials:
-    """The trials of a search, on disk after each.
+def _trial(
+    stream: Stream,
+    strategy: str,
+    options: Options,
+    settings: Settings,
+    pair: str,
+    folder: ResultsFolder,
+    clts: Results | None,
+) -> Task:
+    tuned = settings.tuned | {strategy: options}
+    return Task(
+        stream,
+        strategy,
+        TUNING_SEED,
+        replace(settings, tuned=tuned),
+        pair,
+        folder.conditions["device"],
+        clts=clts if STRATEGIES[strategy].after_clts else None,
+        images=folder.images,
+    )
 
-    **Arguments:**
 
-    - file: where they are kept.
-    - conditions: what they depend on; trials that the file holds under other conditions are dropped.
-    """
+def _outcome(strategy: str, tasks: Sequence[Task], folder: ResultsFolder) -> dict[str, Any]:
+    """What is written down of one strategy's search. Of equal trials, the first is the best."""
+    trials = [
+        {"options": task.settings.tuned[strategy], "results": {name: _loaded(folder, task)[name] for name in _KEPT}}
+        for task in tasks
+    ]
+    best = max(trials, key=lambda trial: trial["results"]["average_accuracy"])
+    conditions = folder.dependencies(tasks[0])
+    del conditions["settings"]["tuned"]
+    return {"best": best["options"], "trials": trials, "conditions": conditions}
 
-    def __init__(self, file: Path, conditions: dict[str, Any]) -> None:
-        self.file = file
-        self.conditions = conditions
-        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        self.trials: list[dict[str, Any]] = kept["trials"] if kept.get("conditions") == conditions else []
 
-    def has(self, strategy: str, options: Options) -> bool:
-        """Whether these options have been tried."""
-        return any(t["strategy"] == strategy and t["options"] == options for t in self.trials)
-
-    def add(self, strategy: str, options: Options, results: Results) -> None:
-        """Keep a finished trial."""
-        kept = {name: results[name] for name in _KEPT}
-        self.trials.append({"strategy": strategy, "options": options, "results": kept})
-        self._write({})
-
-    def best(self, strategy: str) -> dict[str, Any]:
-        """The strategy's trial with the highest average accuracy; of equals, the first by its options."""
-        mine = sorted((t for t in self.trials if t["strategy"] == strategy), key=lambda t: json.dumps(t["options"]))
-        return max(mine, key=lambda t: t["results"]["average_accuracy"])
-
-    def conclude(self, strategies: Sequence[str]) -> dict[str, Options]:
-        """Write down, and return, the best options of each strategy."""
-        chosen = {name: self.best(name)["options"] for name in strategies}
-        self._write({"best": chosen})
-        return chosen
-
-    def _write(self, more: dict[str, Any]) -> None:
-        write_text(self.file, json.dumps({"conditions": self.conditions, "trials": self.trials} | more, indent=1))
+def _loaded(folder: ResultsFolder, task: Task) -> Results:
+    results = folder.load(task)
+    assert results is not None
+    return results
 
 
 def combinations(grid: dict[str, list[Any]]) -> Iterator[Options]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -38,36 +39,51 @@ def embedded_domains() -> list[Domain]:
 def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Recipe | None = None) -> None:
     """Train captioner and generator, save both to `out`, and measure how good they are.
 
-    A killed run goes on where it was when started again with the same arguments. Writes `recipe.json` and
-    `quality.json` beside the pair; the latter with the seconds that each part was trained for.
+    A killed run goes on where it was when started again with the same arguments; of a finished one, the quality is
+    printed again. Writes `recipe.json` and `quality.json` beside the pair; the latter with the seconds that each part
+    was trained for.
 
     **Arguments:**
 
     - domains: what the pair learns. None: `embedded_domains()`.
     - recipe: sizes and steps. None: those of the embedded pair.
 
-    Raises `ValueError` if `out` holds a pair of another recipe or of other domains.
+    Raises `ValueError` if `out` holds a pair of another recipe, or of other images.
     """
     domains = domains or embedded_domains()
     recipe = recipe or Recipe()
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    _require_same(out / "recipe.json", {"domains": [domain.name for domain in domains], **asdict(recipe)})
     pool = joined([domain.pool() for domain in domains])
-    # Side by side, each with half of the cores: parts this small gain little from more.
+    captions = hashlib.sha256("\n".join(pool.captions).encode()).hexdigest()
+    _require_same(
+        out / "recipe.json", {"domains": [domain.name for domain in domains], "captions": captions, **asdict(recipe)}
+    )
+    # Side by side, each with half of the cores.
     threads = max(1, (os.cpu_count() or 1) // 2)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
         captioner = other.submit(_train_part, "captioner", pool, out, recipe, threads)
         _train_part("generator", pool, out, recipe, threads)
         captioner.result()
+    captioner_arguments: dict[str, Any] = {
+        "max_new_tokens": max(len(words_of(c)) for c in pool.captions) + 2,
+        "batch_size": 100,
+    }
+    if len(domains) == 1 and domains[0].prefix is not None:
+        captioner_arguments["prefix"] = domains[0].prefix
     arguments = {
-        "captioner": {"max_new_tokens": max(len(words_of(c)) for c in pool.captions) + 2, "batch_size": 100},
+        "captioner": captioner_arguments,
         "generator": {"steps": recipe.sampling_steps, "guidance_scale": recipe.guidance_scale, "batch_size": 250},
     }
     (out / "pair.json").write_text(json.dumps(arguments, indent=1) + "\n", encoding="utf-8")
+    measured = out / "quality.json"
+    if measured.exists():
+        print(format_quality(json.loads(measured.read_text(encoding="utf-8"))))
+        shutil.rmtree(work)
+        return
     quality = measure_quality(out, domains)
     quality["seconds"] = {file.stem: read_state(file)["seconds"] for file in sorted(work.glob("*.safetensors"))}
-    (out / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
+    measured.write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
     print(format_quality(quality))
     shutil.rmtree(work)
 

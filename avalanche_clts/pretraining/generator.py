@@ -1,7 +1,8 @@
 """A small Stable Diffusion, trained from nothing on the images and captions of a pool.
 
 Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (CVPR 2022), with the velocity objective
-of Salimans and Ho (ICLR 2022) and classifier-free guidance (Ho and Salimans, 2022).
+of Salimans and Ho (ICLR 2022), the timesteps of Esser et al. (ICML 2024) and classifier-free guidance (Ho and Salimans,
+2022).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..precision import fast_multiplication
+from ..precision import fast_multiplication, plain_attention
 from .captioner import rgb
 from .pool import Pool
 from .recipe import Recipe
@@ -158,12 +159,13 @@ def _train_denoiser(denoiser: _Denoiser, latents: Tensor, tokens: Tensor, work: 
         mean, deviation = latents[i].chunk(2, dim=1)
         clean = mean + deviation * torch.randn(mean.shape, generator=generator)
         noise = torch.randn(mean.shape, generator=generator)
-        timesteps = torch.randint(1000, (len(i),), generator=generator)
+        # Logit-normal: the middle of the way from noise to image is learnt last, so it comes up most often.
+        timesteps = (1000 * torch.randn(len(i), generator=generator).sigmoid()).long().clamp(max=999)
         dropped = torch.rand(len(i), 1, generator=generator) < _UNCONDITIONAL
         prompts = torch.where(dropped, unconditional, tokens[i])
         noisy = noise_schedule.add_noise(clean, noise, timesteps)
         velocity = noise_schedule.get_velocity(clean, noise, timesteps).to(recipe.device)
-        with fast_multiplication(recipe.device):
+        with fast_multiplication(recipe.device), plain_attention(recipe.device):
             predicted = denoiser(*(t.to(recipe.device) for t in (noisy, timesteps, prompts)))
         return F.mse_loss(predicted.float(), velocity)
 

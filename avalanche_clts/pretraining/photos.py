@@ -16,6 +16,7 @@ from ..folders import FolderDataset, open_folder
 from ..images import ImageFormat, LabelledImages
 from .pool import Domain, Pool
 
+PREFIX = "a photo of a {class_name}"  # the captioner is told the class where it is known, as BLIP can be
 _HELD_OUT = 0.1  # of images with given captions
 # sRGB. Berlin and Kay's basic colour terms.
 _COLOURS = {
@@ -38,7 +39,7 @@ def photos_domain(root: str | os.PathLike[str], *, size: int | None = None, part
 
     With a `metadata.jsonl` (a line an image: `file_name` and `text`), the captions are its texts, as in the imagefolder
     convention of Hugging Face's datasets. Otherwise the folder holds class subfolders, as `split_folder` takes them,
-    and a caption says class, brightness and colours ("a dark photo of a frog brown on green").
+    and a caption says class, brightness and colours ("a photo of a frog brown on green in the dark").
 
     **Arguments:**
 
@@ -53,7 +54,7 @@ def photos_domain(root: str | os.PathLike[str], *, size: int | None = None, part
         return _captioned_domain(root, size)
     learnt, others, test = _parts(root, size, part)
     dataset: FolderDataset = learnt.dataset  # type: ignore[assignment]
-    names = [name.replace("_", " ").lower() for name in dataset.classes]
+    names = dataset.classes
     return Domain(
         name=root.name,
         class_names=names,
@@ -61,11 +62,12 @@ def photos_domain(root: str | os.PathLike[str], *, size: int | None = None, part
         held_out=cache(lambda: (_labelled(others), _labelled(test))),
         format=ImageFormat("pil", dataset.size, dataset.mode),
         num_generated=3000,
+        prefix=PREFIX,
     )
 
 
 def describe_photo(image: Image.Image, class_name: str) -> str:
-    """A caption of an image: its brightness, its class, the colour of its middle and that of its border."""
+    """A caption of an image: its class, the colour of its middle and that of its border, its brightness."""
     pixels = np.asarray(image.convert("RGB"), dtype=float)
     height, width, _ = pixels.shape
     middle = pixels[height // 4 : height - height // 4, width // 4 : width - width // 4].reshape(-1, 3)
@@ -73,8 +75,8 @@ def describe_photo(image: Image.Image, class_name: str) -> str:
     inner = np.zeros((height, width), bool)
     inner[edge_y:-edge_y, edge_x:-edge_x] = True
     brightness = pixels.mean()
-    light = "dark " if brightness < 90 else "bright " if brightness > 150 else ""
-    return f"a {light}photo of a {class_name} {_colour(middle)} on {_colour(pixels[~inner])}"
+    light = " in the dark" if brightness < 90 else " in bright light" if brightness > 150 else ""
+    return f"{PREFIX.format(class_name=class_name)} {_colour(middle)} on {_colour(pixels[~inner])}{light}"
 
 
 def _colour(pixels: NDArray[np.float64]) -> str:

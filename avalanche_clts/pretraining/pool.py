@@ -49,6 +49,7 @@ class Domain:
     - format: of real images, which generated ones are brought to.
     - num_generated: images generated for the classifiers.
     - changes: words to exchange, by a name such as "thin -> thick: stroke".
+    - prefix: how captions begin where the class is known, as `BlipCaptioner` takes it.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Domain:
     format: ImageFormat
     num_generated: int = 1000
     changes: Mapping[str, Change] = field(default_factory=dict)
+    prefix: str | None = None
 
 
 def joined(pools: Sequence[Pool]) -> Pool:

@@ -65,7 +65,8 @@ def _measure(pair: Pair, domain: Domain, count: int) -> dict[str, Any]:
     named = [named_class(c, domain.class_names) == t for t, c in zip(test.targets, test_captions, strict=True)]
     # The captions that CLTS would keep: what the captioner says of images to train on.
     picks = torch.randint(len(train.images), (count,)).tolist()
-    prompts = pair.captioner.caption([train.images[i] for i in picks])
+    names = [domain.class_names[train.targets[i]] for i in picks]
+    prompts = pair.captioner.caption([train.images[i] for i in picks], names)
     said = torch.tensor([named_class(prompt, domain.class_names) or 0 for prompt in prompts])
     generated = _batch(pair.generator.generate(prompts, list(range(count))), domain.format)
 

@@ -29,7 +29,7 @@ class Recipe:
     unet_widths: tuple[int, ...] = (64, 128, 192)
     captioner_steps: int = 28_000
     autoencoder_steps: int = 6000
-    diffusion_steps: int = 4600
+    diffusion_steps: int = 8400
     batch_size: int = 128
     sampling_steps: int = 6
     guidance_scale: float = 1.0
@@ -46,7 +46,7 @@ PHOTOS = Recipe(
     autoencoder_widths=(16, 32, 64, 64),
     latent_channels=8,
     unet_widths=(128, 256),
-    captioner_steps=25_000,
+    captioner_steps=8000,
     autoencoder_steps=8000,
     diffusion_steps=8000,
     sampling_steps=10,

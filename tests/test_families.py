@@ -1,0 +1,328 @@
+"""Every family of checkpoints that the catalogue names, as a tiny one of the same architecture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
+from transformers import (
+    BertTokenizer,
+    BlipImageProcessor,
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    GitConfig,
+    GitForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Tokenizer,
+    OPTConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+    ViTImageProcessor,
+    ViTModel,
+)
+
+from avalanche_clts import AutoCaptioner, BlipCaptioner, DiffusionGenerator, load_pair
+from avalanche_clts.catalogue import CAPTIONERS, GENERATORS
+from tests.conftest import WORDS, save_tiny_blip, save_tiny_stable_diffusion
+
+WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+VISION = {**WIDTH, "image_size": 16, "patch_size": 8}
+SIZE = {"height": 16, "width": 16}
+
+
+def pictures(count: int) -> list[Image.Image]:
+    random = np.random.RandomState(0)
+    return [Image.fromarray(random.randint(0, 256, (20, 14, 3)).astype(np.uint8)) for _ in range(count)]
+
+
+def bert_tokenizer() -> BertTokenizer:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *WORDS]
+    return BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+
+
+def gpt2_tokenizer(**special: str) -> GPT2Tokenizer:
+    return GPT2Tokenizer().train_new_from_iterator(
+        [" ".join(WORDS)], vocab_size=400, new_special_tokens=None, **special
+    )
+
+
+def save_blip2(folder: Path) -> None:
+    from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor
+
+    tokenizer = gpt2_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "</s>", "eos_token": "</s>", "pad_token": "<pad>"})
+    processor = Blip2Processor(BlipImageProcessor(size=SIZE), tokenizer, num_query_tokens=4)
+    tokenizer = processor.tokenizer
+    config = Blip2Config(
+        vision_config=VISION,
+        qformer_config={**WIDTH, "encoder_hidden_size": 16, "vocab_size": 20},
+        text_config=OPTConfig(
+            hidden_size=16,
+            word_embed_proj_dim=16,
+            ffn_dim=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            vocab_size=len(tokenizer),
+            max_position_embeddings=40,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ).to_dict(),
+        num_query_tokens=4,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    Blip2ForConditionalGeneration(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def save_git(folder: Path) -> None:
+    tokenizer = bert_tokenizer()
+    config = GitConfig(
+        vision_config=VISION,
+        **WIDTH,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=24,
+        bos_token_id=2,
+        eos_token_id=3,
+        pad_token_id=0,
+    )
+    GitForCausalLM(config).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=SIZE).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save_vit_gpt2(folder: Path) -> None:
+    tokenizer = gpt2_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"})
+    decoder = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=24,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        add_cross_attention=True,
+        is_decoder=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = VisionEncoderDecoderModel(encoder=ViTModel(ViTConfig(**VISION)), decoder=GPT2LMHeadModel(decoder))
+    for config in (model.config, model.generation_config):
+        config.decoder_start_token_id = tokenizer.bos_token_id
+        config.pad_token_id = config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    ViTImageProcessor(size=SIZE).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+CAPTIONER_FAMILIES: dict[str, Callable[[Path], None]] = {
+    "blip": save_tiny_blip,
+    "blip-2": save_blip2,
+    "git": save_git,
+    "vision-encoder-decoder": save_vit_gpt2,
+}
+
+
+@pytest.fixture(scope="module", params=CAPTIONER_FAMILIES)
+def captioner_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("family") / "captioner"
+    torch.manual_seed(0)
+    CAPTIONER_FAMILIES[request.param](folder)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == request.param
+    return folder
+
+
+def test_family_captions_with_and_without_a_prefix(captioner_folder: Path) -> None:
+    images = pictures(3)
+    free = AutoCaptioner(captioner_folder, max_new_tokens=4)
+    assert len(free.caption(images)) == 3
+    assert all(isinstance(text, str) for text in free.caption(images))
+    led = AutoCaptioner(captioner_folder, prefix="a photo of {class_name}", max_new_tokens=4, batch_size=2)
+    names = ["seven", "two", "seven"]
+    captions = led.caption(images, names)
+    for caption, name in zip(captions, names, strict=True):
+        assert caption.lower().startswith(f"a photo of {name}")
+        assert caption.lower().count("a photo of") == 1
+    # What is said depends on the image and on what it is led by.
+    assert led.caption(images[:1], ["two"]) != captions[:1]
+    alone = AutoCaptioner(captioner_folder, prefix="a photo of {class_name}", max_new_tokens=4, batch_size=1)
+    assert alone.caption(images, names) == captions
+
+
+def test_captions_end_where_a_model_has_no_more_positions(captioner_folder: Path) -> None:
+    endless = AutoCaptioner(captioner_folder, max_new_tokens=1000, prefix="a photo of {class_name}")
+    assert len(endless.caption(pictures(2), ["two", "two"])) == 2
+
+
+def test_unknown_family_is_refused_by_name(tmp_path: Path) -> None:
+    ViTModel(ViTConfig(**VISION)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="a vit model; known kinds: blip, blip-2, git, vision-encoder-decoder"):
+        AutoCaptioner(tmp_path).caption(pictures(1))
+
+
+def test_checkpoints_that_bring_pickles_are_refused(tmp_path: Path) -> None:
+    save_tiny_blip(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        AutoCaptioner(tmp_path)
+
+
+# Generators
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    return CLIPTokenizer(model_max_length=12).train_new_from_iterator([" ".join(WORDS)], vocab_size=600)
+
+
+def text_config(tokenizer: CLIPTokenizer, **options: object) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        **WIDTH,
+        max_position_embeddings=12,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **options,
+    )
+
+
+def tiny_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        sample_size=8,
+    )
+
+
+def tiny_unet(**options: object) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=4,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        **options,
+    )
+
+
+def save_stable_diffusion_2(folder: Path, scheduler: type = PNDMScheduler) -> None:
+    tokenizer = clip_tokenizer()
+    StableDiffusionPipeline(
+        vae=tiny_vae(),
+        text_encoder=CLIPTextModel(text_config(tokenizer, hidden_act="gelu")),
+        tokenizer=tokenizer,
+        unet=tiny_unet(cross_attention_dim=16),
+        scheduler=scheduler(timestep_spacing="trailing", steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+def save_sd_turbo(folder: Path) -> None:
+    save_stable_diffusion_2(folder, EulerDiscreteScheduler)
+
+
+def save_sdxl(folder: Path) -> None:
+    tokenizer = clip_tokenizer()
+    unet = tiny_unet(
+        cross_attention_dim=32,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 2),
+        projection_class_embeddings_input_dim=6 * 8 + 16,
+    )
+    StableDiffusionXLPipeline(
+        vae=tiny_vae(),
+        text_encoder=CLIPTextModel(text_config(tokenizer)),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, projection_dim=16)),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(timestep_spacing="trailing", steps_offset=1),
+    ).save_pretrained(folder)
+
+
+GENERATOR_FAMILIES: dict[str, Callable[[Path], None]] = {
+    "sd15": save_tiny_stable_diffusion,
+    "sd21": save_stable_diffusion_2,
+    "sd-turbo": save_sd_turbo,
+    "sdxl-turbo": save_sdxl,
+}
+
+
+@pytest.mark.parametrize("family", GENERATOR_FAMILIES)
+def test_family_generates_by_its_recipe(family: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    GENERATOR_FAMILIES[family](tmp_path)
+    recipe = {name: GENERATORS[family].arguments[name] for name in ("steps", "guidance_scale")}
+    generator = DiffusionGenerator(tmp_path, **recipe, batch_size=2)
+    images = generator.generate(["a thin seven", "a two", "a thin seven"], [1, 2, 3])
+    assert [image.size for image in images] == [(8, 8)] * 3
+    again = generator.generate(["a two"], [2])[0]
+    assert np.abs(np.asarray(again, int) - np.asarray(images[1], int)).max() <= 1
+    assert np.asarray(images[0]).tobytes() != np.asarray(images[2]).tobytes()
+
+
+def test_few_steps_with_a_consistency_lora(tmp_path: Path) -> None:
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    torch.manual_seed(0)
+    save_tiny_stable_diffusion(tmp_path / "pipeline")
+    unet = UNet2DConditionModel.from_pretrained(tmp_path / "pipeline" / "unet")
+    unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    StableDiffusionPipeline.save_lora_weights(tmp_path / "lora", unet_lora_layers=get_peft_model_state_dict(unet))
+    options = {name: GENERATORS["sd15-lcm"].arguments[name] for name in ("steps", "guidance_scale", "scheduler")}
+    plain, with_lora = (
+        DiffusionGenerator(tmp_path / "pipeline", **options, lora=lora) for lora in (None, str(tmp_path / "lora"))
+    )
+    (before,), (after,) = plain.generate(["a two"], [0]), with_lora.generate(["a two"], [0])
+    assert type(with_lora._pipeline.scheduler).__name__ == "LCMScheduler"
+    assert np.abs(np.asarray(before, int) - np.asarray(after, int)).max() > 1
+    with pytest.raises(ValueError, match="'NoScheduler'; it must be the name"):
+        DiffusionGenerator(tmp_path / "pipeline", scheduler="NoScheduler").generate(["a two"], [0])
+
+
+# Names
+
+
+def test_catalogue_entries_are_what_the_classes_take(monkeypatch) -> None:
+    monkeypatch.setattr("avalanche_clts.captioners.require_weights", lambda *a, **k: None)
+    monkeypatch.setattr("avalanche_clts.generators.require_weights", lambda *a, **k: None)
+    for captioner in CAPTIONERS:
+        for generator in GENERATORS:
+            pair = load_pair(f"{captioner}@abc+{generator}@v2")
+            assert (pair.captioner.revision, pair.generator.revision) == ("abc", "v2")
+            assert isinstance(pair.captioner, BlipCaptioner) == (captioner in ("blip", "blip-large"))
+    assert load_pair("blip+sd-turbo").generator.steps == 1
+
+
+def test_folder_with_another_familys_captioner_is_a_pair(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "generator").symlink_to(tiny_pair_folder / "generator")
+    save_git(tmp_path / "captioner")
+    pair = load_pair(tmp_path)
+    assert type(pair.captioner) is AutoCaptioner
+    assert len(pair.captioner.caption(pictures(1))) == 1
