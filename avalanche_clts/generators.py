@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -42,7 +43,7 @@ class DiffusionGenerator:
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
     - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at.
-    - batch_size: images generated at a time.
+    - batch_size: images generated at a time; halved where the device runs out of memory.
     - device: where the pipeline runs.
     - offload: where it waits between calls ("cpu"), to leave an accelerator's memory to the training. None: it stays.
 
@@ -87,7 +88,29 @@ class DiffusionGenerator:
         if len(prompts) != len(seeds):
             raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
         pipeline = self._load()
-        on_cpu = torch.device(self.device).type == "cpu"
+        # Equal prompts stand together, so that each is encoded once a batch.
+        order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+        images: list[Image] = []
+        with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
+            while len(images) < len(order):
+                batch = order[len(images) : len(images) + self.batch_size]
+                try:
+                    images += self._generate_batch([prompts[i] for i in batch], [seeds[i] for i in batch])
+                except torch.OutOfMemoryError:
+                    if self.batch_size == 1:
+                        raise
+                    self.batch_size = min(self.batch_size, len(batch)) // 2 or 1
+                    torch.cuda.empty_cache()
+                bar.update(len(images) - bar.n)
+        if self.offload is not None:
+            pipeline.to(self.offload)
+        return [image for _, image in sorted(zip(order, images, strict=True), key=lambda pair: pair[0])]
+
+    def _generate_batch(self, prompts: list[str], seeds: list[int]) -> list[Image]:
+        import torch
+        from PIL import Image
+
+        pipeline = self._pipeline
         chosen = {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
@@ -95,20 +118,35 @@ class DiffusionGenerator:
             "width": self.width,
         }
         options = {name: value for name, value in chosen.items() if value is not None}
-        images: list[Image] = []
-        with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
-            for start in range(0, len(prompts), self.batch_size):
-                batch = slice(start, start + self.batch_size)
-                # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
-                noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]]
-                # On an accelerator the weights themselves are in half precision.
-                multiplication = fast_multiplication("cpu") if on_cpu else nullcontext()
-                with torch.inference_mode(), multiplication:
-                    images += pipeline(prompt=list(prompts[batch]), generator=noise, **options).images
-                bar.update(len(images) - bar.n)
-        if self.offload is not None:
-            pipeline.to(self.offload)
-        return images
+        # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
+        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        # On an accelerator the weights themselves are in half precision.
+        on_cpu = torch.device(self.device).type == "cpu"
+        with torch.inference_mode(), fast_multiplication("cpu") if on_cpu else nullcontext():
+            conditions = self._encode(prompts)
+            pixels = pipeline(**conditions, generator=noise, output_type="pt", **options).images
+        array = (255 * pixels.float()).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return [Image.fromarray(image) for image in array]
+
+    def _encode(self, prompts: list[str]) -> dict[str, Any]:
+        """What the pipeline is given in the place of the prompts: their encodings, each distinct prompt's made once."""
+        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
+        pipeline = self._pipeline
+        if not isinstance(pipeline, (StableDiffusionPipeline, StableDiffusionXLPipeline)):
+            return {"prompt": prompts}
+        default = inspect.signature(pipeline.__call__).parameters["guidance_scale"].default
+        guidance = default if self.guidance_scale is None else self.guidance_scale
+        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+        encodings = pipeline.encode_prompt(
+            prompt=list(distinct),
+            device=pipeline.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=guidance > 1,
+        )
+        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+        rows = [distinct[prompt] for prompt in prompts]
+        return {name: tensor[rows] for name, tensor in zip(names, encodings, strict=False) if tensor is not None}
 
     def autoencode(self, images: torch.Tensor) -> torch.Tensor:
         """Images after the pipeline's autoencoder, encoded and decoded: what generation does to every image's detail.
