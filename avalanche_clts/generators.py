@@ -6,16 +6,20 @@ import inspect
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from PIL.Image import Image
 from tqdm import tqdm
 
+from .linear_decoder import LinearDecoder
 from .precision import fast_multiplication
 from .weights import require_weights
 
 if TYPE_CHECKING:
     import torch
+
+
+Decoder = Literal["autoencoder", "linear"]
 
 
 @runtime_checkable
@@ -39,6 +43,9 @@ class DiffusionGenerator:
     - variant: of the weights' files, such as "fp16".
     - scheduler: name of a class of diffusers, such as "LCMScheduler". None: the pipeline's own.
     - lora: low-rank weights to add, a repository on the hub or a folder; needs `pip install "avalanche-clts[lora]"`.
+    - autoencoder: another one for the same latents, such as "madebyollin/taesd", which is smaller and faster; a
+        repository on the hub or a folder. None: the pipeline's own.
+    - decoder: "autoencoder"; or "linear", for small images only: see `LinearDecoder`.
     - steps: denoising steps. None: the pipeline's own default.
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
@@ -58,6 +65,8 @@ class DiffusionGenerator:
         variant: str | None = None,
         scheduler: str | None = None,
         lora: str | None = None,
+        autoencoder: str | os.PathLike[str] | None = None,
+        decoder: Decoder = "autoencoder",
         steps: int | None = None,
         guidance_scale: float | None = None,
         height: int | None = None,
@@ -71,6 +80,8 @@ class DiffusionGenerator:
         self.variant = variant
         self.scheduler = scheduler
         self.lora = lora
+        self.autoencoder = None if autoencoder is None else os.fspath(autoencoder)
+        self.decoder = decoder
         self.steps = steps
         self.guidance_scale = guidance_scale
         self.height = height
@@ -79,6 +90,9 @@ class DiffusionGenerator:
         self.device = device
         self.offload = offload
         self._pipeline: Any = None
+        self._linear: LinearDecoder | None = None
+        if decoder not in get_args(Decoder):
+            raise ValueError(f"decoder is {decoder!r}; it must be one of {get_args(Decoder)}")
         require_weights(self.name_or_path, entry="model_index.json", revision=revision)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
@@ -124,7 +138,13 @@ class DiffusionGenerator:
         on_cpu = torch.device(self.device).type == "cpu"
         with torch.inference_mode(), fast_multiplication("cpu") if on_cpu else nullcontext():
             conditions = self._encode(prompts)
-            pixels = pipeline(**conditions, generator=noise, output_type="pt", **options).images
+            if self.decoder == "linear":
+                self._linear = self._linear or LinearDecoder(pipeline.vae)
+                latents = pipeline(**conditions, generator=noise, output_type="latent", **options).images
+                with torch.autocast(latents.device.type, enabled=False):
+                    pixels = self._linear.decode(latents)
+            else:
+                pixels = pipeline(**conditions, generator=noise, output_type="pt", **options).images
         array = (255 * pixels.float()).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(image) for image in array]
 
@@ -183,6 +203,8 @@ class DiffusionGenerator:
                     dtype=torch.float32 if on_cpu else torch.float16,
                     use_safetensors=True,
                 )
+                if self.autoencoder is not None:
+                    self._pipeline.vae = _load_autoencoder(self.autoencoder, self._pipeline.vae.dtype)
                 if self.scheduler is not None:
                     self._change_scheduler(self.scheduler)
                 if self.lora is not None:
@@ -206,3 +228,14 @@ class DiffusionGenerator:
         self._pipeline.load_lora_weights(name_or_path, use_safetensors=True)
         self._pipeline.fuse_lora()
         self._pipeline.unload_lora_weights()
+
+
+def _load_autoencoder(name_or_path: str, dtype: torch.dtype) -> Any:
+    """A full autoencoder or a tiny one, as its configuration says."""
+    import diffusers
+
+    config, _ = diffusers.AutoencoderKL.load_config(name_or_path, return_unused_kwargs=True)
+    kind = config.get("_class_name", "AutoencoderKL")
+    if kind not in ("AutoencoderKL", "AutoencoderTiny"):
+        raise ValueError(f"autoencoder is {name_or_path}, a {kind}; it must be an AutoencoderKL or an AutoencoderTiny")
+    return getattr(diffusers, kind).from_pretrained(name_or_path, torch_dtype=dtype, use_safetensors=True)

@@ -108,8 +108,19 @@ def pair_identity(pair: Pair) -> list[str]:
 
 
 def _chosen(part: Any) -> list[str]:
-    names = ("prefix", "max_new_tokens", "steps", "guidance_scale", "height", "width", "scheduler", "lora")
+    names = (
+        "prefix",
+        "max_new_tokens",
+        "steps",
+        "guidance_scale",
+        "height",
+        "width",
+        "scheduler",
+        "lora",
+        "autoencoder",
+    )
     values = {name: getattr(part, name, None) for name in names}
+    values["decoder"] = None if getattr(part, "decoder", None) == "autoencoder" else getattr(part, "decoder", None)
     return [f"{name}={value!r}" for name, value in values.items() if value is not None]
 
 

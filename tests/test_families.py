@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
@@ -304,6 +305,22 @@ def test_few_steps_with_a_consistency_lora(tmp_path: Path) -> None:
     assert np.abs(np.asarray(before, int) - np.asarray(after, int)).max() > 1
     with pytest.raises(ValueError, match="'NoScheduler'; it must be the name"):
         DiffusionGenerator(tmp_path / "pipeline", scheduler="NoScheduler").generate(["a two"], [0])
+
+
+def test_autoencoder_can_be_a_tiny_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_tiny_stable_diffusion(tmp_path / "pipeline")
+    AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).save_pretrained(tmp_path / "tiny")
+    generator = DiffusionGenerator(tmp_path / "pipeline", steps=1, guidance_scale=1.0, autoencoder=tmp_path / "tiny")
+    assert generator.generate(["a two"], [0])[0].size == (8, 8)
+    assert isinstance(generator._pipeline.vae, AutoencoderTiny)
+    with pytest.raises(ValueError, match="a UNet2DConditionModel; it must be an AutoencoderKL or an AutoencoderTiny"):
+        DiffusionGenerator(tmp_path / "pipeline", autoencoder=tmp_path / "pipeline" / "unet").generate(["a"], [0])
 
 
 # Names

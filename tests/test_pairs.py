@@ -116,6 +116,24 @@ def test_equal_prompts_are_encoded_once(tiny_pair_folder: Path) -> None:
     assert encoded == [2]
 
 
+def test_linear_decoder_makes_the_same_images_small(embedded_pair_folder: Path) -> None:
+    options = json.loads((embedded_pair_folder / "pair.json").read_text())["generator"]
+    prompts, seeds = ["a large red star on white", "a small blue circle on black"] * 4, list(range(8))
+    whole = DiffusionGenerator(embedded_pair_folder / "generator", **options).generate(prompts, seeds)
+    linear = DiffusionGenerator(embedded_pair_folder / "generator", **options, decoder="linear")
+    small = linear.generate(prompts, seeds)
+    assert [image.size for image in small] == [(8, 8)] * 8
+    expected = [pixels(image.resize((8, 8), Image.Resampling.BOX)).ravel() for image in whole]
+    assert np.corrcoef(np.concatenate(expected), np.concatenate([pixels(i).ravel() for i in small]))[0, 1] > 0.9
+    alone = linear.generate(prompts[:1], seeds[:1])[0]
+    again = DiffusionGenerator(embedded_pair_folder / "generator", **options, decoder="linear").generate(
+        prompts[:1], [0]
+    )
+    assert (pixels(alone) == pixels(again[0])).all()
+    with pytest.raises(ValueError, match="decoder is 'none'; it must be one of"):
+        DiffusionGenerator(embedded_pair_folder / "generator", decoder="none")
+
+
 def test_same_call_same_pixels(tiny_pair: Pair) -> None:
     first, second = (tiny_pair.generator.generate(PROMPTS, range(5)) for _ in range(2))
     assert all((pixels(a) == pixels(b)).all() for a, b in zip(first, second, strict=True))
