@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from tqdm import tqdm
 
+from .batches import run_batches
+from .precision import half_precision
 from .weights import require_weights
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ class AutoCaptioner:
     - prefix: how captions begin, such as "a photo of a {class_name}"; the model goes on from there. Not used for images
         whose class name is unknown. None: the model finds all the words itself.
     - max_new_tokens: length of a caption at most, in tokens, without the prefix.
-    - batch_size: images captioned at a time.
+    - batch_size: images captioned at a time; halved where the device runs out of memory.
     - device: where the model runs.
 
     Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched; and,
@@ -79,32 +82,44 @@ class AutoCaptioner:
         captions = [""] * len(images)
         with tqdm(total=len(images), desc="captioning", unit="image", leave=False, disable=None) as bar:
             for prompt, members in groups.items():
-                for start in range(0, len(members), self.batch_size):
-                    batch = members[start : start + self.batch_size]
-                    for i, text in zip(batch, self._caption_batch([images[i] for i in batch], prompt), strict=True):
-                        captions[i] = text
-                    bar.update(len(batch))
+                texts, self.batch_size = run_batches(
+                    [images[i] for i in members],
+                    self.batch_size,
+                    prepare=self._pixels,
+                    compute=partial(self._tokens, prompt),
+                    finish=partial(self._texts, prompt),
+                    device=self.device,
+                    done=bar.update,
+                )
+                for i, text in zip(members, texts, strict=True):
+                    captions[i] = text
         return captions
 
-    def _caption_batch(self, images: Sequence[Image], prompt: str | None) -> list[str]:
+    def _pixels(self, images: Sequence[Image]) -> torch.Tensor:
+        rgb = [image.convert("RGB") for image in images]
+        pixels: torch.Tensor = self._load().image_processor(images=rgb, return_tensors="pt").pixel_values
+        return pixels
+
+    def _tokens(self, prompt: str | None, pixels: torch.Tensor) -> torch.Tensor:
         import torch
 
         loaded = self._load()
-        rgb = [image.convert("RGB") for image in images]
-        pixels = loaded.image_processor(images=rgb, return_tensors="pt").pixel_values
         inputs = {"pixel_values": pixels.to(loaded.model.device, loaded.model.dtype)}
         length = 1
         if prompt is not None:
             name, ids = loaded.tokens_of(prompt)
             length = len(ids)
-            inputs[name] = torch.tensor([ids] * len(rgb), device=loaded.model.device)
+            inputs[name] = torch.tensor([ids] * len(pixels), device=loaded.model.device)
         # A model that never comes to an end must not run past its last position.
         room = loaded.num_positions - length
         with torch.inference_mode():
-            tokens = loaded.model.generate(
+            tokens: torch.Tensor = loaded.model.generate(
                 **inputs, max_new_tokens=min(self.max_new_tokens, room), num_beams=1, do_sample=False
             )
-        texts = [text.strip() for text in loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        return tokens
+
+    def _texts(self, prompt: str | None, tokens: torch.Tensor) -> list[str]:
+        texts = [text.strip() for text in self._load().tokenizer.batch_decode(tokens, skip_special_tokens=True)]
         if prompt is None:
             return texts
         # Some models say the prompt again, in their own case and spacing, and some go on from it.
@@ -131,8 +146,7 @@ class BlipCaptioner(AutoCaptioner):
         """What BLIP's vision model makes of each image, `(n, hidden size)`: the mean of its last hidden states."""
         rows = []
         for start in range(0, len(images), self.batch_size):
-            rgb = [image.convert("RGB") for image in images[start : start + self.batch_size]]
-            rows.append(self._encode(self._load().image_processor(images=rgb, return_tensors="pt").pixel_values))
+            rows.append(self._encode(self._pixels(images[start : start + self.batch_size])))
         return np.concatenate([row.cpu().numpy() for row in rows])
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -173,7 +187,6 @@ class _Model:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str, revision: str | None, device: str | torch.device) -> _Model:
-        import torch
         from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
         from .quiet import quiet_loading
@@ -185,7 +198,7 @@ class _Model:
             model = AutoModelForImageTextToText.from_pretrained(
                 name_or_path,
                 revision=revision,
-                dtype=torch.float32 if torch.device(device).type == "cpu" else torch.float16,
+                dtype=half_precision(device),
                 use_safetensors=True,
             )
         return cls(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_chec
 from PIL.Image import Image
 from tqdm import tqdm
 
+from .batches import run_batches
 from .linear_decoder import LinearDecoder
-from .precision import fast_multiplication
+from .precision import fast_multiplication, half_precision
 from .weights import require_weights
 
 if TYPE_CHECKING:
@@ -97,56 +98,49 @@ class DiffusionGenerator:
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         """One image for each prompt; see `Generator`. Raises `ValueError` unless there is a seed for each prompt."""
-        import torch
 
         if len(prompts) != len(seeds):
             raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
         pipeline = self._load()
         # Equal prompts stand together, so that each is encoded once a batch.
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
-        images: list[Image] = []
         with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
-            while len(images) < len(order):
-                batch = order[len(images) : len(images) + self.batch_size]
-                try:
-                    images += self._generate_batch([prompts[i] for i in batch], [seeds[i] for i in batch])
-                except torch.OutOfMemoryError:
-                    if self.batch_size == 1:
-                        raise
-                    self.batch_size = min(self.batch_size, len(batch)) // 2 or 1
-                    torch.cuda.empty_cache()
-                bar.update(len(images) - bar.n)
+            images, self.batch_size = run_batches(
+                order,
+                self.batch_size,
+                prepare=lambda batch: ([prompts[i] for i in batch], [seeds[i] for i in batch]),
+                compute=lambda batch: self._generate_batch(*batch),
+                finish=_to_images,
+                device=self.device,
+                done=bar.update,
+            )
         if self.offload is not None:
             pipeline.to(self.offload)
         return [image for _, image in sorted(zip(order, images, strict=True), key=lambda pair: pair[0])]
 
-    def _generate_batch(self, prompts: list[str], seeds: list[int]) -> list[Image]:
+    def _generate_batch(self, prompts: list[str], seeds: list[int]) -> torch.Tensor:
+        """RGB, uint8, `(n, h, w, 3)`."""
         import torch
-        from PIL import Image
 
-        pipeline = self._pipeline
         chosen = {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
             "height": self.height,
             "width": self.width,
         }
-        options = {name: value for name, value in chosen.items() if value is not None}
+        options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        options["output_type"] = "latent" if self.decoder == "linear" else "pt"
         # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         # On an accelerator the weights themselves are in half precision.
         on_cpu = torch.device(self.device).type == "cpu"
-        with torch.inference_mode(), fast_multiplication("cpu") if on_cpu else nullcontext():
-            conditions = self._encode(prompts)
+        with torch.inference_mode():
+            with fast_multiplication("cpu") if on_cpu else nullcontext():
+                output = self._pipeline(**self._encode(prompts), generator=noise, **options).images
             if self.decoder == "linear":
-                self._linear = self._linear or LinearDecoder(pipeline.vae)
-                latents = pipeline(**conditions, generator=noise, output_type="latent", **options).images
-                with torch.autocast(latents.device.type, enabled=False):
-                    pixels = self._linear.decode(latents)
-            else:
-                pixels = pipeline(**conditions, generator=noise, output_type="pt", **options).images
-        array = (255 * pixels.float()).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        return [Image.fromarray(image) for image in array]
+                self._linear = self._linear or LinearDecoder(self._pipeline.vae)
+                output = self._linear.decode(output)
+            return (255 * output.float()).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def _encode(self, prompts: list[str]) -> dict[str, Any]:
         """What the pipeline is given in the place of the prompts: their encodings, each distinct prompt's made once."""
@@ -189,18 +183,16 @@ class DiffusionGenerator:
 
     def _load(self) -> Any:
         if self._pipeline is None:
-            import torch
             from diffusers import AutoPipelineForText2Image
 
             from .quiet import quiet_loading
 
-            on_cpu = torch.device(self.device).type == "cpu"
             with quiet_loading():
                 self._pipeline = AutoPipelineForText2Image.from_pretrained(
                     self.name_or_path,
                     revision=self.revision,
                     variant=self.variant,
-                    dtype=torch.float32 if on_cpu else torch.float16,
+                    dtype=half_precision(self.device),
                     use_safetensors=True,
                 )
                 if self.autoencoder is not None:
@@ -228,6 +220,12 @@ class DiffusionGenerator:
         self._pipeline.load_lora_weights(name_or_path, use_safetensors=True)
         self._pipeline.fuse_lora()
         self._pipeline.unload_lora_weights()
+
+
+def _to_images(pixels: torch.Tensor) -> list[Image]:
+    from PIL import Image
+
+    return [Image.fromarray(array) for array in pixels.cpu().numpy()]
 
 
 def _load_autoencoder(name_or_path: str, dtype: torch.dtype) -> Any:

@@ -17,12 +17,26 @@ def fast_multiplication(device: str | torch.device) -> AbstractContextManager[An
     import torch
 
     kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16) if _has_bfloat16(kind) else nullcontext()
+
+
+def half_precision(device: str | torch.device) -> torch.dtype:
+    """What a large model's weights are held in: bfloat16 where a GPU has it, else float16; float32 on the CPU."""
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return torch.float32
+    return torch.bfloat16 if _has_bfloat16(kind) else torch.float16
+
+
+def _has_bfloat16(kind: str) -> bool:
+    import torch
+
     if kind == "cpu":
         has = torch.cpu.get_capabilities()
-        supported = bool(has.get("amx_bf16") or has.get("avx512_bf16"))
-    else:
-        supported = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(kind, torch.bfloat16) if supported else nullcontext()
+        return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+    return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def plain_attention(device: str | torch.device) -> AbstractContextManager[Any]:

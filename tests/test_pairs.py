@@ -75,27 +75,6 @@ def test_image_depends_on_prompt_and_seed_and_not_on_its_batch(tiny_pair_folder:
     assert np.abs(generate(1, PROMPTS[:1], [6])[0] - together[0]).max() > 1
 
 
-def test_batch_is_halved_where_memory_runs_out_and_nothing_is_made_twice(tiny_pair_folder: Path, monkeypatch) -> None:
-    generator = DiffusionGenerator(tiny_pair_folder / "generator", steps=1, guidance_scale=1.0, batch_size=8)
-    expected = [pixels(image) for image in generator.generate(PROMPTS, range(5))]
-    whole, made = generator._generate_batch, []
-
-    def limited(prompts: list[str], seeds: list[int]) -> list[Image.Image]:
-        if len(prompts) > 2:
-            raise torch.OutOfMemoryError
-        made.extend(seeds)
-        return whole(prompts, seeds)
-
-    monkeypatch.setattr(generator, "_generate_batch", limited)
-    images = generator.generate(PROMPTS, range(5))
-    assert generator.batch_size == 2
-    assert sorted(made) == [0, 1, 2, 3, 4]
-    assert all(np.abs(pixels(a) - b).max() <= 1 for a, b in zip(images, expected, strict=True))
-    monkeypatch.setattr(generator, "_generate_batch", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError))
-    with pytest.raises(torch.OutOfMemoryError):
-        generator.generate(PROMPTS, range(5))
-
-
 @pytest.mark.parametrize("guidance", [1.0, 3.0, None])
 def test_images_are_those_of_the_pipeline_itself(tiny_pair_folder: Path, guidance: float | None) -> None:
     generator = DiffusionGenerator(tiny_pair_folder / "generator", steps=2, guidance_scale=guidance)

@@ -15,11 +15,12 @@ from .views import View
 _TUNED = Path(__file__).parent / "hyperparameters.json"
 _TRAINING: dict[str, dict[str, Any]] = {
     "digits": {"train_epochs": 10, "train_mb_size": 32, "learning_rate": 3e-3},
-    "shapes": {"train_epochs": 10, "train_mb_size": 32, "learning_rate": 1e-3},
+    "shapes": {"train_epochs": 10, "train_mb_size": 32, "learning_rate": 2e-3},
 }
+_OTHERS = {"train_epochs": 10, "train_mb_size": 32, "learning_rate": 1e-3}
 # What only strategies with a pair take notice of.
 PAIR_SETTINGS = ("memory", "captioner", "generator", "routing", "evidence", "view")
-_LIKE = "shapes"  # whose settings serve streams that have none of their own
+_LIKE = "shapes"  # whose hyper-parameters serve streams that have none of their own
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def default_settings(stream: Stream) -> Settings:
     """
     tuned = json.loads(_TUNED.read_text(encoding="utf-8"))
     return Settings(
-        **_TRAINING.get(stream.kind, _TRAINING[_LIKE]),
+        **_TRAINING.get(stream.kind, _OTHERS),
         network=STREAMS[stream.kind].network,
         tuned=next(tuned[kind] for kind in (stream.kind, _LIKE, "digits") if kind in tuned),
     )
