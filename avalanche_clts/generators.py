@@ -54,6 +54,8 @@ class DiffusionGenerator:
     - batch_size: images generated at a time; halved where the device runs out of memory.
     - device: where the pipeline runs.
     - offload: where it waits between calls ("cpu"), to leave an accelerator's memory to the training. None: it stays.
+    - compile: whether `torch.compile` makes the denoiser faster, or the name of its backend; the first images then take
+        a minute longer.
 
     Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched.
     """
@@ -75,6 +77,7 @@ class DiffusionGenerator:
         batch_size: int = 64,
         device: str | torch.device = "cpu",
         offload: str | None = None,
+        compile: bool | str = False,
     ) -> None:
         self.name_or_path = os.fspath(name_or_path)
         self.revision = revision
@@ -90,6 +93,7 @@ class DiffusionGenerator:
         self.batch_size = batch_size
         self.device = device
         self.offload = offload
+        self.compile = compile
         self._pipeline: Any = None
         self._linear: LinearDecoder | None = None
         if decoder not in get_args(Decoder):
@@ -202,7 +206,18 @@ class DiffusionGenerator:
                 if self.lora is not None:
                     self._add_lora(self.lora)
             self._pipeline.set_progress_bar_config(disable=True)
+            self._make_fast()
         return self._pipeline.to(self.device)
+
+    def _make_fast(self) -> None:
+        import torch
+
+        denoiser = getattr(self._pipeline, "unet", None) or self._pipeline.transformer
+        if torch.device(self.device).type != "cpu":
+            for part in (denoiser, self._pipeline.vae):
+                part.to(memory_format=torch.channels_last)
+        if self.compile:
+            denoiser.compile(**({"backend": self.compile} if isinstance(self.compile, str) else {}))
 
     def _change_scheduler(self, name: str) -> None:
         import diffusers

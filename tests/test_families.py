@@ -307,6 +307,15 @@ def test_few_steps_with_a_consistency_lora(tmp_path: Path) -> None:
         DiffusionGenerator(tmp_path / "pipeline", scheduler="NoScheduler").generate(["a two"], [0])
 
 
+def test_denoiser_can_be_compiled(tiny_pair_folder: Path) -> None:
+    options = {"steps": 2, "guidance_scale": 1.0}
+    plain = DiffusionGenerator(tiny_pair_folder / "generator", **options)
+    compiled = DiffusionGenerator(tiny_pair_folder / "generator", **options, compile="eager")
+    (expected,), (image,) = (generator.generate(["a two"], [0]) for generator in (plain, compiled))
+    assert compiled._pipeline.unet._compiled_call_impl is not None
+    assert np.abs(np.asarray(image, int) - np.asarray(expected, int)).max() <= 1
+
+
 def test_autoencoder_can_be_a_tiny_one(tmp_path: Path) -> None:
     torch.manual_seed(0)
     save_tiny_stable_diffusion(tmp_path / "pipeline")

@@ -1,0 +1,93 @@
+"""How fast captioning, generation and whole runs are.
+
+    python benchmarks/speed --out benchmarks/results/speed
+    python benchmarks/speed --device cuda --out benchmarks/results/speed
+
+On the CPU: the embedded pair, and whole runs. On a GPU: random weights at the sizes of BLIP, SD 1.5 and SD-Turbo.
+Writes `DEVICE.json` and `DEVICE.txt` to the folder; every figure is a ratio of times within one round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import stages
+import torch
+import whole_runs
+from architectures import save_captioner, save_generator
+
+from avalanche_clts import load_pair
+from avalanche_clts.compare.results import write_text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--rounds", type=int, default=5, help="times that everything is timed")
+    parser.add_argument(
+        "--sizes", nargs="+", help="of random-weight models (default: sd15 sd-turbo blip on a GPU, small)"
+    )
+    parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir()) / "clts-speed", metavar="DIR")
+    parser.add_argument("--no-whole-runs", action="store_true", help="leave out the runs through whole streams")
+    arguments = parser.parse_args()
+    found = measure(arguments)
+    found["command"] = shlex.join(["python", "benchmarks/speed", *sys.argv[1:]])
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    name = torch.device(arguments.device).type
+    write_text(arguments.out / f"{name}.json", json.dumps(found, indent=1) + "\n")
+    text = format_text(found)
+    write_text(arguments.out / f"{name}.txt", text + "\n")
+    print(text)
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    device, rounds = arguments.device, arguments.rounds
+    on_cpu = torch.device(device).type == "cpu"
+    sizes = arguments.sizes or (["small"] if on_cpu else ["blip", "sd15", "sd-turbo"])
+    found: dict[str, Any] = {"device": device_name(device), "rounds": rounds, "stages": {}}
+    if on_cpu:
+        found["stages"] |= stages.embedded(load_pair("embedded", device=device), rounds=rounds)
+    for size in sizes:
+        if size in ("blip", "small"):
+            folder = save_captioner(size, arguments.weights / f"captioner-{size}")
+            found["stages"][f"captioning, {size}"] = stages.captioning(folder, device=device, rounds=rounds)
+        if size in ("sd15", "sd-turbo", "small"):
+            folder = save_generator(size, arguments.weights / f"generator-{size}")
+            found["stages"][f"generation, {size}"] = stages.generation(folder, size, device=device, rounds=rounds)
+            found["stages"][f"denoiser, {size}"] = stages.denoiser(folder, device=device)
+    if on_cpu and not arguments.no_whole_runs:
+        found["whole_runs"] = whole_runs.measure(rounds=min(3, rounds))
+    return found
+
+
+def device_name(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def format_text(found: dict[str, Any]) -> str:
+    lines = [f"device: {found['device']}; medians of {found['rounds']} rounds"]
+    for title, stage in found["stages"].items():
+        lines += ["", title]
+        if "times_faster" in stage:
+            for name, ratio in stage["times_faster"].items():
+                rate = stage["items"] / stage["seconds"][name]
+                lines.append(f"  {name:52}{ratio:8.1f} x the plain loop {rate:10.1f} a second")
+        else:
+            lines += [f"  {name:52}{value:12.3f}" for name, value in stage.items()]
+    for title, runs in found.get("whole_runs", {}).items():
+        lines += ["", title, *(f"  {name:52}{value:12.2f}" for name, value in runs.items())]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

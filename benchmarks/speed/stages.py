@@ -1,0 +1,146 @@
+"""Captioning and generation: the plain loop, then with each saving switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timing
+import torch
+from diffusers import AutoPipelineForText2Image
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BlipForConditionalGeneration, BlipProcessor
+
+from avalanche_clts import BlipCaptioner, DiffusionGenerator, Pair, generators
+from avalanche_clts.precision import half_precision
+from avalanche_clts.quiet import quiet_loading
+
+PROMPTS = [f"a photo of thing {i % 25}" for i in range(64)]
+PLAIN_SHARE = 0.125  # of the work that the plain loop does; it takes the same time for every image
+_SAMPLING = {
+    "sd15": {"steps": 25, "guidance_scale": 2.0},
+    "sd-turbo": {"steps": 1, "guidance_scale": 0.0},
+    "small": {"steps": 6, "guidance_scale": 2.0},
+}
+
+
+def embedded(pair: Pair, *, rounds: int) -> dict[str, Any]:
+    """Both halves of the embedded pair on the CPU."""
+    prompts = [f"a {colour} star on white" for colour in ("red", "blue", "green", "black")] * 62
+    assert isinstance(pair.generator, DiffusionGenerator)
+    assert isinstance(pair.captioner, BlipCaptioner)
+    images = pair.generator.generate(prompts, range(len(prompts)))
+    return {
+        "captioning, embedded": _captioning(pair.captioner, images, rounds=rounds),
+        "generation, embedded": _generation(pair.generator, prompts, rounds=rounds),
+    }
+
+
+def captioning(folder: Path, *, device: str, rounds: int) -> dict[str, Any]:
+    """A captioner with random weights, always as many tokens."""
+    captioner = BlipCaptioner(folder, max_new_tokens=20, device=device)
+    random = np.random.RandomState(0)
+    images = [Image.fromarray(random.randint(0, 256, (32, 32, 3)).astype(np.uint8)) for _ in range(64)]
+    return _captioning(captioner, images, rounds=rounds)
+
+
+def generation(folder: Path, size: str, *, device: str, rounds: int) -> dict[str, Any]:
+    """A generator with random weights by its recipe."""
+    generator = DiffusionGenerator(folder, **_SAMPLING[size], batch_size=16, device=device)
+    return _generation(generator, PROMPTS, rounds=rounds)
+
+
+def denoiser(folder: Path, *, device: str, batch: int = 16) -> dict[str, float]:
+    """How much of the device's matrix-product rate the denoiser reaches."""
+    generator = DiffusionGenerator(folder, device=device)
+    pipeline = generator._load()
+    unet, dtype = pipeline.unet, pipeline.unet.dtype
+    side, width = unet.config.sample_size, unet.config.cross_attention_dim
+    latents = torch.randn(batch, 4, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    text = torch.randn(batch, 77, width, device=device, dtype=dtype)
+    with torch.inference_mode():
+        call = partial(unet, latents, torch.tensor(500, device=device), text)
+        with FlopCounterMode(display=False) as counter:
+            call()
+        times = [timing.seconds(call, device) for _ in range(6)][1:]
+    rate = counter.get_total_flops() / float(np.median(times))
+    peak = timing.matmul_rate(device, dtype)
+    return {"TFLOP/s": rate / 1e12, "TFLOP/s of a matrix product": peak / 1e12, "share": rate / peak}
+
+
+def _captioning(captioner: BlipCaptioner, images: list[Image.Image], *, rounds: int) -> dict[str, Any]:
+    source = captioner.name_or_path
+    processor = BlipProcessor.from_pretrained(source)
+    with quiet_loading():
+        model = BlipForConditionalGeneration.from_pretrained(source, dtype=half_precision(captioner.device))
+    model.to(captioner.device).eval()
+
+    def plain() -> None:
+        for image in images[: int(PLAIN_SHARE * len(images))]:
+            inputs = processor(images=image, return_tensors="pt").to(captioner.device, model.dtype)
+            with torch.no_grad():
+                tokens = model.generate(**inputs, max_new_tokens=captioner.max_new_tokens, num_beams=1)
+            processor.decode(tokens[0], skip_special_tokens=True)
+
+    found = timing.compare(
+        plain,
+        {"in batches": lambda: captioner.caption(images)},
+        device=str(captioner.device),
+        rounds=rounds,
+        share=PLAIN_SHARE,
+    )
+    return found | {"items": len(images)}
+
+
+def _generation(generator: DiffusionGenerator, prompts: list[str], *, rounds: int) -> dict[str, Any]:
+    """The plain loop is one call of the library for each prompt, with the same steps, guidance and size."""
+    with quiet_loading():
+        pipeline = AutoPipelineForText2Image.from_pretrained(
+            generator.name_or_path, dtype=half_precision(generator.device)
+        )
+    pipeline.to(generator.device)
+    pipeline.set_progress_bar_config(disable=True)
+    few = prompts[: int(PLAIN_SHARE * len(prompts))]
+    seeds = range(len(prompts))
+
+    def plain() -> None:
+        for prompt, seed in zip(few, seeds, strict=False):
+            noise = torch.Generator("cpu").manual_seed(seed)
+            pipeline(
+                prompt,
+                num_inference_steps=generator.steps,
+                guidance_scale=generator.guidance_scale,
+                generator=noise,
+            )
+
+    variants: dict[str, Callable[[], Any]] = {}
+    if torch.device(generator.device).type == "cpu":
+        variants["in batches, full precision"] = partial(_in_full_precision, generator, prompts, seeds)
+        variants["in batches, bfloat16 (as it comes)"] = partial(generator.generate, prompts, seeds)
+    else:
+        variants["in batches (as it comes)"] = partial(generator.generate, prompts, seeds)
+        variants["and compiled"] = partial(_like(generator, compile=True).generate, prompts, seeds)
+    variants["and decoded linearly, to the latents' size"] = partial(
+        _like(generator, decoder="linear").generate, prompts, seeds
+    )
+    found = timing.compare(plain, variants, device=str(generator.device), rounds=rounds, share=PLAIN_SHARE)
+    return found | {"items": len(prompts)}
+
+
+def _like(generator: DiffusionGenerator, **changed: Any) -> DiffusionGenerator:
+    names = ("name_or_path", "steps", "guidance_scale", "batch_size", "device")
+    return DiffusionGenerator(**{name: getattr(generator, name) for name in names} | changed)
+
+
+def _in_full_precision(generator: DiffusionGenerator, prompts: list[str], seeds: range) -> None:
+    used = generators.fast_multiplication
+    generators.fast_multiplication = lambda device: nullcontext()
+    try:
+        generator.generate(prompts, seeds)
+    finally:
+        generators.fast_multiplication = used
