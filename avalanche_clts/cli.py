@@ -54,13 +54,22 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     report.set_defaults(run=_report)
 
-    caption = commands.add_parser("caption", help="print a caption of each image file")
-    caption.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    caption = commands.add_parser("caption", help="write a caption of each image")
+    caption.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files, and folders of them")
+    caption.add_argument("--out", type=Path, metavar="FILE", help="a metadata.jsonl (default: the terminal)")
     _add_pair(caption)
     caption.set_defaults(run=_caption)
 
     generate = commands.add_parser("generate", help="make an image of each text")
-    generate.add_argument("prompts", nargs="+", metavar="TEXT")
+    generate.add_argument("prompts", nargs="*", metavar="TEXT")
+    generate.add_argument(
+        "--captions",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="captions.jsonl.gz, metadata.jsonl, lines",
+    )
     generate.add_argument("--out", type=Path, default=Path("generated"), metavar="DIR", help="folder of the images")
     generate.add_argument("--seed", type=int, default=0, help="of the first image; the following count up")
     _add_pair(generate)
@@ -182,33 +191,35 @@ Weights are in half precision; beside them the device needs memory for a batch (
 
 
 def _caption(arguments: argparse.Namespace) -> int:
-    from PIL import Image, UnidentifiedImageError
-
+    from .bulk import caption_files, image_files, open_image
+    from .distributed import device_of_process, is_first_process
     from .pairs import load_pair
 
-    images = []
-    for path in arguments.images:
-        try:
-            images.append(Image.open(path).copy())
-        except UnidentifiedImageError:
-            raise ValueError(f"{path} is not an image that Pillow can read") from None
-    captioner = load_pair(arguments.pair, device=arguments.device).captioner
-    for path, text in zip(arguments.images, captioner.caption(images), strict=True):
-        print(f"{path}\t{text}")
+    files = image_files(arguments.images)
+    captioner = load_pair(arguments.pair, device=device_of_process(arguments.device)).captioner
+    if arguments.out is None:
+        texts = captioner.caption([open_image(file) for file in files])
+        print("\n".join(f"{file}\t{text}" for file, text in zip(files, texts, strict=True)))
+    else:
+        caption_files(files, captioner, arguments.out)
+        if is_first_process():
+            print(f"{len(files)} captions: {arguments.out}")
     return 0
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from .pairs import load_pair
+    from .bulk import generate_files, read_prompts
+    from .distributed import device_of_process, is_first_process
+    from .pairs import load_pair, pair_identity
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    generator = load_pair(arguments.pair, device=arguments.device).generator
-    seeds = range(arguments.seed, arguments.seed + len(arguments.prompts))
-    images = generator.generate(arguments.prompts, list(seeds))
-    for number, (image, text) in enumerate(zip(images, arguments.prompts, strict=True)):
-        path = arguments.out / f"{number:04d}.png"
-        image.save(path)
-        print(f"{path}\t{text}")
+    prompts = [*arguments.prompts, *(text for file in arguments.captions for text in read_prompts(file))]
+    if not prompts:
+        raise ValueError("there is nothing to generate; give texts, or files of them with --captions")
+    pair = load_pair(arguments.pair, device=device_of_process(arguments.device))
+    seeds = range(arguments.seed, arguments.seed + len(prompts))
+    files = generate_files(prompts, seeds, pair.generator, arguments.out, identity=pair_identity(pair)[1])
+    if is_first_process():
+        print("\n".join(f"{file}\t{text}" for file, text in zip(files, prompts, strict=True)))
     return 0
 
 

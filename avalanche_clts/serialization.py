@@ -1,4 +1,4 @@
-"""Nested state (dicts, lists, numbers, tensors) in one safetensors file: no pickle, nothing is executed on load."""
+"""Files that are whole or not there: text, and nested state in safetensors, which executes nothing on load."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ def read_state(path: Path) -> Any:
             return _unpack(structure, {name: file.get_tensor(name) for name in names})
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged or not a state file of this library ({error}); remove it") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside `path`, then rename: a reader never sees half a file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -15,9 +15,9 @@ from pathlib import Path
 from PIL import Image
 
 from avalanche_clts import load_pair, shapes
-from avalanche_clts.compare.results import write_text
 from avalanche_clts.pretraining import digits, embedded_domains
 from avalanche_clts.pretraining.quality import format_quality, measure_quality
+from avalanche_clts.serialization import write_text
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_clts.compare.figures import accuracy_curves
-from avalanche_clts.compare.results import read_runs, write_text
+from avalanche_clts.compare.results import read_runs
 from avalanche_clts.compare.table import format_markdown, format_markdown_ablations
 from avalanche_clts.pretraining.quality import format_quality
+from avalanche_clts.serialization import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from ..named_streams import Stream, parse_stream, slug
 from ..pairs import load_pair, pair_identity, pair_nbytes
+from ..serialization import write_text
 from .execution import Task, execute
 from .memory_curve import areas
 from .report import render_report
-from .results import ResultsFolder, merged, read_runs, to_csv, write_text
+from .results import ResultsFolder, merged, read_runs, to_csv
 from .runner import versions
 from .samples import make_samples
 from .settings import Settings, default_settings

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from ..images import class_names
 from ..named_streams import Stream, parse_stream
 from ..pairs import load_pair, pair_identity
+from ..serialization import write_text
 from .execution import Task, execute
-from .results import ResultsFolder, write_text
+from .results import ResultsFolder
 from .runner import versions
 from .settings import Settings, default_settings
 from .strategies import Results

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..named_streams import slug
+from ..serialization import write_text
 from .execution import Task
 from .strategies import Results
 
@@ -84,13 +85,6 @@ class ResultsFolder:
         """What the run depends on: its settings, the device, the versions, and the pair if it makes use of one."""
         shared = {name: value for name, value in self.conditions.items() if name != "pair" or task.needs_pair}
         return {"settings": task.own_settings()} | shared
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside `path`, then rename: a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def to_csv(runs: Iterable[Results]) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 from tqdm import tqdm
 
 from ..named_streams import Stream, slug
+from ..serialization import write_text
 from .execution import Task, execute
-from .results import ResultsFolder, write_text
+from .results import ResultsFolder
 from .settings import Settings
 from .strategies import STRATEGIES, Results
 

@@ -24,7 +24,7 @@ import whole_runs
 from architectures import save_captioner, save_generator
 
 from avalanche_clts import load_pair
-from avalanche_clts.compare.results import write_text
+from avalanche_clts.serialization import write_text
 
 
 def main() -> None:
