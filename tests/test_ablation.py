@@ -74,10 +74,8 @@ def test_variants_differ_in_what_they_vary(ablated: tuple[Path, dict]) -> None:
     assert captions[-1] > 5 * captions[0]
     streams = {label: run["stream"] for label, run in runs("experiences").items()}
     assert streams == {label: f"digits:experiences={label}" for label in ("2", "5", "10")}
-    evidence = runs("evidence")
-    assert evidence["the heads' own confidence (no generator at all)"]["seconds"]["generation"] == 0
-    assert evidence["the router"]["seconds"]["generation"] > 0
-    assert runs("router-data")["stored real images (the ceiling)"]["seconds"]["generation"] < 0.1
+    seconds = [json.loads(file.read_text())["seconds"] for file in (ablated[0] / "runs").glob("digits-clts-*.json")]
+    assert sum(s["generation"] == 0 for s in seconds) == 1, "routing by the heads' confidence needs no generator"
 
 
 def test_finished_variants_are_not_computed_again(ablated: tuple[Path, dict], tiny_pair_folder, monkeypatch) -> None:

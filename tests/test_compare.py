@@ -156,6 +156,14 @@ def test_runs_of_a_pair_that_samples_otherwise_are_not_mistaken_for_finished(
     )
 
 
+def test_synaptic_intelligence_holds_weights_back(finished: Path, tiny_pair_folder: Path, tmp_path: Path) -> None:
+    strong = replace(QUICK, tuned={"si": {"si_lambda": 1e6}})
+    (run,) = compare(strategies=["si"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=strong)
+    (naive,) = (r for r in runs_of(finished) if (r["strategy"], r["seed"]) == ("naive", 0))
+    assert run["accuracy_matrix"][0] == naive["accuracy_matrix"][0], "nothing is held back in the first experience"
+    assert run["accuracy_matrix"] != naive["accuracy_matrix"]
+
+
 def test_same_command_same_results(finished: Path, tiny_pair_folder: Path, tmp_path: Path) -> None:
     again = compare(strategies=["clts", "naive"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=QUICK)
     before = {run["strategy"]: run for run in runs_of(finished) if run["seed"] == 0}
@@ -207,7 +215,10 @@ def test_bytes_are_readable() -> None:
         ),
         (["compare", "--seeds", "0"], r"seeds is 0"),
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
-        (["compare", "--pair", "nowhere"], r"'nowhere'; it must be a folder or one of: embedded"),
+        (
+            ["compare", "--pair", "nowhere"],
+            r"'nowhere'; it must be embedded, a folder, or CAPTIONER\+GENERATOR",
+        ),
         (["report", "nowhere"], r"nowhere holds no results.json; make one with: clts compare"),
         (["caption", __file__], r"not an image that Pillow can read"),
     ],
@@ -232,8 +243,10 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path, tiny_pair_folder
 def test_caption_and_generate_from_the_command_line(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
     options = ["--pair", str(tiny_pair_folder)]
     assert main(["generate", "a seven", "a two", "--out", str(tmp_path / "g"), *options]) == 0
-    files = sorted((tmp_path / "g").iterdir())
+    files = sorted((tmp_path / "g").glob("*.png"))
     assert [file.name for file in files] == ["0000.png", "0001.png"]
+    texts = [json.loads(line)["text"] for line in (tmp_path / "g" / "metadata.jsonl").open()]
+    assert texts == ["a seven", "a two"]
     assert main(["caption", *map(str, files), *options]) == 0
     assert str(files[1]) in capsys.readouterr().out
 

@@ -105,7 +105,7 @@ ABLATIONS: dict[str, Ablation] = {
     ),
     "steps": Ablation(
         "Sampling steps",
-        [Variant(str(n), _pair(generator={"steps": n}), x=n, default=n == 6) for n in (2, 4, 6, 10, 20)],
+        [Variant(str(n), _pair(generator={"steps": n}), x=n, default=n == 4) for n in (2, 3, 4, 6, 10, 20)],
         "sampling steps",
     ),
     "selection": Ablation(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from avalanche.models.generator import MlpVAE, VAE_loss
-from avalanche.training.plugins import EvaluationPlugin, GenerativeReplayPlugin
-from avalanche.training.supervised import GenerativeReplay, ICaRL, Naive, VAETraining
+from avalanche.training.plugins import EvaluationPlugin, GenerativeReplayPlugin, SynapticIntelligencePlugin
+from avalanche.training.supervised import GenerativeReplay, ICaRL, Naive, SynapticIntelligence, VAETraining
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -74,6 +74,23 @@ def generative_replay(
         evaluator=EvaluationPlugin(),
     )
     return GenerativeReplay(**common, generator_strategy=training)
+
+
+def synaptic_intelligence(common: dict[str, Any], *, si_lambda: float) -> SupervisedTemplate:
+    """SI (Zenke et al., ICML 2017). On the CPU, Avalanche's plugin records views of the live weights for the weights
+    before a step: nothing ever seems to move, every importance is 0, and SI is plain fine-tuning. Here it copies them.
+    """
+    SynapticIntelligencePlugin.extract_weights = staticmethod(_copies_of_weights)
+    return SynapticIntelligence(**common, si_lambda=si_lambda)
+
+
+_views_of_weights = SynapticIntelligencePlugin.extract_weights
+
+
+def _copies_of_weights(model: nn.Module, target: dict[str, Any], excluded_parameters: set[str]) -> None:
+    _views_of_weights(model, target, excluded_parameters)
+    for recorded in target.values():
+        recorded.data = recorded.data.clone()
 
 
 def expert_gate(

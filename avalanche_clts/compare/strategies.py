@@ -19,7 +19,6 @@ from avalanche.training.supervised import (
     JointTraining,
     LwF,
     Naive,
-    SynapticIntelligence,
 )
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
@@ -131,7 +130,7 @@ def _lwf(setup: Setup) -> SupervisedTemplate:
 
 
 def _si(setup: Setup) -> SupervisedTemplate:
-    return SynapticIntelligence(**setup.single(), **{"si_lambda": 1.0} | setup.tuned("si"))
+    return peers.synaptic_intelligence(setup.single(), **{"si_lambda": 1.0} | setup.tuned("si"))
 
 
 def _cumulative(setup: Setup) -> SupervisedTemplate:

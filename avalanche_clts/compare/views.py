@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from ..generators import DiffusionGenerator
 from ..pairs import Pair
 
 View = Literal["input", "autoencoded", "augmented"]
@@ -22,9 +22,11 @@ class Autoencoded(nn.Module):
 
     def __init__(self, pair: Pair) -> None:
         super().__init__()
-        if not isinstance(pair.generator, DiffusionGenerator):
-            raise ValueError(f"view is 'autoencoded', which needs a DiffusionGenerator, not {type(pair.generator)}")
-        self._autoencode = pair.generator.autoencode
+        autoencode: Callable[[Tensor], Tensor] | None = getattr(pair.generator, "autoencode", None)
+        if autoencode is None:
+            given = type(pair.generator).__name__
+            raise ValueError(f"view is 'autoencoded', which needs a DiffusionGenerator, not a {given}")
+        self._autoencode = autoencode
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, 1 or 3, h, w)` to the same."""

@@ -31,7 +31,7 @@ class Recipe:
     autoencoder_steps: int = 6000
     diffusion_steps: int = 8400
     batch_size: int = 128
-    sampling_steps: int = 6
+    sampling_steps: int = 4
     guidance_scale: float = 1.0
     device: str = "cpu"
 
