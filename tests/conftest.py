@@ -81,6 +81,16 @@ def save_tiny_blip(folder: Path) -> None:
     BlipProcessor(BlipImageProcessor(size={"height": 16, "width": 16}), tokenizer).save_pretrained(folder)
 
 
+def tiny_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        sample_size=8,
+    )
+
+
 def save_tiny_stable_diffusion(folder: Path) -> None:
     tokenizer = CLIPTokenizer(model_max_length=12).train_new_from_iterator([" ".join(WORDS)], vocab_size=600)
     text_encoder = CLIPTextModel(
@@ -106,15 +116,8 @@ def save_tiny_stable_diffusion(folder: Path) -> None:
         attention_head_dim=2,
         cross_attention_dim=16,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(4, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        sample_size=8,
-    )
     StableDiffusionPipeline(
-        vae=vae,
+        vae=tiny_vae(),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,

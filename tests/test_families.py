@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
     AutoencoderTiny,
     EulerDiscreteScheduler,
     PNDMScheduler,
@@ -41,7 +40,7 @@ from transformers import (
 
 from avalanche_clts import AutoCaptioner, BlipCaptioner, DiffusionGenerator, load_pair
 from avalanche_clts.catalogue import CAPTIONERS, GENERATORS
-from tests.conftest import WORDS, save_tiny_blip, save_tiny_stable_diffusion
+from tests.conftest import WORDS, save_tiny_blip, save_tiny_stable_diffusion, tiny_vae
 
 WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
 VISION = {**WIDTH, "image_size": 16, "patch_size": 8}
@@ -201,16 +200,6 @@ def text_config(tokenizer: CLIPTokenizer, **options: object) -> CLIPTextConfig:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         **options,
-    )
-
-
-def tiny_vae() -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(4, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        sample_size=8,
     )
 
 
