@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import torch
@@ -12,6 +12,7 @@ from avalanche.benchmarks.utils import AvalancheDataset, TransformGroups
 from avalanche.training.storage_policy import ExemplarsBuffer
 from PIL.Image import Image
 
+from .contexts import Contexts
 from .images import ImageFormat, as_stream_dataset, class_names, image_format, raw_images, stream_transforms
 from .memory import Caption, CaptionMemory, Prompt
 from .pairs import Pair
@@ -36,6 +37,9 @@ class CaptionBuffer(ExemplarsBuffer):
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
     - selection: of the images to caption, within each class: "random", or "diverse", those nearest to the centres of
         k-means on the captioner's features.
+    - recombine: whether a caption that serves several times borrows, for every image but its first, the words of
+        another caption, with that caption's class name exchanged for its own; see `Contexts`. Takes effect where class
+        names are known and captions say them.
     - seed: of the first caption's noise; the following count up. None: drawn from torch's global generator.
     """
 
@@ -48,6 +52,7 @@ class CaptionBuffer(ExemplarsBuffer):
         replay_size: int | None = None,
         class_names: Sequence[str] | None = None,
         selection: Selection = "random",
+        recombine: bool = True,
         seed: int | None = None,
     ) -> None:
         if selection not in get_args(Selection):
@@ -65,6 +70,7 @@ class CaptionBuffer(ExemplarsBuffer):
         self.replay_size = replay_size
         self.class_names = class_names
         self.selection = selection
+        self.recombine = recombine
         self.first_seed = int(torch.randint(2**31, ())) if seed is None else seed
         self.num_written = 0
         self.num_experiences = 0
@@ -72,6 +78,7 @@ class CaptionBuffer(ExemplarsBuffer):
         self.seconds = {"captioning": 0.0, "generation": 0.0}
         self._transforms: TransformGroups | None = None
         self._yields_task_labels = True
+        self._known_names: Sequence[str] | None = None
         self._images: list[Image] = []
         self._prompts: list[Prompt] = []
         self._dataset: AvalancheDataset | None = None
@@ -83,7 +90,7 @@ class CaptionBuffer(ExemplarsBuffer):
         """
         dataset = experience.dataset
         self.format = image_format(dataset)
-        self._names(dataset, experience.classes_in_this_experience)
+        self._known_names = self._names(dataset, experience.classes_in_this_experience)
         self._transforms = stream_transforms(dataset)
         self._yields_task_labels = hasattr(dataset, "targets_task_labels")
         self._dataset = None
@@ -119,9 +126,9 @@ class CaptionBuffer(ExemplarsBuffer):
         """The regenerated images as the generator made them, one for each of `prompts`."""
         if not self._images and len(self.memory) > 0:
             start = time.perf_counter()
-            self._prompts = self.memory.prompts(self.replay_size)
+            self._prompts = self.memory.prompts(self.replay_size, rephrase=self._rephrase())
             self._images = self.pair.generator.generate(
-                [prompt.caption.text for prompt in self._prompts], [prompt.seed for prompt in self._prompts]
+                [prompt.text for prompt in self._prompts], [prompt.seed for prompt in self._prompts]
             )
             self.seconds["generation"] += time.perf_counter() - start
         return self._images
@@ -145,6 +152,10 @@ class CaptionBuffer(ExemplarsBuffer):
         self.memory.resize(new_size)
         self.max_size = new_size
         self.release()
+
+    def _rephrase(self) -> Callable[[Caption, int], str] | None:
+        names = self._known_names
+        return Contexts(self.memory, names).borrow if self.recombine and names is not None else None
 
     def _write_captions(self, exp: CLExperience) -> list[Caption]:
         dataset = exp.dataset

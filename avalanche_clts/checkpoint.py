@@ -126,7 +126,7 @@ def _heads(model: Any) -> Any:
         return None
     return {
         "records": [[record.classes, record.task_labels, record.experience] for record in model.records],
-        "routed": model.router.num_experiences,
+        "experience_of_unit": model.router.experience_of_unit,
         "router_features": model.num_router_features,
         "template": model.template.state_dict(),
     }
@@ -136,8 +136,7 @@ def _restore_model(strategy: Any, state: dict[str, Any]) -> None:
     model = strategy.model.to(strategy.device)
     if isinstance(model, RoutedModel):
         model.num_router_features = state["heads"]["router_features"]
-        if state["heads"]["routed"]:
-            model.router.grow(state["heads"]["routed"], model.num_router_features)
+        model.router.grow(state["heads"]["experience_of_unit"], model.num_router_features)
         model.template.load_state_dict(state["heads"]["template"])
         for classes, labels, experience in state["heads"]["records"]:
             model.add_head(HeadRecord(tuple(classes), tuple(labels), experience))

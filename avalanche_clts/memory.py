@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -40,9 +40,10 @@ class Caption:
 
 
 class Prompt(NamedTuple):
-    """An image to generate: whose caption it is, and from which noise."""
+    """An image to generate: what it is an image of, in which words, and from which noise."""
 
     caption: Caption
+    text: str
     seed: int
 
 
@@ -110,14 +111,20 @@ class CaptionMemory:
         kept = {id(c) for groups in by_class.values() for group in groups.values() for c in group}
         self.captions = [caption for caption in self.captions if id(caption) in kept]
 
-    def prompts(self, count: int | None = None) -> list[Prompt]:
+    def prompts(
+        self, count: int | None = None, *, rephrase: Callable[[Caption, int], str] | None = None
+    ) -> list[Prompt]:
         """`count` images to generate, in equal parts for every experience and, within it, for every class.
 
         Where there are more images than captions, a caption serves several times, each time from other noise; where
         there are fewer, the captions take turns from experience to experience. None: one image for each caption.
+
+        **Arguments:**
+
+        - rephrase: given a caption and the seed, the words of its second and further images. None: the caption's own.
         """
         if count is None:
-            return [Prompt(caption, caption.seed) for caption in self.captions]
+            return [Prompt(caption, caption.text, caption.seed) for caption in self.captions]
         if count < 1:
             raise ValueError(f"count is {count}; at least 1 image must be asked for (or None for one a caption)")
         groups: dict[int, dict[int, list[Caption]]] = defaultdict(lambda: defaultdict(list))
@@ -130,7 +137,9 @@ class CaptionMemory:
                 for i in range(n):
                     copy, position = divmod(i, len(captions))
                     caption = captions[(position + turn * n) % len(captions)]
-                    prompts.append(Prompt(caption, caption.copy_seed(copy)))
+                    seed = caption.copy_seed(copy)
+                    text = caption.text if copy == 0 or rephrase is None else rephrase(caption, seed)
+                    prompts.append(Prompt(caption, text, seed))
         return prompts
 
     def to_bytes(self) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -33,7 +33,9 @@ class HeadRecord:
 
 
 class TaskRouter(nn.Module):
-    """Which experience does an input belong to? Any network, with an output layer that grows by a unit an experience.
+    """Which experience does an input belong to? Any network, with an output layer that grows with the experiences.
+
+    An experience has one unit or several, such as one for each of its classes; its probability is the sum of theirs.
 
     **Arguments:**
 
@@ -45,24 +47,35 @@ class TaskRouter(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.output: nn.Linear | None = None
+        self.experience_of_unit: list[int] = []
 
     @property
     def num_experiences(self) -> int:
         """How many experiences the router tells apart."""
-        return 0 if self.output is None else self.output.out_features
+        return len(set(self.experience_of_unit))
 
-    def grow(self, num_experiences: int, num_features: int) -> None:
-        """Make the output `num_experiences` units wide, keeping the units there are.
+    def grow(self, experience_of_unit: Sequence[int], num_features: int) -> None:
+        """Add units to the output, keeping those there are.
 
         **Arguments:**
 
+        - experience_of_unit: of all units, those there are coming first; experiences are numbered from 0.
         - num_features: of the backbone's flattened output.
+
+        Raises `ValueError` if the units there are belong to other experiences.
         """
-        old = self.output
-        if old is not None and old.out_features >= num_experiences:
+        known = len(self.experience_of_unit)
+        if list(experience_of_unit[:known]) != self.experience_of_unit:
+            raise ValueError(
+                f"experience_of_unit begins with {list(experience_of_unit[:known])}, but the router's units belong to "
+                f"{self.experience_of_unit}; a trained router keeps its router_targets"
+            )
+        if known == len(experience_of_unit):
             return
+        old = self.output
+        self.experience_of_unit = list(experience_of_unit)
         like = next(self.parameters(), torch.empty(0))
-        self.output = nn.Linear(num_features, num_experiences, device=like.device).requires_grad_(False)
+        self.output = nn.Linear(num_features, len(experience_of_unit), device=like.device).requires_grad_(False)
         if old is not None:
             with torch.no_grad():
                 self.output.weight[: old.out_features] = old.weight
@@ -73,12 +86,18 @@ class TaskRouter(nn.Module):
         features: Tensor = self.backbone(x)
         return features.flatten(1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits over experiences, `(n, num_experiences)`."""
+    def unit_logits(self, x: Tensor) -> Tensor:
+        """Logits over units, `(n, number of units)`."""
         if self.output is None:
             raise RuntimeError("the router knows no experience yet; train the strategy on one first")
         logits: Tensor = self.output(self.features(x))
         return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits over experiences, `(n, num_experiences)`."""
+        logits = self.unit_logits(x)
+        owners = torch.tensor(self.experience_of_unit, device=logits.device)
+        return torch.stack([logits[:, owners == t].logsumexp(1) for t in range(self.num_experiences)], dim=1)
 
 
 class RoutedModel(MultiTaskModule):

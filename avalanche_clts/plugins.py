@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
@@ -20,10 +20,18 @@ from .pairs import Pair
 from .selection import Selection
 
 RouterData = Literal["synthetic", "mixed"]
+RouterTargets = Literal["classes", "experiences"]
 Keep = Literal["all", "recognised"]
 # Of the router's targets: some generated images do not show what their caption says.
 _LABEL_SMOOTHING = 0.1
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+class Place(NamedTuple):
+    """Where an image belongs: to a head, and there to a class."""
+
+    head: int
+    target: int
 
 
 class CaptionReplayPlugin(ReplayPlugin):
@@ -35,6 +43,8 @@ class CaptionReplayPlugin(ReplayPlugin):
     - mem_size: captions kept at most, in equal parts for all classes seen.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
     - replay_size: images regenerated for each experience. None: one for each caption.
+    - recombine: whether captions lend each other their words where there are more images than captions; see
+        `CaptionBuffer`.
     - batch_size, batch_size_mem, task_balanced_dataloader: as in Avalanche's `ReplayPlugin`.
     """
 
@@ -47,6 +57,7 @@ class CaptionReplayPlugin(ReplayPlugin):
         mem_size: int = 200,
         class_names: Sequence[str] | None = None,
         replay_size: int | None = None,
+        recombine: bool = True,
         batch_size: int | None = None,
         batch_size_mem: int | None = None,
         task_balanced_dataloader: bool = False,
@@ -57,7 +68,7 @@ class CaptionReplayPlugin(ReplayPlugin):
             batch_size_mem=batch_size_mem,
             task_balanced_dataloader=task_balanced_dataloader,
             storage_policy=CaptionBuffer(
-                pair=pair, max_size=mem_size, class_names=class_names, replay_size=replay_size
+                pair=pair, max_size=mem_size, class_names=class_names, replay_size=replay_size, recombine=recombine
             ),
         )
 
@@ -85,9 +96,14 @@ class CLTSPlugin(SupervisedPlugin):
         settings that it was built with.
     - router_data: "synthetic", the method: the router sees regenerated images of all experiences, the current one
         included. "mixed", for comparison: real images of the current experience beside regenerated ones of the past.
+    - router_targets: what the router is taught to tell apart. "classes" of each experience, whose probabilities then
+        add up to the experience's: an experience of unlike classes is easier to learn in parts. "experiences": the
+        paper's.
     - keep: "all" regenerated images, or those "recognised": where the frozen head of the caption's experience takes
         the image for another class than the caption's, the router does not see it. `num_discarded` counts them.
     - selection: of the images to caption; see `CaptionBuffer`.
+    - recombine: whether captions lend each other their words where there are more images than captions; see
+        `CaptionBuffer`.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
     """
 
@@ -100,12 +116,19 @@ class CLTSPlugin(SupervisedPlugin):
         router_epochs: int = 10,
         router_optimizer: OptimizerFactory | None = None,
         router_data: RouterData = "synthetic",
+        router_targets: RouterTargets = "classes",
         keep: Keep = "all",
         selection: Selection = "random",
+        recombine: bool = True,
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        for name, value, known in (("router_data", router_data, RouterData), ("keep", keep, Keep)):
+        choices = (
+            ("router_data", router_data, RouterData),
+            ("router_targets", router_targets, RouterTargets),
+            ("keep", keep, Keep),
+        )
+        for name, value, known in choices:
             if value not in get_args(known):
                 raise ValueError(f"{name} is {value!r}; it must be one of {get_args(known)}")
         if router_epochs < 1:
@@ -115,6 +138,7 @@ class CLTSPlugin(SupervisedPlugin):
             captions_per_class=captions_per_class,
             replay_size=replay_size,
             selection=selection,
+            recombine=recombine,
             class_names=class_names,
         )
         self.keep = keep
@@ -122,6 +146,7 @@ class CLTSPlugin(SupervisedPlugin):
         self.router_epochs = router_epochs
         self.router_optimizer = router_optimizer
         self.router_data = router_data
+        self.router_targets = router_targets
         self.router_seconds = 0.0
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
@@ -150,9 +175,9 @@ class CLTSPlugin(SupervisedPlugin):
         """Caption, regenerate, train the router."""
         self.storage_policy.post_adapt(strategy, strategy.experience)
         if strategy.model.needs_router:
-            images, heads = self._routing_data(strategy.experience.dataset, strategy.model, strategy.device)
+            images, places = self._routing_data(strategy.experience.dataset, strategy.model, strategy.device)
             make_optimizer = self.router_optimizer or _optimizer_like(strategy.optimizer)
-            self._train_router(strategy.model, make_optimizer, images, heads, strategy.train_mb_size, strategy.device)
+            self._train_router(strategy.model, make_optimizer, images, places, strategy.train_mb_size, strategy.device)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Forget the regenerated images: between experiences, only text is kept."""
@@ -160,46 +185,52 @@ class CLTSPlugin(SupervisedPlugin):
 
     def _routing_data(
         self, current: AvalancheDataset, model: RoutedModel, device: torch.device
-    ) -> tuple[Dataset[Any], list[int]]:
-        """What the router learns from, and which head each sample belongs to."""
+    ) -> tuple[Dataset[Any], list[Place]]:
+        """What the router learns from, and where each sample belongs."""
         images = self.storage_policy.buffer.train()
-        heads = [prompt.caption.experience for prompt in self.storage_policy.prompts]
+        places = [Place(prompt.caption.experience, prompt.caption.target) for prompt in self.storage_policy.prompts]
         if self.keep == "recognised":
-            kept = _recognised(model, images.eval(), heads, device)
+            kept = _recognised(model, images.eval(), places, device)
             self.num_discarded += len(images) - len(kept)
-            images, heads = images.subset(kept), [heads[i] for i in kept]
+            images, places = images.subset(kept), [places[i] for i in kept]
         if self.router_data == "synthetic":
-            return images, heads
+            return images, places
         newest = self.storage_policy.num_experiences - 1
-        past = [i for i, head in enumerate(heads) if head != newest]
-        real = torch.randperm(len(current))[: len(heads) - len(past)].tolist()
+        past = [i for i, place in enumerate(places) if place.head != newest]
+        real = torch.randperm(len(current))[: len(places) - len(past)].tolist()
         mixed: Dataset[Any] = ConcatDataset([images.subset(past), current.train().subset(real)])
-        return mixed, [heads[i] for i in past] + [newest] * len(real)
+        return mixed, [places[i] for i in past] + [Place(newest, int(current.targets[i])) for i in real]
 
     def _train_router(
         self,
         model: RoutedModel,
         make_optimizer: OptimizerFactory,
         images: Dataset[Any],
-        heads: list[int],
+        places: list[Place],
         batch_size: int,
         device: torch.device,
     ) -> None:
         start = time.perf_counter()
         router = model.router
-        router.grow(model.num_heads, model.num_router_features)
+        if self.router_targets == "classes":
+            units = [Place(t, target) for t, record in enumerate(model.records) for target in record.classes]
+            targets = [units.index(place) for place in places]
+            router.grow([unit.head for unit in units], model.num_router_features)
+        else:
+            targets = [place.head for place in places]
+            router.grow(range(model.num_heads), model.num_router_features)
         router.to(device).requires_grad_(True).train()
         optimizer = make_optimizer(router.parameters())
         loader: DataLoader[Any] = DataLoader(
-            _Routed(images, heads), batch_size=batch_size, shuffle=True, drop_last=len(heads) > batch_size
+            _Routed(images, targets), batch_size=batch_size, shuffle=True, drop_last=len(targets) > batch_size
         )
         # The learning rate falls to nothing: with few images, the last steps at full rate are mostly noise.
         steps = self.router_epochs * len(loader)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
         criterion = nn.CrossEntropyLoss(label_smoothing=_LABEL_SMOOTHING)
         for _ in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):
-            for x, head in loader:
-                loss = criterion(router(model.features(x.to(device))), head.to(device))
+            for x, target in loader:
+                loss = criterion(router.unit_logits(model.features(x.to(device))), target.to(device))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -210,19 +241,21 @@ class CLTSPlugin(SupervisedPlugin):
 
 
 @torch.inference_mode()
-def _recognised(model: RoutedModel, images: AvalancheDataset, heads: Sequence[int], device: torch.device) -> list[int]:
+def _recognised(
+    model: RoutedModel, images: AvalancheDataset, places: Sequence[Place], device: torch.device
+) -> list[int]:
     """Indices of the images that the head of their caption's experience takes for their caption's class."""
     model.eval()
     kept: list[int] = []
-    own = nn.functional.one_hot(torch.tensor(heads), model.num_heads).float()
+    own = nn.functional.one_hot(torch.tensor([place.head for place in places]), model.num_heads).float()
+    said = torch.tensor([place.target for place in places])
     for batch in torch.arange(len(images)).split(256):
         x = torch.stack([images[int(i)][0] for i in batch]).to(device)
-        said = torch.tensor([int(images.targets[int(i)]) for i in batch])
         guess = model.mixture(model.features(x), own[batch].to(device)).argmax(1).cpu()
-        kept += batch[guess == said].tolist()
+        kept += batch[guess == said[batch]].tolist()
     # An experience whose images are all doubted keeps them: the router must know of every head.
-    lost = set(heads) - {heads[i] for i in kept}
-    return sorted(kept + [i for i, head in enumerate(heads) if head in lost])
+    lost = {place.head for place in places} - {places[i].head for i in kept}
+    return sorted(kept + [i for i, place in enumerate(places) if place.head in lost])
 
 
 def _optimizer_like(optimizer: torch.optim.Optimizer) -> OptimizerFactory:
@@ -232,14 +265,14 @@ def _optimizer_like(optimizer: torch.optim.Optimizer) -> OptimizerFactory:
 
 
 class _Routed(Dataset[tuple[Tensor, int]]):
-    """Images with the head they belong to, in the place of their class."""
+    """Images with the router's targets, in the place of their class."""
 
-    def __init__(self, images: Any, heads: list[int]) -> None:
+    def __init__(self, images: Any, targets: list[int]) -> None:
         self.images = images
-        self.heads = heads
+        self.targets = targets
 
     def __len__(self) -> int:
-        return len(self.heads)
+        return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index][0], self.heads[index]
+        return self.images[index][0], self.targets[index]

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from .models import RoutedModel, Routing
 from .pairs import Pair
-from .plugins import CLTSPlugin, Keep, OptimizerFactory, RouterData
+from .plugins import CLTSPlugin, Keep, OptimizerFactory, RouterData, RouterTargets
 from .selection import Selection
 
 
@@ -43,8 +43,10 @@ class CLTS(SupervisedTemplate):
     - router_epochs: passes of the router over the regenerated images.
     - router_optimizer: makes the router's optimizer from its parameters. None: one like `optimizer`.
     - router_data: "synthetic" (the method) or "mixed"; see `CLTSPlugin`.
+    - router_targets: "classes" or "experiences" (the paper's); see `CLTSPlugin`.
     - keep: "all" or "recognised" regenerated images; see `CLTSPlugin`.
     - selection: "random" or "diverse" images to caption; see `CaptionBuffer`.
+    - recombine: whether captions lend each other their words; see `CaptionBuffer`.
     - routing: "soft" or "hard"; see `RoutedModel`. None: as the model says.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
     """
@@ -63,8 +65,10 @@ class CLTS(SupervisedTemplate):
         router_epochs: int = 10,
         router_optimizer: OptimizerFactory | None = None,
         router_data: RouterData = "synthetic",
+        router_targets: RouterTargets = "classes",
         keep: Keep = "all",
         selection: Selection = "random",
+        recombine: bool = True,
         routing: Routing | None = None,
         class_names: Sequence[str] | None = None,
         plugins: Sequence[BasePlugin] | None = None,
@@ -82,8 +86,10 @@ class CLTS(SupervisedTemplate):
             router_epochs=router_epochs,
             router_optimizer=router_optimizer,
             router_data=router_data,
+            router_targets=router_targets,
             keep=keep,
             selection=selection,
+            recombine=recombine,
             class_names=class_names,
         )
         # First among the plugins, so that whatever others measure after an experience sees the router trained.

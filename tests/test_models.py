@@ -21,7 +21,7 @@ def model_with(*records: HeadRecord, **options) -> RoutedModel:
         model.add_head(record)
         for parameter in model.heads[-1].parameters():  # heads that differ
             nn.init.normal_(parameter)
-    model.router.grow(len(records), 16)
+    model.router.grow(range(len(records)), 16)
     return model.eval()
 
 
@@ -96,11 +96,26 @@ def test_no_class_has_infinite_loss() -> None:
 
 def test_growing_keeps_what_the_router_knows() -> None:
     router = TaskRouter(small_net(16)).eval()
-    router.grow(2, 16)
+    router.grow([0, 1], 16)
     before = router(X)
-    router.grow(5, 16)
-    assert router.num_experiences == 5
+    router.grow([0, 1, 2, 2, 3], 16)
+    assert router.num_experiences == 4
     assert torch.allclose(router(X)[:, :2], before, atol=1e-6)
+
+
+def test_an_experience_is_as_likely_as_its_units_together() -> None:
+    router = TaskRouter(small_net(16)).eval()
+    router.grow([0, 0, 1, 1, 1], 16)
+    units = router.unit_logits(X).softmax(1)
+    expected = torch.stack([units[:, :2].sum(1), units[:, 2:].sum(1)], dim=1)
+    assert torch.allclose(router(X).softmax(1), expected, atol=1e-6)
+
+
+def test_a_router_does_not_give_its_units_to_other_experiences() -> None:
+    router = TaskRouter(small_net(16))
+    router.grow([0, 0, 1, 1], 16)
+    with pytest.raises(ValueError, match="router_targets"):
+        router.grow([0, 1, 2], 16)
 
 
 def test_old_heads_keep_their_weights_and_normalisation_statistics() -> None:

@@ -129,9 +129,9 @@ def test_router_sees_synthetic_images_of_every_experience(tiny_pair: Pair) -> No
     seen: list[tuple[int, set[int]]] = []
     train_router = clts.plugins[0]._train_router
 
-    def watch(model, make_optimizer, images, heads, *rest):
-        seen.append((len(images), set(heads)))
-        return train_router(model, make_optimizer, images, heads, *rest)
+    def watch(model, make_optimizer, images, places, *rest):
+        seen.append((len(images), {place.head for place in places}))
+        return train_router(model, make_optimizer, images, places, *rest)
 
     clts.plugins[0]._train_router = watch
     for experience in digits(2).train_stream:
@@ -147,11 +147,21 @@ def test_mixed_router_data_is_real_for_the_current_experience_alone(tiny_pair: P
     clts.train(stream[0])
     clts.train(stream[1])
     clts.plugins[0].storage_policy.prepare(stream[1])
-    images, heads = clts.plugins[0]._routing_data(stream[1].dataset, clts.model, torch.device("cpu"))
-    assert heads == [0] * 6 + [1] * 6
+    images, places = clts.plugins[0]._routing_data(stream[1].dataset, clts.model, torch.device("cpu"))
+    assert [place.head for place in places] == [0] * 6 + [1] * 6
     real = [x for x, *_ in stream[1].dataset]
-    for i, head in enumerate(heads):
-        assert any(torch.equal(images[i][0], x) for x in real) == (head == 1)
+    for i, place in enumerate(places):
+        assert any(torch.equal(images[i][0], x) for x in real) == (place.head == 1)
+        assert images[i][1] == place.target
+
+
+@pytest.mark.parametrize(("router_targets", "units"), [("classes", 10), ("experiences", 2)])
+def test_router_has_a_unit_for_each_of_its_targets(tiny_pair: Pair, router_targets: str, units: int) -> None:
+    clts = make_clts(tiny_pair, router_targets=router_targets)
+    for experience in digits(2).train_stream:
+        clts.train(experience)
+    assert clts.model.router.output.out_features == units
+    assert clts.model.route(torch.rand(3, 1, 8, 8)).shape == (3, 2)
 
 
 def test_images_that_their_own_head_does_not_recognise_are_discarded(tiny_pair: Pair) -> None:
@@ -163,11 +173,11 @@ def test_images_that_their_own_head_does_not_recognise_are_discarded(tiny_pair: 
     discarded = plugin.num_discarded
     assert 0 < discarded < 60
     plugin.storage_policy.prepare(stream[1])
-    kept, heads = plugin._routing_data(stream[1].dataset, clts.model, torch.device("cpu"))
-    assert len(kept) == len(heads) == 60 - (plugin.num_discarded - discarded)
+    kept, places = plugin._routing_data(stream[1].dataset, clts.model, torch.device("cpu"))
+    assert len(kept) == len(places) == 60 - (plugin.num_discarded - discarded)
     clts.model.eval()
-    for i, head in enumerate(heads):
-        own = torch.nn.functional.one_hot(torch.tensor([head]), 2).float()
+    for i, place in enumerate(places):
+        own = torch.nn.functional.one_hot(torch.tensor([place.head]), 2).float()
         assert clts.model.mixture(kept[i][0][None], own).argmax() == kept.targets[i]
 
 

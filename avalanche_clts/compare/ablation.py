@@ -78,10 +78,28 @@ ABLATIONS: dict[str, Ablation] = {
     "router-data": Ablation(
         "What the router learns from",
         [
-            _as_it_comes("images regenerated from captions (the paper)"),
+            _as_it_comes("images regenerated from captions"),
             Variant("with real images of the current experience", _clts(router_data="mixed")),
             Variant("images regenerated from class names", _set(memory="labels")),
             Variant("stored real images (the ceiling)", _set(memory="images")),
+        ],
+    ),
+    "router-targets": Ablation(
+        "What the router is taught",
+        [
+            _as_it_comes("the classes of each experience"),
+            Variant("experiences (the paper)", _clts(router_targets="experiences")),
+        ],
+    ),
+    "recombination": Ablation(
+        "Whether captions lend each other their words",
+        [
+            _as_it_comes("every image after a caption's first in borrowed words"),
+            Variant("each caption in its own words (the paper)", _clts(recombine=False)),
+            Variant(
+                "own words, and experiences as targets (the paper)",
+                _clts(recombine=False, router_targets="experiences"),
+            ),
         ],
     ),
     "routing": Ablation("Soft or hard routing", [_as_it_comes("soft"), Variant("hard", _set(routing="hard"))]),
@@ -98,7 +116,7 @@ ABLATIONS: dict[str, Ablation] = {
     "guidance": Ablation(
         "Guidance scale",
         [
-            Variant(str(g), _pair(generator={"guidance_scale": g}), x=g, default=g == 1.0)
+            Variant(str(g), _pair(generator={"guidance_scale": g}), x=g, default=g == 1.5)
             for g in (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.5)
         ],
         "guidance scale",

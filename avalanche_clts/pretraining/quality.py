@@ -64,7 +64,7 @@ def _measure(pair: Pair, domain: Domain, count: int) -> dict[str, Any]:
     test_captions = pair.captioner.caption(test.images)
     named = [named_class(c, domain.class_names) == t for t, c in zip(test.targets, test_captions, strict=True)]
     # The captions that CLTS would keep: what the captioner says of images to train on.
-    picks = torch.randint(len(train.images), (count,)).tolist()
+    picks = [i for _ in range(-(-count // len(train.images))) for i in torch.randperm(len(train.images)).tolist()][:count]
     names = [domain.class_names[train.targets[i]] for i in picks]
     prompts = pair.captioner.caption([train.images[i] for i in picks], names)
     said = torch.tensor([named_class(prompt, domain.class_names) or 0 for prompt in prompts])
@@ -114,13 +114,14 @@ def _batch(images: Sequence[Image.Image], format: ImageFormat) -> Tensor:
 
 
 def _train_classifier(images: Tensor, targets: Tensor, domain: Domain) -> nn.Module:
-    steps = min(1500, 60 * len(images) // 32)  # 60 epochs of few images
+    steps = min(3000, 60 * len(images) // 32)  # 60 epochs of few images
     model = network_for(domain.format)(len(domain.class_names))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    criterion = nn.CrossEntropyLoss(label_smoothing=0.1)  # some generated images do not show what their caption says
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
     for _ in tqdm(range(steps), desc=f"{domain.name}: training a classifier", leave=False, disable=None):
         batch = torch.randint(len(images), (32,))
-        loss = nn.functional.cross_entropy(model(images[batch]), targets[batch])
+        loss = criterion(model(images[batch]), targets[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

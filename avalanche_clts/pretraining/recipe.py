@@ -32,7 +32,7 @@ class Recipe:
     diffusion_steps: int = 8400
     batch_size: int = 128
     sampling_steps: int = 4
-    guidance_scale: float = 1.0
+    guidance_scale: float = 1.5
     device: str = "cpu"
 
     @property

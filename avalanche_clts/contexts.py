@@ -1,0 +1,66 @@
+"""What captions say beside their class, for captions of other classes to borrow."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import NamedTuple
+
+from .memory import Caption
+
+
+class _Frame(NamedTuple):
+    """A caption's text around its class name."""
+
+    before: str
+    after: str
+
+
+class Contexts:
+    """Captions with a gap where their class name stood: "a small striped ... on navy".
+
+    A few captions hold far more pictures than their number: any class can be put in the gap. Images that share their
+    class then share nothing else, and what is learnt from them is the class, not the looks of a handful of examples.
+
+    An experience borrows from itself and from experiences that share no class with it. Where the same classes come
+    again, the rest of the caption is what tells the experiences apart, and stays where it is.
+
+    **Arguments:**
+
+    - captions: of all experiences; those that do not say the name of their class lend nothing.
+    - class_names: by class id.
+    """
+
+    def __init__(self, captions: Iterable[Caption], class_names: Sequence[str]) -> None:
+        self.class_names = class_names
+        frames: dict[int, list[_Frame]] = defaultdict(list)
+        classes: dict[int, set[int]] = defaultdict(set)
+        for caption in captions:
+            classes[caption.experience].add(caption.target)
+            frame = _frame(caption.text, class_names[caption.target])
+            if frame is not None:
+                frames[caption.experience].append(frame)
+        self._frames = {
+            borrower: [
+                frame
+                for lender in classes
+                if lender == borrower or not classes[lender] & classes[borrower]
+                for frame in frames[lender]
+            ]
+            for borrower in classes
+        }
+
+    def borrow(self, caption: Caption, seed: int) -> str:
+        """The class of `caption` in the words of another caption, which `seed` picks; its own text if there is none."""
+        frames = self._frames[caption.experience]
+        if not frames:
+            return caption.text
+        before, after = frames[int(Random(seed).random() * len(frames))]
+        return before + self.class_names[caption.target] + after
+
+
+def _frame(text: str, class_name: str) -> _Frame | None:
+    found = re.search(rf"(?<!\w){re.escape(class_name)}(?!\w)", text, re.IGNORECASE)
+    return None if found is None else _Frame(text[: found.start()], text[found.end() :])
