@@ -76,6 +76,9 @@ class CaptionBuffer(ExemplarsBuffer):
         self.num_experiences = 0
         self.format: ImageFormat | None = None
         self.seconds = {"captioning": 0.0, "generation": 0.0}
+        # What went wrong so far: images of which the captioner said nothing, and black images, which is what a safety
+        # checker makes of those that it does not let pass.
+        self.faults = {"empty_captions": 0, "black_images": 0}
         self._transforms: TransformGroups | None = None
         self._yields_task_labels = True
         self._known_names: Sequence[str] | None = None
@@ -126,10 +129,9 @@ class CaptionBuffer(ExemplarsBuffer):
         """The regenerated images as the generator made them, one for each of `prompts`."""
         if not self._images and len(self.memory) > 0:
             start = time.perf_counter()
-            self._prompts = self.memory.prompts(self.replay_size, rephrase=self._rephrase())
-            self._images = self.pair.generator.generate(
-                [prompt.text for prompt in self._prompts], [prompt.seed for prompt in self._prompts]
-            )
+            prompts = self.memory.prompts(self.replay_size, rephrase=self._rephrase())
+            images = self.pair.generator.generate([p.text for p in prompts], [p.seed for p in prompts])
+            self._keep_visible(prompts, images)
             self.seconds["generation"] += time.perf_counter() - start
         return self._images
 
@@ -153,6 +155,18 @@ class CaptionBuffer(ExemplarsBuffer):
         self.max_size = new_size
         self.release()
 
+    def _keep_visible(self, prompts: list[Prompt], images: list[Image]) -> None:
+        """Keep the images that show something, and their prompts."""
+        visible = [i for i, image in enumerate(images) if image.getbbox() is not None]
+        lost = {p.caption.experience for p in prompts} - {prompts[i].caption.experience for i in visible}
+        if lost:
+            raise RuntimeError(
+                f"every image regenerated for experience {min(lost)} is black, as after a safety checker; "
+                "use captions or a generator that pass it, or load the pipeline without one"
+            )
+        self._prompts, self._images = [prompts[i] for i in visible], [images[i] for i in visible]
+        self.faults["black_images"] += len(images) - len(visible)
+
     def _rephrase(self) -> Callable[[Caption, int], str] | None:
         names = self._known_names
         return Contexts(self.memory, names).borrow if self.recombine and names is not None else None
@@ -166,6 +180,7 @@ class CaptionBuffer(ExemplarsBuffer):
         texts = self.pair.captioner.caption(
             raw_images(dataset, indices), None if names is None else [names[target] for target in targets]
         )
+        texts = self._without_silence(texts, None if names is None else [names[target] for target in targets])
         captions = [
             Caption(
                 text=text,
@@ -175,9 +190,22 @@ class CaptionBuffer(ExemplarsBuffer):
                 seed=(self.first_seed + self.num_written + n) % 2**32,
             )
             for n, (i, target, text) in enumerate(zip(indices, targets, texts, strict=True))
+            if text
         ]
-        self.num_written += len(captions)
+        self.num_written += len(indices)
+        if not captions:
+            raise RuntimeError(
+                f"the captioner said nothing of any image of experience {self.num_experiences}; "
+                "give class_names, which then stand in, or use another captioner"
+            )
         return captions
+
+    def _without_silence(self, texts: Sequence[str], names: Sequence[str] | None) -> list[str]:
+        """The texts, with the class name in the place of an empty one where it is known."""
+        silent = [not text.strip() for text in texts]
+        self.faults["empty_captions"] += sum(silent)
+        stand_ins = names if names is not None else [""] * len(texts)
+        return [name if s else text for text, name, s in zip(texts, stand_ins, silent, strict=True)]
 
     def _choose(self, dataset: AvalancheDataset, classes: Sequence[int]) -> list[int]:
         """Indices of the images to caption: as many of each class as the budget holds."""

@@ -57,6 +57,8 @@ class DiffusionGenerator:
     - compile: whether `torch.compile` makes the denoiser faster, or the name of its backend; the first images then take
         a minute longer.
 
+    Prompts longer than the text encoder has room for lose their ends; `num_cut_prompts` counts them.
+
     Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched.
     """
 
@@ -94,6 +96,7 @@ class DiffusionGenerator:
         self.device = device
         self.offload = offload
         self.compile = compile
+        self.num_cut_prompts = 0
         self._pipeline: Any = None
         self._linear: LinearDecoder | None = None
         if decoder not in get_args(Decoder):
@@ -144,6 +147,11 @@ class DiffusionGenerator:
             if self.decoder == "linear":
                 self._linear = self._linear or LinearDecoder(self._pipeline.vae)
                 output = self._linear.decode(output)
+            if not bool(torch.isfinite(output).all()):
+                raise FloatingPointError(
+                    f"{self.name_or_path} made images with values that are not finite, in {output.dtype}; "
+                    "use another variant, another autoencoder, or the CPU"
+                )
             return (255 * output.float()).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def _encode(self, prompts: list[str]) -> dict[str, Any]:
@@ -156,8 +164,10 @@ class DiffusionGenerator:
         default = inspect.signature(pipeline.__call__).parameters["guidance_scale"].default
         guidance = default if self.guidance_scale is None else self.guidance_scale
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+        seen = [self._cut(prompt) for prompt in distinct]
+        self.num_cut_prompts += sum(seen[distinct[prompt]] != prompt for prompt in prompts)
         encodings = pipeline.encode_prompt(
-            prompt=list(distinct),
+            prompt=seen,
             device=pipeline.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=guidance > 1,
@@ -165,6 +175,12 @@ class DiffusionGenerator:
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
         rows = [distinct[prompt] for prompt in prompts]
         return {name: tensor[rows] for name, tensor in zip(names, encodings, strict=False) if tensor is not None}
+
+    def _cut(self, prompt: str) -> str:
+        """As much of the prompt as the text encoder has room for."""
+        tokens = self._pipeline.tokenizer(prompt, truncation=True, return_offsets_mapping=True)
+        end = max(end for _, end in tokens.offset_mapping)
+        return prompt if not prompt[end:].strip() else prompt[:end]
 
     def autoencode(self, images: torch.Tensor) -> torch.Tensor:
         """Images after the pipeline's autoencoder, encoded and decoded: what generation does to every image's detail.

@@ -37,6 +37,7 @@ def clts_metrics(
     oracle_accuracy: bool = True,
     memory: bool = True,
     time: bool = True,
+    faults: bool = True,
     samples: bool = True,
     captions: bool = False,
 ) -> list[PluginMetric[Any]]:
@@ -48,6 +49,7 @@ def clts_metrics(
     - oracle_accuracy: accuracy if the router were always right, by experience and over the stream.
     - memory: bytes kept between experiences, by kind; see `memory_bytes`.
     - time: seconds spent so far on captioning, generation and the router.
+    - faults: what captioning and generation failed at so far, in numbers; see `Faults`.
     - samples: a grid of regenerated images, as an image.
     - captions: the captions themselves, as text; for `TextTensorboardLogger`.
 
@@ -64,6 +66,8 @@ def clts_metrics(
         metrics.append(MemoryBytes())
     if time:
         metrics.append(Seconds())
+    if faults:
+        metrics.append(Faults())
     if samples:
         metrics.append(RegeneratedImages())
     if captions:
@@ -256,6 +260,19 @@ class Seconds(_AfterExperience):
 
     def values(self, strategy: Any) -> dict[str, Any]:
         return synthesis_seconds(strategy)
+
+
+class Faults(_AfterExperience):
+    """What captioning and generation failed at so far, in numbers: captions that were empty, prompts that the text
+    encoder had not room for, images that came out black, and images that their own head did not recognise."""
+
+    def values(self, strategy: Any) -> dict[str, Any]:
+        buffer = caption_buffer(strategy)
+        if buffer is None:
+            return {}
+        faults = buffer.faults | {"cut_prompts": getattr(buffer.pair.generator, "num_cut_prompts", 0)}
+        discarded = [plugin.num_discarded for plugin in strategy.plugins if hasattr(plugin, "num_discarded")]
+        return faults | ({"unrecognised_images": sum(discarded)} if discarded else {})
 
 
 class Captions(_AfterExperience):

@@ -171,6 +171,12 @@ class CLTSPlugin(SupervisedPlugin):
                 f"replay_size is {replay_size}, too few for {captioned + 1} experiences; each needs at least one image"
             )
 
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Stop before a head learns from a loss that is no number."""
+        clock = strategy.clock
+        where = f"epoch {clock.train_exp_epochs}, iteration {clock.train_exp_iterations}"
+        _require_finite(strategy.loss, f"the head of experience {self.storage_policy.num_experiences}", where)
+
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Caption, regenerate, train the router."""
         self.storage_policy.post_adapt(strategy, strategy.experience)
@@ -228,9 +234,11 @@ class CLTSPlugin(SupervisedPlugin):
         steps = self.router_epochs * len(loader)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
         criterion = nn.CrossEntropyLoss(label_smoothing=_LABEL_SMOOTHING)
-        for _ in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):
-            for x, target in loader:
+        after = f"the router after experience {self.storage_policy.num_experiences - 1}"
+        for epoch in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):
+            for step, (x, target) in enumerate(loader):
                 loss = criterion(router.unit_logits(model.features(x.to(device))), target.to(device))
+                _require_finite(loss, after, f"epoch {epoch}, iteration {step}")
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -256,6 +264,14 @@ def _recognised(
     # An experience whose images are all doubted keeps them: the router must know of every head.
     lost = {place.head for place in places} - {places[i].head for i in kept}
     return sorted(kept + [i for i, place in enumerate(places) if place.head in lost])
+
+
+def _require_finite(loss: Tensor, of: str, where: str) -> None:
+    if not bool(torch.isfinite(loss)):
+        raise FloatingPointError(
+            f"the loss of {of} is {loss.item()} at {where}; lower the learning rate, "
+            "or look for values that are not finite among the images"
+        )
 
 
 def _optimizer_like(optimizer: torch.optim.Optimizer) -> OptimizerFactory:

@@ -64,7 +64,8 @@ def _measure(pair: Pair, domain: Domain, count: int) -> dict[str, Any]:
     test_captions = pair.captioner.caption(test.images)
     named = [named_class(c, domain.class_names) == t for t, c in zip(test.targets, test_captions, strict=True)]
     # The captions that CLTS would keep: what the captioner says of images to train on.
-    picks = [i for _ in range(-(-count // len(train.images))) for i in torch.randperm(len(train.images)).tolist()][:count]
+    rounds = -(-count // len(train.images))
+    picks = torch.cat([torch.randperm(len(train.images)) for _ in range(rounds)])[:count].tolist()
     names = [domain.class_names[train.targets[i]] for i in picks]
     prompts = pair.captioner.caption([train.images[i] for i in picks], names)
     said = torch.tensor([named_class(prompt, domain.class_names) or 0 for prompt in prompts])
