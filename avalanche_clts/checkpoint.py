@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
+import shutil
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +27,21 @@ from .plugins import CaptionReplayPlugin, CLTSPlugin
 from .serialization import read_state, write_state
 
 _VERSION = 1
-_STATE = "state.safetensors"
+_STATE, _CAPTIONS, _SUMS = "state.safetensors", "captions.jsonl.gz", "checksums.json"
+_KEPT = 2  # checkpoints: the newest, and the one before it, should the newest turn out to be damaged
 
 
 def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
     """Write what `strategy` needs to go on with its next experience.
 
-    Holds the model, the optimizer, the captions, counters and random state. The pair's weights are not in it, only
-    their names; neither is any image, real or generated.
+    Holds the model, the optimizer, the captions, counters, random state, and what forgetting and backward and forward
+    transfer remember of earlier evaluations. The pair's weights are not in it, only their names; neither is any image,
+    real or generated. Written beside and renamed when whole, with checksums; the one before it is kept.
 
     **Arguments:**
 
     - strategy: a `CLTS`, or a `Naive` with a `CaptionReplayPlugin`, between two calls of `train`.
-    - folder: made if missing; a checkpoint in it is replaced once the new one is whole.
+    - folder: of this strategy's checkpoints; made if missing.
 
     Raises `ValueError` for a strategy without captions, and for one whose other plugins (EWC, LwF, ...) or growing
     classifiers hold state that this format does not know.
@@ -42,62 +49,142 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     buffer = _buffer(strategy)
     _require_known_state(strategy)
-    folder.mkdir(parents=True, exist_ok=True)
-    captions = f"captions-{buffer.num_experiences:04d}.jsonl.gz"
-    buffer.memory.write(folder / captions)
+    place = folder / f"checkpoint-{buffer.num_experiences:04d}"
+    partial = place.with_name(place.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    buffer.memory.write(partial / _CAPTIONS)
     write_state(
-        folder / _STATE,
+        partial / _STATE,
         {
             "version": _VERSION,
-            "captions": captions,
             "buffer": {name: getattr(buffer, name) for name in ("first_seed", "num_written", "num_experiences")},
+            "faults": buffer.faults,
             "seconds": synthesis_seconds(strategy),
             "pair": pair_identity(buffer.pair),
             "model": strategy.model.state_dict(),
             "heads": _heads(strategy.model),
             "optimizer": strategy.optimizer.state_dict(),
             "clock": vars(strategy.clock),
+            "metrics": [[name, _remembered(metric)] for name, metric in _metrics_with_history(strategy)],
             "random": _random_state(),
         },
     )
-    for old in folder.glob("captions-*.jsonl.gz"):
-        if old.name != captions:
-            old.unlink()
+    (partial / _SUMS).write_text(json.dumps({name: _sha256(partial / name) for name in (_STATE, _CAPTIONS)}))
+    for file in partial.iterdir():
+        _to_disk(file)
+    shutil.rmtree(place, ignore_errors=True)  # of the same experience, saved before
+    partial.rename(place)
+    for old in _checkpoints(folder)[_KEPT:]:
+        shutil.rmtree(old)
 
 
 def load_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> int:
     """Put the state that `save_checkpoint` wrote into `strategy`, and return the index of the next experience to train.
 
+    Where the newest checkpoint is damaged, it says so in a warning and takes the one before.
+
     **Arguments:**
 
     - strategy: built like the one that was saved, and not trained yet.
 
-    Raises `FileNotFoundError` where there is no checkpoint, and `ValueError` for one that is damaged, newer than this
-    version of the library, or of another pair.
+    Raises `FileNotFoundError` where there is no checkpoint, and `ValueError` for one that is newer than this version of
+    the library, or of another pair, and where all are damaged.
     """
     folder = Path(folder)
     buffer = _buffer(strategy)
-    if not (folder / _STATE).exists():
-        raise FileNotFoundError(f"{folder} holds no checkpoint ({_STATE} is missing)")
-    state = read_state(folder / _STATE)
-    if state["version"] > _VERSION:
-        raise ValueError(
-            f"{folder} was written by a newer version of avalanche-clts; update it to read this checkpoint"
-        )
+    place, state = _newest_whole(folder)
     pair = pair_identity(buffer.pair)
     if state["pair"] != pair:
         raise ValueError(
-            f"{folder} was written with the pair {state['pair']}, the strategy has {pair}; use the same pair"
+            f"{place} was written with the pair {state['pair']}, the strategy has {pair}; use the same pair"
         )
-    buffer.memory.read(folder / state["captions"])
+    buffer.memory.read(place / _CAPTIONS)
     for name, value in state["buffer"].items():
         setattr(buffer, name, value)
+    buffer.faults = state["faults"]
     _restore_seconds(strategy, buffer, state["seconds"])
     _restore_model(strategy, state)
     for name, value in state["clock"].items():
         setattr(strategy.clock, name, value)
+    remembered = dict(state["metrics"])
+    for name, metric in _metrics_with_history(strategy):
+        _remind(metric, remembered.get(name))
     _set_random_state(state["random"])
     return buffer.num_experiences
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The newest first."""
+    return sorted((p for p in folder.glob("checkpoint-*") if p.suffix != ".partial"), reverse=True)
+
+
+def _newest_whole(folder: Path) -> tuple[Path, dict[str, Any]]:
+    damage = None
+    for place in _checkpoints(folder):
+        try:
+            return place, _read(place)
+        except _DamagedError as error:
+            damage = damage or error
+            warnings.warn(f"{error}; looking for an earlier one", stacklevel=3)
+    if damage is not None:
+        raise ValueError(f"{damage}, and there is no earlier one; remove {folder} to start anew") from damage
+    raise FileNotFoundError(f"{folder} holds no checkpoint")
+
+
+class _DamagedError(ValueError):
+    pass
+
+
+def _read(place: Path) -> dict[str, Any]:
+    try:
+        sums = json.loads((place / _SUMS).read_text(encoding="utf-8"))
+        for name in (_STATE, _CAPTIONS):
+            if sums[name] != _sha256(place / name):
+                raise ValueError(f"{name} is not what was written")
+        state: dict[str, Any] = read_state(place / _STATE)
+        version = state["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _DamagedError(f"the checkpoint {place} is damaged ({error})") from error
+    if version > _VERSION:
+        raise ValueError(f"{place} was written by a newer version of avalanche-clts; update it to read this checkpoint")
+    return state
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _to_disk(file: Path) -> None:
+    """A renamed file whose content is still on its way to the disk would be empty after a power failure."""
+    with file.open("rb") as content:
+        os.fsync(content.fileno())
+
+
+def _metrics_with_history(strategy: Any) -> Iterator[tuple[str, Any]]:
+    """Avalanche's metrics that compare an evaluation with earlier ones, by their names."""
+    for metric in getattr(strategy.evaluator, "metrics", []):
+        if hasattr(metric, "forgetting") or hasattr(metric, "forward_transfer"):
+            yield str(metric), metric
+
+
+_HISTORY = ("initial", "last", "previous")
+
+
+def _remembered(metric: Any) -> dict[str, Any]:
+    history = getattr(metric, "forgetting", None) or metric.forward_transfer
+    values = {name: getattr(history, name) for name in _HISTORY if hasattr(history, name)}
+    flags = {name: getattr(metric, name) for name in ("train_exp_id", "at_init") if hasattr(metric, name)}
+    return {"history": values, "flags": flags}
+
+
+def _remind(metric: Any, remembered: dict[str, Any] | None) -> None:
+    if remembered is None:  # it was not among the saved strategy's metrics
+        return
+    history = getattr(metric, "forgetting", None) or metric.forward_transfer
+    for owner, values in ((history, remembered["history"]), (metric, remembered["flags"])):
+        for name, value in values.items():
+            setattr(owner, name, value)
 
 
 def _buffer(strategy: Any) -> CaptionBuffer:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from avalanche.evaluation.metrics import bwt_metrics, forgetting_metrics, forward_transfer_metrics
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import EWC, Naive
 from torch import nn
 
-from avalanche_clts import CaptionReplayPlugin, Pair, load_checkpoint, save_checkpoint, split_digits
+from avalanche_clts import CaptionReplayPlugin, Pair, checkpoint, load_checkpoint, save_checkpoint, split_digits
 from avalanche_clts.digits import stream_digits
 from avalanche_clts.serialization import read_state, write_state
 from tests.conftest import make_clts, small_net
@@ -63,9 +64,11 @@ def test_no_file_holds_a_pixel_of_the_stream_or_a_weight_of_the_pair(tiny_pair: 
     for experience in digits().train_stream[:3]:
         clts.train(experience)
     save_checkpoint(clts, tmp_path)
-    files = sorted(tmp_path.iterdir())
-    assert [file.name for file in files] == ["captions-0003.jsonl.gz", "state.safetensors"]
-    tensors = _tensors(read_state(tmp_path / "state.safetensors"))
+    place = tmp_path / "checkpoint-0003"
+    assert list(tmp_path.iterdir()) == [place]
+    files = sorted(place.iterdir())
+    assert [file.name for file in files] == ["captions.jsonl.gz", "checksums.json", "state.safetensors"]
+    tensors = _tensors(read_state(place / "state.safetensors"))
     content = b"".join(file.read_bytes() for file in files)
     model_shapes = {tuple(t.shape) for t in clts.model.state_dict().values()}
     for image in stream_digits()[0].images:
@@ -78,7 +81,7 @@ def test_no_file_holds_a_pixel_of_the_stream_or_a_weight_of_the_pair(tiny_pair: 
         assert tuple(tensor.shape) in model_shapes or name.startswith(("random", "clock")) or tensor.numel() == 1
     unet = (Path(tiny_pair.generator.name_or_path) / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
     assert len(content) < unet + sum(t.numel() * 8 for t in tensors.values())
-    assert [name.split(" sha256:")[0] for name in read_state(tmp_path / "state.safetensors")["pair"]] == [
+    assert [name.split(" sha256:")[0] for name in read_state(place / "state.safetensors")["pair"]] == [
         "captioner",
         "generator",
     ]
@@ -95,20 +98,78 @@ def test_checkpoint_of_another_pair_is_refused(tiny_pair: Pair, tmp_path: Path) 
         load_checkpoint(other, tmp_path)
 
 
-def test_damaged_newer_and_missing_checkpoints_are_refused(tiny_pair: Pair, tmp_path: Path) -> None:
+def test_damaged_newer_and_missing_checkpoints_are_refused(tiny_pair: Pair, tmp_path: Path, monkeypatch) -> None:
     clts = make_clts(tiny_pair)
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
         load_checkpoint(clts, tmp_path)
     clts.train(digits().train_stream[0])
     save_checkpoint(clts, tmp_path)
-    file = tmp_path / "state.safetensors"
-    state = read_state(file)
-    write_state(file, {**state, "version": 99})
+    monkeypatch.setattr(checkpoint, "_VERSION", 0)
     with pytest.raises(ValueError, match="newer version"):
         load_checkpoint(make_clts(tiny_pair), tmp_path)
+    monkeypatch.undo()
+    file = tmp_path / "checkpoint-0001" / "state.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.warns(UserWarning, match="looking for an earlier one"), pytest.raises(ValueError, match="damaged"):
         load_checkpoint(make_clts(tiny_pair), tmp_path)
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "captions.jsonl.gz", "checksums.json"])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b"", None]
+)
+def test_of_a_damaged_checkpoint_the_one_before_it_is_taken(tiny_pair: Pair, tmp_path: Path, file, damage) -> None:
+    clts = make_clts(tiny_pair)
+    for experience in digits().train_stream[:3]:
+        clts.train(experience)
+        save_checkpoint(clts, tmp_path)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["checkpoint-0002", "checkpoint-0003"]
+    hurt = tmp_path / "checkpoint-0003" / file
+    if damage is None:
+        hurt.unlink()
+    else:
+        hurt.write_bytes(damage(hurt.read_bytes()))
+    resumed = make_clts(tiny_pair)
+    with pytest.warns(UserWarning, match="checkpoint-0003 is damaged"):
+        assert load_checkpoint(resumed, tmp_path) == 2
+    resumed.train(digits().train_stream[2])
+    assert all(torch.equal(a, b) for a, b in zip(resumed.model.parameters(), clts.model.parameters(), strict=True))
+
+
+def test_a_save_that_is_interrupted_leaves_the_one_before(tiny_pair: Pair, tmp_path: Path, monkeypatch) -> None:
+    clts = make_clts(tiny_pair)
+    clts.train(digits().train_stream[0])
+    save_checkpoint(clts, tmp_path)
+    clts.train(digits().train_stream[1])
+    monkeypatch.setattr(checkpoint, "write_state", lambda *rest: (_ for _ in ()).throw(OSError(28, "disk is full")))
+    with pytest.raises(OSError, match="disk is full"):
+        save_checkpoint(clts, tmp_path)
+    assert load_checkpoint(make_clts(tiny_pair), tmp_path) == 1
+
+
+def test_metrics_that_compare_with_the_past_are_right_after_a_resume(embedded_pair: Pair, tmp_path: Path) -> None:
+    def build():
+        metrics = (
+            forgetting_metrics(experience=True, stream=True),
+            bwt_metrics(experience=True, stream=True),
+            forward_transfer_metrics(experience=True, stream=True),
+        )
+        return make_clts(embedded_pair, train_epochs=3, eval_every=0, evaluator=EvaluationPlugin(*metrics))
+
+    benchmark = digits()
+    RNGManager.set_random_seeds(0)
+    whole = build()
+    for experience in benchmark.train_stream[:4]:
+        if experience.current_experience == 2:
+            save_checkpoint(whole, tmp_path)
+        whole.train(experience, eval_streams=[benchmark.test_stream])
+        expected = whole.eval(benchmark.test_stream)
+    resumed = build()
+    for experience in benchmark.train_stream[load_checkpoint(resumed, tmp_path) : 4]:
+        resumed.train(experience, eval_streams=[benchmark.test_stream])
+        found = resumed.eval(benchmark.test_stream)
+    assert any(value != 0 for value in expected.values())
+    assert {name: value for name, value in found.items() if value != expected[name]} == {}
 
 
 def test_strategy_without_captions_has_no_checkpoint(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ..named_streams import Stream, parse_stream, slug
 from ..pairs import load_pair, pair_identity, pair_nbytes
 from ..serialization import write_text
 from .execution import Task, execute
+from .lock import only_one
 from .memory_curve import areas
 from .report import render_report
 from .results import ResultsFolder, merged, read_runs, to_csv
@@ -70,12 +71,13 @@ def compare(
     )
     loaded = load_pair(pair, device=device)
     conditions = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
-    folder = ResultsFolder(out, conditions)
-    if tuning:
-        found = tune(parsed, chosen, settings=settings, pair=pair, folder=folder, jobs=jobs)
-        settings = replace(settings, tuned=settings.tuned | found)
-    runs = _run_all(parsed, chosen, seeds, settings, pair, folder, jobs)
-    _keep_samples(parsed, loaded, out / f"samples-{slug(stream)}.json")
+    with only_one(out):
+        folder = ResultsFolder(out, conditions)
+        if tuning:
+            found = tune(parsed, chosen, settings=settings, pair=pair, folder=folder, jobs=jobs)
+            settings = replace(settings, tuned=settings.tuned | found)
+        runs = _run_all(parsed, chosen, seeds, settings, pair, folder, jobs)
+        _keep_samples(parsed, loaded, out / f"samples-{slug(stream)}.json")
     document = {
         "runs": runs,
         "accuracy_memory_area": areas(runs),
@@ -144,7 +146,7 @@ def _run_all(
                     task = Task(stream, strategy, seed, settings, pair, folder.conditions["device"], clts=clts)
                     found = folder.load(task)
                     if found is None:
-                        tasks.append(replace(task, tensorboard=folder.fresh_tensorboard(task)))
+                        tasks.append(folder.prepared(task, tensorboard=True))
                     else:
                         finished(found, "(already there)")
             for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):

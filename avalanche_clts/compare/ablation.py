@@ -15,6 +15,7 @@ from ..named_streams import Stream, parse_stream
 from ..pairs import load_pair, pair_identity
 from ..serialization import write_text
 from .execution import Task, execute
+from .lock import only_one
 from .results import ResultsFolder
 from .runner import versions
 from .settings import Settings, default_settings
@@ -206,7 +207,8 @@ def ablate(
         for variant in ablation.variants
         for seed in range(seeds)
     }
-    results = _run({key: task for key, task in wanted.items() if task is not None}, folder, jobs)
+    with only_one(out):
+        results = _run({key: task for key, task in wanted.items() if task is not None}, folder, jobs)
     document = {
         "stream": stream,
         "class_names": _class_names(parse_stream(stream, data_root)),
@@ -274,7 +276,8 @@ def _run(wanted: dict[tuple[str, str, int], Task], folder: ResultsFolder, jobs: 
     """The results of every run, each computed once however often it is wanted."""
     missing = {file: task for task in wanted.values() if not (file := folder.file(task)).exists()}
     with tqdm(total=len(missing), unit="run") as bar:
-        for task, outcome in execute(list(missing.values()), jobs=jobs, progress=bar.set_description):
+        tasks = [folder.prepared(task) for task in missing.values()]
+        for task, outcome in execute(tasks, jobs=jobs, progress=bar.set_description):
             folder.save(task, outcome)
             bar.update()
     results: dict[Any, Results] = {}

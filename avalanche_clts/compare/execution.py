@@ -35,6 +35,7 @@ class Task:
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - images: database of images to take from the last run that made them; see `RememberingGenerator`. None: every run
         generates its own, as a run that is timed must.
+    - unfinished: folder of the checkpoints that an interrupted run goes on from. None: it starts anew.
     """
 
     stream: Stream
@@ -46,6 +47,7 @@ class Task:
     tensorboard: Path | None = None
     clts: Results | None = None
     images: Path | None = None
+    unfinished: Path | None = None
 
     @property
     def label(self) -> str:
@@ -103,6 +105,7 @@ def _perform(task: Task, progress: Callable[[str], None] = lambda message: None)
         device=task.device,
         tensorboard=task.tensorboard,
         clts=task.clts,
+        unfinished=task.unfinished,
         progress=progress,
     )
 

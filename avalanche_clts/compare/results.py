@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ class ResultsFolder:
         except OSError as error:
             raise OSError(f"cannot write to {path} ({error.strerror}); choose another folder with --out") from error
 
+    def prepared(self, task: Task, *, tensorboard: bool = False) -> Task:
+        """The task with the places in this folder where it keeps its checkpoints and, if asked for, its event files."""
+        unfinished = self._unfinished(task)
+        events = self.path / "tensorboard" / slug(task.stream.name) / f"{task.strategy}-seed{task.seed}"
+        if tensorboard and not unfinished.exists():
+            shutil.rmtree(events, ignore_errors=True)  # of an earlier run, or of one that begins again
+        return replace(task, unfinished=unfinished, tensorboard=events if tensorboard else None)
+
     def load(self, task: Task) -> Results | None:
         """A finished run, or None."""
         file = self.file(task)
@@ -61,14 +70,9 @@ class ResultsFolder:
         return results
 
     def save(self, task: Task, results: Results) -> None:
-        """Keep a finished run."""
+        """Keep a finished run, and no longer what it would have gone on from."""
         write_text(self.file(task), json.dumps(results))
-
-    def fresh_tensorboard(self, task: Task) -> Path:
-        """The folder of a run's event files, without those of an earlier or interrupted one."""
-        folder = self.path / "tensorboard" / slug(task.stream.name) / f"{task.strategy}-seed{task.seed}"
-        shutil.rmtree(folder, ignore_errors=True)
-        return folder
+        shutil.rmtree(self._unfinished(task), ignore_errors=True)
 
     @property
     def images(self) -> Path:
@@ -80,6 +84,9 @@ class ResultsFolder:
         dependencies = self.dependencies(task)
         digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()
         return self._runs / f"{slug(task.stream.name)}-{task.strategy}-seed{task.seed}-{digest[:12]}.json"
+
+    def _unfinished(self, task: Task) -> Path:
+        return self._runs / "unfinished" / self.file(task).stem
 
     def dependencies(self, task: Task) -> dict[str, Any]:
         """What the run depends on: its settings, the device, the versions, and the pair if it makes use of one."""

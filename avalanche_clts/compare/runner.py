@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,16 +26,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .. import __version__
+from ..checkpoint import load_checkpoint, save_checkpoint
 from ..images import image_format
-from ..metrics import TextTensorboardLogger, clts_metrics, memory_bytes, synthesis_seconds
+from ..metrics import TextTensorboardLogger, caption_buffer, clts_metrics, memory_bytes, synthesis_seconds
 from ..models import RoutedModel
 from ..named_streams import Stream
 from ..pairs import Pair
+from ..serialization import write_text
 from .networks import BACKBONES, network_for
 from .settings import Settings
 from .strategies import STRATEGIES, Results, Setup
 
 Progress = Callable[[str], None]
+_ROWS = "rows.json"
 
 
 def run(
@@ -47,6 +51,7 @@ def run(
     device: str,
     tensorboard: Path | None = None,
     clts: Results | None = None,
+    unfinished: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Results:
     """Train `strategy` through `stream` and return its record, as `results.json` holds it.
@@ -56,6 +61,8 @@ def run(
     - seed: of the order of classes, of all initial weights and of every random choice.
     - tensorboard: folder of the event files. None: there are none.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
+    - unfinished: folder of the checkpoints that an interrupted run goes on from. Strategies that keep captions write
+        one after each experience. None: there are none.
     - progress: told where the run is.
     """
     RNGManager.set_random_seeds(seed)
@@ -77,7 +84,9 @@ def run(
         clts=clts,
     )
     agent = STRATEGIES[strategy].build(setup)
-    matrix, metrics, seconds = _train_and_evaluate(agent, benchmark, progress)
+    matrix, metrics, seconds = _train_and_evaluate(
+        agent, benchmark, unfinished if caption_buffer(agent) is not None else None, progress
+    )
     synthesis = synthesis_seconds(agent)
     return {
         "stream": stream.name,
@@ -122,16 +131,15 @@ def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:
 
 
 def _train_and_evaluate(
-    agent: SupervisedTemplate, benchmark: NCScenario, progress: Progress
+    agent: SupervisedTemplate, benchmark: NCScenario, unfinished: Path | None, progress: Progress
 ) -> tuple[list[list[float]], dict[str, Any], float]:
     """The accuracy matrix, the last metrics, and the seconds spent in training (evaluation not counted)."""
     stream = benchmark.train_stream
     # Joint training takes the whole stream at once.
     steps: list[Any] = [stream] if isinstance(agent, JointTraining) else list(stream)
-    matrix = []
+    matrix, seconds = _resume(agent, unfinished)
     metrics: dict[str, Any] = {}
-    seconds = 0.0
-    for number, step in enumerate(steps, 1):
+    for number, step in enumerate(steps[len(matrix) :], len(matrix) + 1):
         progress(f"experience {number}/{len(steps)}")
         start = time.perf_counter()
         with _without_deprecation_of_update():
@@ -140,7 +148,23 @@ def _train_and_evaluate(
         metrics = agent.eval(benchmark.test_stream)
         row = [_last(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
         matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
+        if unfinished is not None and number < len(steps):
+            # The rows first: those of an experience that the checkpoint does not know yet are left out on resuming.
+            write_text(unfinished / _ROWS, json.dumps({"matrix": matrix, "seconds": seconds}))
+            save_checkpoint(agent, unfinished)
     return matrix, metrics, seconds
+
+
+def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[list[float]], float]:
+    """Put the agent where an interrupted run stopped; the accuracy matrix until there, and the seconds."""
+    if unfinished is None:
+        return [], 0.0
+    unfinished.mkdir(parents=True, exist_ok=True)
+    try:
+        rows = json.loads((unfinished / _ROWS).read_text(encoding="utf-8"))
+        return rows["matrix"][: load_checkpoint(agent, unfinished)], rows["seconds"]
+    except (FileNotFoundError, ValueError):  # nothing that is whole: the run starts anew
+        return [], 0.0
 
 
 @torch.inference_mode()

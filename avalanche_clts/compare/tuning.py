@@ -25,7 +25,7 @@ _KEPT = ("stream", "strategy", "seed", "average_accuracy", "router_accuracy", "m
 _REPLAY: dict[str, list[Any]] = {"batch_size_mem": [8, 16, 32, 64, 128, 256]}
 # What is a strategy's own. Joint, cumulative and naive have nothing that is not shared by all.
 GRIDS: dict[str, dict[str, list[Any]]] = {
-    "clts": {"replay_size": [1000, 2000], "router_epochs": [10, 20, 30]},
+    "clts": {"replay_size": [1000, 2000], "router_epochs": [5, 10, 20]},
     "caption-replay": {"replay_size": [400, 1000], "batch_size_mem": [32, 64, 128]},
     "er-bytes": _REPLAY,
     "er-count": _REPLAY,
@@ -85,7 +85,7 @@ def tune(
                 ]
                 for name in names
             }
-            missing = [task for tasks in trials.values() for task in tasks if folder.load(task) is None]
+            missing = [folder.prepared(t) for tasks in trials.values() for t in tasks if folder.load(t) is None]
             bar.update(TRIALS * len(names) - len(missing))
             for task, results in execute(missing, jobs=jobs, progress=bar.set_description):
                 folder.save(task, results)

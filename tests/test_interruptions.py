@@ -1,0 +1,118 @@
+"""A comparison that is killed goes on where it was, and two do not share a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avalanche_clts import cli
+from avalanche_clts.compare import compare
+from avalanche_clts.compare.lock import only_one
+
+STRATEGIES = ["clts", "caption-replay"]
+
+
+def arguments(pair: Path, out: Path) -> list[str]:
+    options = ["--strategies", *STRATEGIES, "--seeds", "1", "--epochs", "1"]
+    return ["compare", "--stream", "digits", *options, "--pair", str(pair), "--out", str(out)]
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    for run in document["runs"]:
+        del run["seconds"]
+    del document["command"]
+    return document
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("runs/unfinished/*/checkpoint-*") if path.suffix != ".partial")
+
+
+def test_a_killed_comparison_goes_on_where_it_was(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = [sys.executable, "-m", "avalanche_clts.cli", *arguments(tiny_pair_folder, killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while "checkpoint-0002" not in checkpoints(killed) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert checkpoints(killed)
+    assert not (killed / "results.json").exists()
+
+    assert cli.main(arguments(tiny_pair_folder, killed)) == 0
+    assert "clts, seed 0: experience 1/5" not in capsys.readouterr().err
+    assert checkpoints(killed) == []
+    assert cli.main(arguments(tiny_pair_folder, whole)) == 0
+    assert outcome(killed) == outcome(whole)
+
+
+def test_a_run_whose_checkpoints_are_damaged_begins_anew(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    from avalanche_clts.compare import runner
+
+    def save_and_stop(agent: Any, folder: Path) -> None:
+        save(agent, folder)
+        if (folder / "checkpoint-0002").exists():
+            raise KeyboardInterrupt
+
+    save = runner.save_checkpoint
+    options: dict[str, Any] = {"strategies": ["clts"], "seeds": 1, "train_epochs": 1, "pair": str(tiny_pair_folder)}
+    monkeypatch.setattr(runner, "save_checkpoint", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        compare(**options, out=tmp_path / "stopped")
+    monkeypatch.undo()
+    for file in (tmp_path / "stopped").glob("runs/unfinished/*/checkpoint-*/state.safetensors"):
+        file.write_bytes(b"nonsense")
+    with pytest.warns(UserWarning, match="is damaged"):
+        compare(**options, out=tmp_path / "stopped")
+    compare(**options, out=tmp_path / "whole")
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+
+
+def test_the_second_run_in_a_folder_says_so_and_stops(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
+    with only_one(tmp_path):
+        assert cli.main(arguments(tiny_pair_folder, tmp_path)) != 0
+    error = capsys.readouterr().err
+    assert f"{tmp_path} is in use by process {os.getpid()}" in error
+    assert "--out" in error
+    assert list(tmp_path.glob("runs/*.json")) == []
+
+
+def test_a_dead_process_leaves_the_folder_free(tmp_path: Path) -> None:
+    code = "import os, sys; from avalanche_clts.compare.lock import only_one\nwith only_one(sys.argv[1]): os._exit(1)"
+    code = code.replace("only_one(sys.argv[1])", "only_one(__import__('pathlib').Path(sys.argv[1]))")
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    with only_one(tmp_path):
+        pass
+
+
+def test_finished_runs_outlive_a_disk_that_fills_up(
+    tiny_pair_folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    from avalanche_clts.compare import results
+
+    def full(path: Path, text: str) -> None:
+        if "caption-replay" in path.name:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, text)
+
+    write = results.write_text
+    with monkeypatch.context() as patched:
+        patched.setattr(results, "write_text", full)
+        assert cli.main(arguments(tiny_pair_folder, tmp_path)) != 0
+    assert "No space left on device" in capsys.readouterr().err
+    assert [path.name.split("-seed")[0] for path in tmp_path.glob("runs/*.json")] == ["digits-clts"]
+    assert cli.main(arguments(tiny_pair_folder, tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^clts, seed 0 .*\(already there\)$", said, re.MULTILINE)
+    assert not re.search(r"^caption-replay, seed 0 .*\(already there\)$", said, re.MULTILINE)
