@@ -5,9 +5,10 @@ __version__ = "0.1.0"
 from . import _avalanche  # noqa: F401
 from .buffer import CaptionBuffer
 from .captioners import AutoCaptioner, BlipCaptioner, Captioner, LabelCaptioner
+from .captions import Caption
 from .checkpoint import load_checkpoint, save_checkpoint
 from .generators import DiffusionGenerator, Generator
-from .memory import Caption, CaptionMemory
+from .memory import CaptionMemory
 from .metrics import clts_metrics
 from .models import RoutedModel, TaskRouter
 from .pairs import Pair, load_pair

@@ -12,9 +12,10 @@ from avalanche.benchmarks.utils import AvalancheDataset, TransformGroups
 from avalanche.training.storage_policy import ExemplarsBuffer
 from PIL.Image import Image
 
+from .captions import Caption
 from .contexts import Contexts
 from .images import ImageFormat, as_stream_dataset, class_names, image_format, raw_images, stream_transforms
-from .memory import Caption, CaptionMemory, Prompt
+from .memory import CaptionMemory, Prompt
 from .pairs import Pair
 from .selection import Selection, most_diverse
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import NamedTuple
 
-from .memory import Caption
+from .captions import Caption
 
 
 class _Frame(NamedTuple):

@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-_FIELDS = ("text", "class", "experience", "task", "seed")
-
-
-@dataclass(frozen=True)
-class Caption:
-    """One image, as text.
-
-    **Arguments:**
-
-    - text: what the captioner said of the image; the generator's prompt.
-    - target: class of the image.
-    - experience: in which it was seen, counted from 0 in the order of training.
-    - task_label: Avalanche's task label of the image.
-    - seed: of the noise that the image is regenerated from, 0 to 2^32 - 1.
-    """
-
-    text: str
-    target: int
-    experience: int
-    task_label: int
-    seed: int
-
-    def copy_seed(self, copy: int) -> int:
-        """The seed of this caption's `copy`-th image; that of copy 0 is `seed` itself."""
-        # Odd multiplier (2^32 over the golden ratio): 2^32 copies before a seed repeats, and neighbours' seeds differ.
-        return (self.seed + copy * 0x9E3779B1) % 2**32
+from .captions import Caption, decode_captions, encode_captions
 
 
 class Prompt(NamedTuple):
@@ -144,11 +116,7 @@ class CaptionMemory:
 
     def to_bytes(self) -> bytes:
         """The captions as they are written to disk: gzipped JSON, one caption a line."""
-        lines = ""
-        for c in self.captions:
-            record = dict(zip(_FIELDS, (c.text, c.target, c.experience, c.task_label, c.seed), strict=True))
-            lines += json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
-        return gzip.compress(lines.encode(), compresslevel=9, mtime=0)
+        return encode_captions(self.captions)
 
     @property
     def nbytes(self) -> int:
@@ -167,18 +135,11 @@ class CaptionMemory:
 
         Raises `ValueError`, naming the line, if the file is damaged; the captions in memory are then unchanged.
         """
-        captions: list[Caption] = []
-        try:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                for line in file:
-                    record = json.loads(line)
-                    text, *numbers = (record[field] for field in _FIELDS)
-                    if not isinstance(text, str) or not all(type(n) is int for n in numbers):
-                        raise TypeError(f"fields {_FIELDS} must be one text and four whole numbers")
-                    captions.append(Caption(text, *numbers))
-        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a whole file of captions: line {len(captions) + 1}: {error!r}") from error
-        self.captions = captions
+        with Path(path).open("rb") as file:
+            try:
+                self.captions = decode_captions(file)
+            except ValueError as error:
+                raise ValueError(f"{path} is {error}") from error
 
 
 def _equal_parts(total: int, parts: int) -> list[int]:

@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from hypothesis import HealthCheck, settings
 from torch import nn
 from transformers import (
     BertTokenizer,
@@ -25,6 +26,9 @@ from transformers import (
 from avalanche_clts import CLTS, Pair, RoutedModel, load_pair
 
 torch.set_num_threads(1)  # tests run in parallel processes
+# On a busy machine an example may take long without anything being wrong.
+settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.load_profile("calm")
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 WORDS = ["a", "photo", "of", "handwritten", "thin", "thick", *DIGITS]

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avalanche_clts import Pair
+from avalanche_clts import Caption, CaptionMemory, Pair
 from avalanche_clts.bulk import caption_files, generate_files, image_files, read_prompts
 from avalanche_clts.cli import main
 from avalanche_clts.distributed import spread
-from avalanche_clts.memory import Caption, CaptionMemory
 
 PROMPTS = ["a thin seven", "a two", "a thin seven", "nine", "a photo of zero"]
 
