@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from avalanche.benchmarks import CLExperience
@@ -13,10 +13,11 @@ from avalanche.training.storage_policy import ExemplarsBuffer
 from PIL.Image import Image
 
 from .captions import Caption
+from .checks import require_flag, require_names, require_one_of, require_whole
 from .contexts import Contexts
 from .images import ImageFormat, as_stream_dataset, class_names, image_format, raw_images, stream_transforms
 from .memory import CaptionMemory, Prompt
-from .pairs import Pair
+from .pairs import Pair, require_pair
 from .selection import Selection, most_diverse
 
 _CANDIDATES = 1000  # images of a class that "diverse" chooses from, at most
@@ -56,15 +57,17 @@ class CaptionBuffer(ExemplarsBuffer):
         recombine: bool = True,
         seed: int | None = None,
     ) -> None:
-        if selection not in get_args(Selection):
-            raise ValueError(f"selection is {selection!r}; it must be one of {get_args(Selection)}")
+        require_pair(pair)
+        require_one_of("selection", selection, Selection)
+        require_flag("recombine", recombine)
+        require_names("class_names", class_names)
+        require_whole("replay_size", replay_size, none="one image a caption")
+        require_whole("seed", seed, least=0, none="one drawn at random")
         if selection == "diverse" and not hasattr(pair.captioner, "features"):
             raise ValueError(
                 "selection is 'diverse', which needs a captioner with features(images); "
                 f"{type(pair.captioner).__name__} has none, use selection='random'"
             )
-        if replay_size is not None and replay_size < 1:
-            raise ValueError(f"replay_size is {replay_size}; it must be at least 1 (or None for one image a caption)")
         self.memory = CaptionMemory(max_size=max_size, captions_per_class=captions_per_class)
         super().__init__(max_size if max_size is not None else 0)
         self.pair = pair
@@ -107,6 +110,14 @@ class CaptionBuffer(ExemplarsBuffer):
         self.memory.add(self._write_captions(exp))
         self.num_experiences += 1
         self.seconds["captioning"] += time.perf_counter() - start
+
+    def take_back(self) -> None:
+        """Forget the captions of the newest experience, which is then to be learnt again."""
+        self.num_experiences -= 1
+        newest = [caption for caption in self.memory if caption.experience == self.num_experiences]
+        self.memory.captions = [caption for caption in self.memory if caption.experience < self.num_experiences]
+        self.num_written -= len(newest)
+        self.release()
 
     @property
     def buffer(self) -> AvalancheDataset:

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from .batches import run_batches
+from .checks import require_names, require_whole
 from .precision import half_precision
 from .weights import require_weights
 
@@ -68,10 +69,17 @@ class AutoCaptioner:
         self.batch_size = batch_size
         self.device = device
         self._loaded: _Model | None = None
+        require_whole("max_new_tokens", max_new_tokens)
+        require_whole("batch_size", batch_size)
         require_weights(self.name_or_path, entry="config.json", revision=revision)
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image, greedily decoded; see `Captioner`."""
+        require_names("class_names", class_names)
+        if class_names is not None and len(class_names) != len(images):
+            raise ValueError(
+                f"class_names has {len(class_names)} names for {len(images)} images; give the class name of each image"
+            )
         # Images are taken in groups of one prompt: some of these models know no padding before a prompt.
         groups: dict[str | None, list[int]] = {}
         for i in range(len(images)):
@@ -256,7 +264,7 @@ class LabelCaptioner:
     """
 
     def __init__(self, template: str = "a photo of a {class_name}") -> None:
-        if "{class_name}" not in template:
+        if not isinstance(template, str) or "{class_name}" not in template:
             raise ValueError(f"template is {template!r}; it must contain {{class_name}}")
         self.template = template
 

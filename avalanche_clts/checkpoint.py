@@ -188,7 +188,7 @@ def _remind(metric: Any, remembered: dict[str, Any] | None) -> None:
 
 
 def _buffer(strategy: Any) -> CaptionBuffer:
-    buffer = caption_buffer(strategy)
+    buffer = caption_buffer(strategy) if hasattr(strategy, "plugins") else None
     if buffer is None:
         raise ValueError(
             "strategy keeps no captions; checkpoints are for CLTS and for strategies with CaptionReplayPlugin"

@@ -6,12 +6,13 @@ import inspect
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from PIL.Image import Image
 from tqdm import tqdm
 
 from .batches import run_batches
+from .checks import require_names, require_one_of, require_whole
 from .linear_decoder import LinearDecoder
 from .precision import fast_multiplication, half_precision
 from .weights import require_weights
@@ -99,13 +100,19 @@ class DiffusionGenerator:
         self.num_cut_prompts = 0
         self._pipeline: Any = None
         self._linear: LinearDecoder | None = None
-        if decoder not in get_args(Decoder):
-            raise ValueError(f"decoder is {decoder!r}; it must be one of {get_args(Decoder)}")
+        require_one_of("decoder", decoder, Decoder)
+        for size in ("steps", "height", "width"):
+            require_whole(size, getattr(self, size), none="the pipeline's own")
+        require_whole("batch_size", batch_size)
+        if guidance_scale is not None and not (isinstance(guidance_scale, (int, float)) and guidance_scale >= 0):
+            raise ValueError(
+                f"guidance_scale is {guidance_scale!r}; it must be a number of at least 0 (1 turns guidance off)"
+            )
         require_weights(self.name_or_path, entry="model_index.json", revision=revision)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         """One image for each prompt; see `Generator`. Raises `ValueError` unless there is a seed for each prompt."""
-
+        require_names("prompts", prompts)
         if len(prompts) != len(seeds):
             raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
         pipeline = self._load()

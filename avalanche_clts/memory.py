@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .captions import Caption, decode_captions, encode_captions
+from .checks import require_whole
 
 
 class Prompt(NamedTuple):
@@ -32,9 +33,8 @@ class CaptionMemory:
     """
 
     def __init__(self, *, max_size: int | None = None, captions_per_class: int | None = None) -> None:
-        for name, value in (("max_size", max_size), ("captions_per_class", captions_per_class)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1 (or None for no limit)")
+        require_whole("max_size", max_size, none="no limit")
+        require_whole("captions_per_class", captions_per_class, none="no limit")
         if max_size is None and captions_per_class is None:
             raise ValueError("max_size and captions_per_class are both None; give at least one of them")
         self.max_size = max_size
@@ -71,8 +71,7 @@ class CaptionMemory:
 
     def resize(self, max_size: int) -> None:
         """Set the budget and drop what exceeds it, in equal parts from the largest classes."""
-        if max_size < 1:
-            raise ValueError(f"max_size is {max_size}; it must be at least 1")
+        require_whole("max_size", max_size)
         self.max_size = max_size
         by_class: dict[int, dict[int, list[Caption]]] = defaultdict(lambda: defaultdict(list))
         for caption in self.captions:
@@ -95,10 +94,9 @@ class CaptionMemory:
 
         - rephrase: given a caption and the seed, the words of its second and further images. None: the caption's own.
         """
+        require_whole("count", count, none="one image a caption")
         if count is None:
             return [Prompt(caption, caption.text, caption.seed) for caption in self.captions]
-        if count < 1:
-            raise ValueError(f"count is {count}; at least 1 image must be asked for (or None for one a caption)")
         groups: dict[int, dict[int, list[Caption]]] = defaultdict(lambda: defaultdict(list))
         for caption in self.captions:
             groups[caption.experience][caption.target].append(caption)

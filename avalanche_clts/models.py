@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from avalanche.benchmarks import CLExperience
 from avalanche.models import DynamicModule, MultiTaskModule
 from torch import Tensor, nn
+
+from .checks import require_kind, require_one_of
 
 Routing = Literal["soft", "hard"]
 Evidence = Literal["router", "heads", "both"]
@@ -45,6 +48,7 @@ class TaskRouter(nn.Module):
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
+        require_kind("backbone", backbone, nn.Module, "a torch.nn.Module")
         self.backbone = backbone
         self.output: nn.Linear | None = None
         self.experience_of_unit: list[int] = []
@@ -80,6 +84,20 @@ class TaskRouter(nn.Module):
             with torch.no_grad():
                 self.output.weight[: old.out_features] = old.weight
                 self.output.bias[: old.out_features] = old.bias
+
+    @contextmanager
+    def unchanged_on_error(self) -> Iterator[None]:
+        """Within this context an error leaves the router as it was before."""
+        backbone = {name: value.clone() for name, value in self.backbone.state_dict().items()}
+        output, experience_of_unit = copy.deepcopy(self.output), self.experience_of_unit
+        try:
+            yield
+        except BaseException:
+            self.backbone.load_state_dict(backbone)
+            self.output, self.experience_of_unit = output, experience_of_unit
+            self.zero_grad()
+            self.requires_grad_(False).eval()
+            raise
 
     def features(self, x: Tensor) -> Tensor:
         """`(n, ...)` to `(n, num_features)`."""
@@ -132,8 +150,9 @@ class RoutedModel(MultiTaskModule):
     ) -> None:
         super().__init__()
         self.set_routing(routing)
-        if evidence not in get_args(Evidence):
-            raise ValueError(f"evidence is {evidence!r}; it must be one of {get_args(Evidence)}")
+        require_one_of("evidence", evidence, Evidence)
+        for name, part in (("head", head), ("router", router), ("backbone", backbone or head)):
+            require_kind(name, part, nn.Module, "a torch.nn.Module")
         self.evidence = evidence
         self.backbone = backbone
         if backbone is not None:
@@ -148,8 +167,7 @@ class RoutedModel(MultiTaskModule):
 
     def set_routing(self, routing: Routing) -> None:
         """Choose between "soft" and "hard" routing; takes effect at the next evaluation."""
-        if routing not in get_args(Routing):
-            raise ValueError(f"routing is {routing!r}; it must be one of {get_args(Routing)}")
+        require_one_of("routing", routing, Routing)
         self.routing = routing
 
     @property

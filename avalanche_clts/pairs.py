@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .captioners import AutoCaptioner, BlipCaptioner, Captioner
 from .catalogue import CAPTIONERS, GENERATORS
+from .checks import require_method
 from .generators import DiffusionGenerator, Generator
 from .weights import MissingWeightsError, read_json
 
@@ -24,6 +25,14 @@ class Pair(NamedTuple):
 
     captioner: Captioner
     generator: Generator
+
+
+def require_pair(pair: Any) -> None:
+    """Raise `TypeError` unless `pair` is a captioner and a generator."""
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise TypeError(f"pair is {pair!r}; give load_pair(...), or Pair(captioner, generator)")
+    require_method("pair's captioner", pair[0], "caption", "a Captioner, such as BlipCaptioner()")
+    require_method("pair's generator", pair[1], "generate", "a Generator, such as DiffusionGenerator()")
 
 
 def load_pair(

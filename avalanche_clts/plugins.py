@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from tqdm import tqdm
 
 from .buffer import CaptionBuffer
+from .checks import require_one_of, require_whole
 from .models import RoutedModel
 from .pairs import Pair
 from .selection import Selection
@@ -62,6 +63,9 @@ class CaptionReplayPlugin(ReplayPlugin):
         batch_size_mem: int | None = None,
         task_balanced_dataloader: bool = False,
     ) -> None:
+        require_whole("mem_size", mem_size)
+        require_whole("batch_size", batch_size, none="that of the strategy")
+        require_whole("batch_size_mem", batch_size_mem, none="batch_size")
         super().__init__(
             mem_size=mem_size,
             batch_size=batch_size,
@@ -123,16 +127,17 @@ class CLTSPlugin(SupervisedPlugin):
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        choices = (
-            ("router_data", router_data, RouterData),
-            ("router_targets", router_targets, RouterTargets),
-            ("keep", keep, Keep),
-        )
-        for name, value, known in choices:
-            if value not in get_args(known):
-                raise ValueError(f"{name} is {value!r}; it must be one of {get_args(known)}")
-        if router_epochs < 1:
-            raise ValueError(f"router_epochs is {router_epochs}; it must be at least 1")
+        require_one_of("router_data", router_data, RouterData)
+        require_one_of("router_targets", router_targets, RouterTargets)
+        require_one_of("keep", keep, Keep)
+        require_whole("captions_per_class", captions_per_class)
+        require_whole("replay_size", replay_size)
+        require_whole("router_epochs", router_epochs)
+        if router_optimizer is not None and not callable(router_optimizer):
+            raise TypeError(
+                f"router_optimizer is a {type(router_optimizer).__name__}; it must be a function that makes an "
+                "optimizer of the router's parameters, such as lambda parameters: Adam(parameters, lr=1e-3)"
+            )
         self.storage_policy = CaptionBuffer(
             pair=pair,
             captions_per_class=captions_per_class,
@@ -148,6 +153,7 @@ class CLTSPlugin(SupervisedPlugin):
         self.router_data = router_data
         self.router_targets = router_targets
         self.router_seconds = 0.0
+        self._unfinished = False
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Refuse, before anything is trained, a model without a router or an experience that cannot be captioned."""
@@ -158,9 +164,12 @@ class CLTSPlugin(SupervisedPlugin):
 
     def _require_a_head_per_experience(self, model: RoutedModel) -> None:
         """Captions name heads by number, so heads and captioned experiences must go together."""
+        if self._unfinished:  # the captions of an experience are there, but its router is not
+            self.storage_policy.take_back()
+            self._unfinished = False
         captioned, replay_size = self.storage_policy.num_experiences, self.storage_policy.replay_size
         if model.num_heads == captioned + 1:
-            model.discard_head()  # its training, or its captioning, was interrupted
+            model.discard_head()  # its experience was interrupted
         if model.num_heads != captioned:
             raise ValueError(
                 f"model has {model.num_heads} heads, but captions of {captioned} experiences; "
@@ -180,10 +189,15 @@ class CLTSPlugin(SupervisedPlugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Caption, regenerate, train the router."""
         self.storage_policy.post_adapt(strategy, strategy.experience)
+        self._unfinished = True
         if strategy.model.needs_router:
             images, places = self._routing_data(strategy.experience.dataset, strategy.model, strategy.device)
             make_optimizer = self.router_optimizer or _optimizer_like(strategy.optimizer)
-            self._train_router(strategy.model, make_optimizer, images, places, strategy.train_mb_size, strategy.device)
+            with strategy.model.router.unchanged_on_error():
+                self._train_router(
+                    strategy.model, make_optimizer, images, places, strategy.train_mb_size, strategy.device
+                )
+        self._unfinished = False
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Forget the regenerated images: between experiences, only text is kept."""

@@ -59,6 +59,9 @@ def test_a_routers_loss_that_is_no_number_is_said(tiny_pair: Pair) -> None:
     clts.train(digits()[0])
     with pytest.raises(FloatingPointError, match=r"router after experience 1 is (nan|inf) at epoch"):
         clts.train(digits()[1])
+    clts.plugins[0].router_optimizer = None
+    clts.train(digits()[1])
+    assert all(torch.isfinite(p).all() for p in clts.model.parameters())
 
 
 def test_generated_values_that_are_not_finite_are_said(tiny_pair: Pair) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..checks import require_whole
 from ..named_streams import Stream, parse_stream, slug
 from ..pairs import load_pair, pair_identity, pair_nbytes
 from ..serialization import write_text
@@ -171,9 +172,8 @@ def _check(strategies: Sequence[str] | None, seeds: int, device: str, jobs: int)
     unknown = [name for name in names if name not in STRATEGIES]
     if unknown:
         raise ValueError(f"strategies has {', '.join(unknown)}; known strategies: {', '.join(COMPARED)}")
-    for name, value in (("seeds", seeds), ("jobs", jobs)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
+    require_whole("seeds", seeds)
+    require_whole("jobs", jobs)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
