@@ -20,8 +20,8 @@ def only_one(folder: Path) -> Iterator[None]:
     Raises `OSError` if another process is in it, and where the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+", encoding="utf-8")
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        file = (folder / "runs" / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise OSError(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
     with file:
