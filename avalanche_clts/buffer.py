@@ -161,6 +161,10 @@ class CaptionBuffer(ExemplarsBuffer):
         """Forget the regenerated images; the next reader of `buffer` has them generated again."""
         self._images, self._prompts, self._dataset = [], [], None
 
+    def chosen(self, exp: CLExperience) -> list[int]:
+        """Indices into the experience's data set of the images that `post_adapt` would caption now."""
+        return self._choose(exp.dataset, exp.classes_in_this_experience)
+
     def resize(self, strategy: Any, new_size: int) -> None:
         """Set how many captions are kept at most."""
         self.memory.resize(new_size)
@@ -186,7 +190,7 @@ class CaptionBuffer(ExemplarsBuffer):
     def _write_captions(self, exp: CLExperience) -> list[Caption]:
         dataset = exp.dataset
         names = self._names(dataset, exp.classes_in_this_experience)
-        indices = self._choose(dataset, exp.classes_in_this_experience)
+        indices = self.chosen(exp)
         targets = [int(dataset.targets[i]) for i in indices]
         task_labels = getattr(dataset, "targets_task_labels", None)
         texts = self.pair.captioner.caption(

@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--network", help="small-cnn, cnn, slim-resnet18, or captioner: a linear layer on its frozen features"
     )
+    compare.add_argument(
+        "--no-real-images", action="store_true", help="show no real images in the report: no file will hold any"
+    )
     compare.add_argument("--list", action="store_true", help="list streams and strategies, and stop")
     compare.set_defaults(run=_compare)
 
@@ -53,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: the first DIR)")
     report.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     report.set_defaults(run=_report)
+
+    audit = commands.add_parser("audit", help="look for real images in the files of a finished comparison")
+    audit.add_argument("folder", type=Path, metavar="DIR", help="folder given to compare as --out")
+    audit.add_argument("--data-root", type=Path, metavar="DIR", help="where downloaded data sets are")
+    audit.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    audit.set_defaults(run=_audit)
 
     caption = commands.add_parser("caption", help="write a caption of each image")
     caption.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files, and folders of them")
@@ -138,6 +147,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         tuning=arguments.tune,
         network=arguments.network,
         train_epochs=arguments.epochs,
+        real_images=not arguments.no_real_images,
     )
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
@@ -164,6 +174,15 @@ def _ablate(arguments: argparse.Namespace) -> int:
     document = ablate(**_experiment(arguments), only=arguments.only)
     print(f"\n{format_ablations(document)}\n\nwritten: {arguments.out / 'ablations.json'}")
     return 0
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from .audit import audit, format_audit
+
+    command = shlex.join(["clts", *sys.argv[1:]])
+    outcome = audit(arguments.folder, data_root=arguments.data_root, device=arguments.device, command=command)
+    print(format_audit(outcome))
+    return 1 if outcome["files_with_real_images"] else 0
 
 
 def _pairs(arguments: argparse.Namespace) -> int:

@@ -44,6 +44,7 @@ def compare(
     train_epochs: int | None = None,
     tuning: bool = False,
     jobs: int = 1,
+    real_images: bool = True,
     command: str = "",
 ) -> list[Results]:
     """Run every strategy on the stream with seeds 0 to `seeds - 1`, and write table, figures and report to `out`.
@@ -60,6 +61,7 @@ def compare(
     - network, train_epochs: of every strategy, in the place of the settings' own.
     - tuning: search the hyper-parameters first, on a seed that is not reported.
     - jobs: runs at a time, each in a process with its share of the cores.
+    - real_images: whether the report shows real images beside regenerated ones; if not, no file in `out` holds any.
     - command: the command line, for the report.
 
     Raises `ValueError` for an unknown name or an absent device, and `OSError` for a folder that cannot be written.
@@ -78,7 +80,7 @@ def compare(
             found = tune(parsed, chosen, settings=settings, pair=pair, folder=folder, jobs=jobs)
             settings = replace(settings, tuned=settings.tuned | found)
         runs = _run_all(parsed, chosen, seeds, settings, pair, folder, jobs)
-        _keep_samples(parsed, loaded, out / f"samples-{slug(stream)}.json")
+        _keep_samples(parsed, loaded, out / f"samples-{slug(stream)}.json", real_images)
     document = {
         "runs": runs,
         "accuracy_memory_area": areas(runs),
@@ -147,7 +149,7 @@ def _run_all(
                     task = Task(stream, strategy, seed, settings, pair, folder.conditions["device"], clts=clts)
                     found = folder.load(task)
                     if found is None:
-                        tasks.append(folder.prepared(task, tensorboard=True))
+                        tasks.append(folder.prepared(task, to_look_at=True))
                     else:
                         finished(found, "(already there)")
             for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
@@ -157,13 +159,13 @@ def _run_all(
     return sorted(runs.values(), key=lambda r: (order.index(r["strategy"]), r["seed"]))
 
 
-def _keep_samples(stream: Stream, pair: Any, file: Path) -> None:
+def _keep_samples(stream: Stream, pair: Any, file: Path, real_images: bool) -> None:
     """Write images of the stream beside what the pair makes of them, unless the file holds them already."""
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    identity = pair_identity(pair)
-    if kept.get("pair") != identity:
-        made = make_samples(stream.build(0), pair)
-        write_text(file, json.dumps({"stream": stream.name, "pair": identity, "samples": made}))
+    wanted = {"stream": stream.name, "pair": pair_identity(pair), "real_images": real_images}
+    if {name: kept.get(name) for name in wanted} != wanted:
+        made = make_samples(stream.build(0), pair, real_images=real_images)
+        write_text(file, json.dumps({**wanted, "samples": made}))
 
 
 def _check(strategies: Sequence[str] | None, seeds: int, device: str, jobs: int) -> list[str]:

@@ -36,6 +36,7 @@ class Task:
     - images: database of images to take from the last run that made them; see `RememberingGenerator`. None: every run
         generates its own, as a run that is timed must.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. None: it starts anew.
+    - kept: folder for the trained strategy, if it keeps captions. None: it is not kept.
     """
 
     stream: Stream
@@ -48,6 +49,7 @@ class Task:
     clts: Results | None = None
     images: Path | None = None
     unfinished: Path | None = None
+    kept: Path | None = None
 
     @property
     def label(self) -> str:
@@ -106,6 +108,7 @@ def _perform(task: Task, progress: Callable[[str], None] = lambda message: None)
         tensorboard=task.tensorboard,
         clts=task.clts,
         unfinished=task.unfinished,
+        kept=task.kept,
         progress=progress,
     )
 

@@ -36,6 +36,10 @@ code { background: #f4f4f4; padding: .1rem .3rem; border-radius: 3px; overflow-w
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem; }
 dt { font-weight: 600; } dd { margin: 0; color: #555; }
 """
+_SAMPLES_NOTE = {
+    True: "Left: a real image of the stream. Right: images regenerated from its caption, in the stream's size.",
+    False: "Captions of real images, which are left out here, and images regenerated from them, in the stream's size.",
+}
 _NOTES = {
     "digits": "A digit of this stream is an 8x8 grey image of 64 bytes, hardly more than a caption: this stream shows "
     "that the method works, and says little about memory.",
@@ -110,7 +114,7 @@ all. Memory: what is kept between experiences. {_NOTES.get(stream, "")}</p>
 within the budget, which is 0 below its smallest memory (after Zhou et al., ICLR 2023). Class-balanced replay at its
 several budgets is one line, er.</p>{confusion}
 <h2>What the captions say, and what comes back</h2>
-<p class="note">Left: a real image of the stream. Right: images regenerated from its caption, in the stream's size.</p>
+<p class="note">{_SAMPLES_NOTE[any(sample["real"] for sample in samples)]}</p>
 <div class="samples">{"".join(map(_sample_card, samples))}</div>
 <h2>Accuracy matrices</h2>
 <p class="note">Row i, column j: accuracy (%) on experience j after learning experience i, mean over seeds.</p>
@@ -149,8 +153,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _sample_card(sample: Sample) -> str:
     regenerated = "".join(f'<img src="{url}" alt="regenerated">' for url in sample["regenerated"])
+    real = f'<img src="{sample["real"]}" alt="real"><span class="arrow">&rarr;</span>' if sample["real"] else ""
     return (
-        f'<div class="sample"><div class="row"><img src="{sample["real"]}" alt="real">'
-        f'<span class="arrow">&rarr;</span>{regenerated}</div>'
-        f"<q>{html.escape(sample['caption'])}</q></div>"
+        f'<div class="sample"><div class="row">{real}{regenerated}</div><q>{html.escape(sample["caption"])}</q></div>'
     )

@@ -53,13 +53,24 @@ class ResultsFolder:
         except OSError as error:
             raise OSError(f"cannot write to {path} ({error.strerror}); choose another folder with --out") from error
 
-    def prepared(self, task: Task, *, tensorboard: bool = False) -> Task:
-        """The task with the places in this folder where it keeps its checkpoints and, if asked for, its event files."""
-        unfinished = self._unfinished(task)
+    def prepared(self, task: Task, *, to_look_at: bool = False) -> Task:
+        """The task with the places in this folder where it keeps what an interrupted run goes on from.
+
+        **Arguments:**
+
+        - to_look_at: whether event files and the trained strategy are kept as well.
+        """
+        task = replace(task, unfinished=self._unfinished(task))
+        if not to_look_at:
+            return task
         events = self.path / "tensorboard" / slug(task.stream.name) / f"{task.strategy}-seed{task.seed}"
-        if tensorboard and not unfinished.exists():
+        if not self._unfinished(task).exists():
             shutil.rmtree(events, ignore_errors=True)  # of an earlier run, or of one that begins again
-        return replace(task, unfinished=unfinished, tensorboard=events if tensorboard else None)
+        return replace(task, tensorboard=events, kept=self.kept(task.stream.name, task.strategy, task.seed))
+
+    def kept(self, stream: str, strategy: str, seed: int) -> Path:
+        """Where a trained strategy is kept."""
+        return self.path / "checkpoints" / f"{slug(stream)}-{strategy}-seed{seed}"
 
     def load(self, task: Task) -> Results | None:
         """A finished run, or None."""

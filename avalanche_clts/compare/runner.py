@@ -52,6 +52,7 @@ def run(
     tensorboard: Path | None = None,
     clts: Results | None = None,
     unfinished: Path | None = None,
+    kept: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Results:
     """Train `strategy` through `stream` and return its record, as `results.json` holds it.
@@ -63,8 +64,49 @@ def run(
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. Strategies that keep captions write
         one after each experience. None: there are none.
+    - kept: folder for a checkpoint of the trained strategy, if it keeps captions. None: it is not kept.
     - progress: told where the run is.
     """
+    agent, benchmark = build(
+        stream, strategy, seed, settings=settings, pair=pair, device=device, tensorboard=tensorboard, clts=clts
+    )
+    matrix, metrics, seconds = _train_and_evaluate(
+        agent, benchmark, unfinished if caption_buffer(agent) is not None else None, progress
+    )
+    if kept is not None and caption_buffer(agent) is not None:
+        save_checkpoint(agent, kept)
+    synthesis = synthesis_seconds(agent)
+    image_nbytes = image_format(benchmark.train_stream[0].dataset).nbytes
+    return {
+        "stream": stream.name,
+        "strategy": strategy,
+        "seed": seed,
+        "accuracy_matrix": matrix,
+        **summarize_matrix(matrix),
+        "router_accuracy": _last(metrics, "RouterAccuracy_Stream"),
+        "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
+        "router_confusion": _router_confusion(agent, benchmark.test_stream),
+        "class_accuracy": _class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
+        "memory_bytes": memory_bytes(agent, image_nbytes=image_nbytes),
+        "seconds": {
+            "total": seconds,
+            **{kind: synthesis.get(kind) for kind in ("captioning", "generation", "router")},
+        },
+    }
+
+
+def build(
+    stream: Stream,
+    strategy: str,
+    seed: int,
+    *,
+    settings: Settings,
+    pair: Pair,
+    device: str,
+    tensorboard: Path | None = None,
+    clts: Results | None = None,
+) -> tuple[SupervisedTemplate, NCScenario]:
+    """The strategy, untrained, and the benchmark. **Arguments:** as in `run`."""
     RNGManager.set_random_seeds(seed)
     benchmark = stream.build(seed)
     format = image_format(benchmark.train_stream[0].dataset)
@@ -83,27 +125,7 @@ def run(
         device=device,
         clts=clts,
     )
-    agent = STRATEGIES[strategy].build(setup)
-    matrix, metrics, seconds = _train_and_evaluate(
-        agent, benchmark, unfinished if caption_buffer(agent) is not None else None, progress
-    )
-    synthesis = synthesis_seconds(agent)
-    return {
-        "stream": stream.name,
-        "strategy": strategy,
-        "seed": seed,
-        "accuracy_matrix": matrix,
-        **summarize_matrix(matrix),
-        "router_accuracy": _last(metrics, "RouterAccuracy_Stream"),
-        "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
-        "router_confusion": _router_confusion(agent, benchmark.test_stream),
-        "class_accuracy": _class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
-        "memory_bytes": memory_bytes(agent, image_nbytes=format.nbytes),
-        "seconds": {
-            "total": seconds,
-            **{kind: synthesis.get(kind) for kind in ("captioning", "generation", "router")},
-        },
-    }
+    return STRATEGIES[strategy].build(setup), benchmark
 
 
 def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:

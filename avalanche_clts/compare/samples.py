@@ -14,17 +14,19 @@ from ..pairs import Pair
 
 
 class Sample(TypedDict):
-    """One class's example; images are PNG data URLs."""
+    """One class's example; images are PNG data URLs. `real` is None where the page is to show none."""
 
     class_name: str
     caption: str
-    real: str
+    real: str | None
     regenerated: list[str]
 
 
-def make_samples(benchmark: NCScenario, pair: Pair, *, copies: int = 4, most: int = 20) -> list[Sample]:
-    """For each class of the stream (`most` at most): its first training image, the caption that the pair writes of it,
-    and `copies` images regenerated from that caption, in the stream's native size."""
+def make_samples(
+    benchmark: NCScenario, pair: Pair, *, real_images: bool = True, copies: int = 4, most: int = 20
+) -> list[Sample]:
+    """For each class of the stream (`most` at most): its first training image (if `real_images`), the caption that the
+    pair writes of it, and `copies` images regenerated from that caption, in the stream's native size."""
     chosen: dict[int, tuple[Image, str]] = {}
     for experience in benchmark.train_stream:
         names = class_names(experience.dataset)
@@ -43,7 +45,7 @@ def make_samples(benchmark: NCScenario, pair: Pair, *, copies: int = 4, most: in
         Sample(
             class_name=names_of[i],
             caption=captions[i],
-            real=data_url(images[i]),
+            real=data_url(images[i]) if real_images else None,
             regenerated=native[i * copies : (i + 1) * copies],
         )
         for i in range(len(classes))

@@ -1,0 +1,119 @@
+"""The audit finds real images wherever they hide, and does not cry wolf."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.transforms.functional import to_tensor
+from torchvision.utils import make_grid
+
+from avalanche_clts import cli
+from avalanche_clts.audit.membership import area, buffer_scores, caption_scores
+from avalanche_clts.audit.search import RealImages, search
+from avalanche_clts.captions import Caption
+from avalanche_clts.compare.samples import data_url
+from avalanche_clts.digits import stream_digits
+from avalanche_clts.shapes import stream_shapes
+
+DIGITS = stream_digits()[0].images
+SHAPES = stream_shapes()[0].images[:300]
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def events(folder: Path, image: Image.Image) -> None:
+    others = [to_tensor(Image.new(image.mode, image.size, "gray"))] * 8
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_image("grid", make_grid([*others, to_tensor(image)], nrow=3))
+
+
+def database(folder: Path, image: Image.Image) -> None:
+    with sqlite3.connect(folder / "images.sqlite") as connection:
+        connection.execute("CREATE TABLE images (key TEXT, content BLOB)")
+        connection.execute("INSERT INTO images VALUES (?, ?)", ("x", png(image)))
+    connection.close()
+
+
+def jpeg(folder: Path, image: Image.Image) -> None:
+    big = image.convert("RGB").resize((8 * image.width, 8 * image.height), Image.Resampling.NEAREST)
+    big.save(folder / "x.jpg", quality=95)
+
+
+HIDING: dict[str, Callable[[Path, Image.Image], object]] = {
+    "bytes": lambda f, i: (f / "x.bin").write_bytes(b"before" + i.tobytes() + b"after"),
+    "zipped bytes": lambda f, i: (f / "x.gz").write_bytes(gzip.compress(b"before" + i.tobytes())),
+    "tensor": lambda f, i: save_file({"w": torch.rand(9), "x": to_tensor(i)}, f / "x.safetensors"),
+    "half precision": lambda f, i: save_file({"x": to_tensor(i).half()}, f / "x.safetensors"),
+    "array": lambda f, i: np.save(f / "x.npy", np.asarray(i).astype(np.float32)),
+    "png": lambda f, i: (f / "x.png").write_bytes(png(i)),
+    "png in a file": lambda f, i: (f / "x.dat").write_bytes(b"\x89PNG" * 3 + png(i) + b"more"),
+    "enlarged, compressed": jpeg,
+    "page": lambda f, i: (f / "x.html").write_text(f'<img src="{data_url(i)}">'),
+    "json": lambda f, i: (f / "x.json").write_text(json.dumps({"real": data_url(i)})),
+    "event file": events,
+    "database": database,
+}
+
+
+@pytest.mark.parametrize("images", [DIGITS, SHAPES], ids=["digits", "shapes"])
+@pytest.mark.parametrize("place", HIDING)
+def test_a_real_image_is_found(tmp_path: Path, images: list[Image.Image], place: str) -> None:
+    (tmp_path / "deep").mkdir()
+    HIDING[place](tmp_path / "deep", images[7])
+    found = search(tmp_path, RealImages(images, threshold=0.03))
+    assert len(found) == 1
+    (name,) = found
+    assert name.startswith("deep/")
+
+
+@pytest.mark.parametrize("place", HIDING)
+def test_an_image_that_is_not_of_the_stream_is_not_found(tmp_path: Path, place: str) -> None:
+    HIDING[place](tmp_path, stream_shapes()[0].images[300])
+    assert search(tmp_path, RealImages(SHAPES, threshold=0.03)) == {}
+
+
+def test_a_comparison_without_real_images_passes_and_one_with_them_does_not(
+    tiny_pair_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--strategies", "clts", "er-bytes", "--seeds", "1", "--epochs", "1", "--pair", str(tiny_pair_folder)]
+    for name, more, status in (("plain", [], 1), ("private", ["--no-real-images"], 0)):
+        folder = tmp_path / name
+        assert cli.main(["compare", "--stream", "digits", *options, *more, "--out", str(folder)]) == 0
+        capsys.readouterr()
+        assert cli.main(["audit", str(folder)]) == status
+        said = capsys.readouterr().out
+        outcome = json.loads((folder / "audit.json").read_text())
+        with_images = set(outcome["files_with_real_images"])
+        assert with_images == (set() if status == 0 else {"report.html", "samples-digits.json"})
+        assert ("--no-real-images leaves them out" in said) == (status == 1)
+        assert outcome["membership"]["the same images in a replay buffer"] > 0.99
+        assert set(outcome["membership"]) == {"captions", "router", "heads", "the same images in a replay buffer"}
+        assert outcome["distances"]["regenerated images"]["median"] > outcome["distances"]["test images"]["median"]
+
+
+def test_an_attack_on_captions_knows_whose_caption_is_kept() -> None:
+    kept = [Caption("a small red star on navy", 3, 0, 0, 0), Caption("a ring", 6, 0, 0, 0)]
+    scores = caption_scores(["a small red star on navy", "a red star on navy", "a ring", "a ring"], [3, 3, 6, 3], kept)
+    assert scores[0] == scores[2] == 1.0
+    assert scores[3] < scores[1] < 1.0
+    assert area(scores[:1], scores[1:2]) == 1.0
+
+
+def test_an_attack_on_a_buffer_is_certain() -> None:
+    members, others = DIGITS[:50], DIGITS[50:200]
+    assert area(buffer_scores(members, members), buffer_scores(others, members)) == 1.0
