@@ -90,7 +90,7 @@ def test_finished_variants_are_not_computed_again(ablated: tuple[Path, dict], ti
 
 def test_unknown_ablation_is_refused(capsys) -> None:
     assert main(["ablate", "--only", "luck"]) == 2
-    assert "only has luck; known ablations: router-data, routing" in capsys.readouterr().err
+    assert "only has luck; known ablations: router-data, router-targets" in capsys.readouterr().err
 
 
 def test_stored_images_come_back_as_they_were() -> None:
@@ -225,7 +225,7 @@ def test_frozen_captioner_serves_every_strategy_and_weighs_nothing(tiny_pair_fol
     clts, naive = compare(**options, out=tmp_path, network="captioner")
     linear = (16 * 10 + 10) * 4  # the tiny captioner's 16 features to 10 classes, float32
     assert clts["memory_bytes"]["heads"] == 5 * linear
-    assert clts["memory_bytes"]["router"] == (16 * 5 + 5) * 4
+    assert clts["memory_bytes"]["router"] == linear
     assert naive["memory_bytes"]["network"] == linear
     with pytest.raises(
         ValueError, match="network is 'resnet'; known networks: small-cnn, cnn, slim-resnet18, captioner"

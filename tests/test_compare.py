@@ -126,8 +126,9 @@ def test_finished_runs_are_not_computed_again(finished: Path, tiny_pair_folder: 
 
 
 def test_runs_under_other_settings_are_not_mistaken_for_finished(
-    finished: Path, tiny_pair_folder: Path, monkeypatch
+    finished: Path, tiny_pair_folder: Path, tmp_path: Path, monkeypatch
 ) -> None:
+    finished = shutil.copytree(finished, tmp_path / "copy")
     monkeypatch.setattr(execution, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
     with pytest.raises(InterruptedError):
         compare(strategies=["naive"], seeds=1, out=finished, pair=str(tiny_pair_folder), settings=Settings())
@@ -136,6 +137,7 @@ def test_runs_under_other_settings_are_not_mistaken_for_finished(
 def test_runs_of_a_pair_that_samples_otherwise_are_not_mistaken_for_finished(
     finished: Path, tiny_pair_folder: Path, tmp_path: Path, monkeypatch
 ) -> None:
+    finished = shutil.copytree(finished, tmp_path / "copy")
     other = shutil.copytree(tiny_pair_folder, tmp_path / "pair")
     arguments = json.loads((other / "pair.json").read_text())
     arguments["generator"]["guidance_scale"] = 1.5
@@ -150,7 +152,7 @@ def test_runs_of_a_pair_that_samples_otherwise_are_not_mistaken_for_finished(
     assert compare(
         strategies=["naive", "lwf"],
         seeds=1,
-        out=shutil.copytree(finished, tmp_path / "copy"),
+        out=finished,
         pair=str(other),
         settings=retuned,
     )

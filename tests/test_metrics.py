@@ -62,7 +62,7 @@ def test_memory_is_counted_by_kind(tiny_pair: Pair, benchmark) -> None:
         "captions": len(clts.plugins[0].storage_policy.memory.to_bytes()),
         "exemplars": 0,
         "heads": 2 * head,
-        "router": module_nbytes(small_net(16)) + 4 * (16 * 2 + 2),
+        "router": module_nbytes(small_net(16)) + 4 * (16 * 4 + 4),  # a unit for each of four classes
         "network": 0,
     }
     assert memory_bytes(clts) == expected
