@@ -42,8 +42,8 @@ def _has_bfloat16(kind: str) -> bool:
 def plain_attention(device: str | torch.device) -> AbstractContextManager[Any]:
     """A context in which attention is trained as plain matrix products on the CPU.
 
-    For the few positions of small latents, the backward pass of PyTorch's fused kernel takes a quarter of a training
-    step there. Other devices keep their kernels.
+    For the few positions of small latents, the backward pass of PyTorch's fused kernel takes a fifth of a training step
+    there (benchmarks/results/embedded-pair/). Other devices keep their kernels.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel

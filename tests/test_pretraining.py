@@ -180,8 +180,8 @@ def test_embedded_generator_follows_the_caption(quality: dict) -> None:
     if "thin -> thick: stroke" in quality["changed_words"]:
         assert quality["generated_recognised_by_real_classifier"] >= 0.93
         assert quality["real_recognised_by_generated_classifier"] >= 0.94
-    else:  # shapes are harder to draw; chance is 0.05
-        assert quality["generated_recognised_by_real_classifier"] >= 0.75
+    else:  # a few hundred images are too few to teach
+        assert quality["generated_recognised_by_real_classifier"] >= 0.9
 
 
 def test_changing_a_word_changes_the_picture(quality: dict) -> None:
