@@ -76,7 +76,7 @@ class CaptionBuffer(ExemplarsBuffer):
         self.selection = selection
         self.recombine = recombine
         self.first_seed = int(torch.randint(2**31, ())) if seed is None else seed
-        self.num_written = 0
+        self.num_written = self._num_written_before = 0  # the latter: before the newest experience
         self.num_experiences = 0
         self.format: ImageFormat | None = None
         self.seconds = {"captioning": 0.0, "generation": 0.0}
@@ -114,9 +114,8 @@ class CaptionBuffer(ExemplarsBuffer):
     def take_back(self) -> None:
         """Forget the captions of the newest experience, which is then to be learnt again."""
         self.num_experiences -= 1
-        newest = [caption for caption in self.memory if caption.experience == self.num_experiences]
         self.memory.captions = [caption for caption in self.memory if caption.experience < self.num_experiences]
-        self.num_written -= len(newest)
+        self.num_written = self._num_written_before
         self.release()
 
     @property
@@ -208,6 +207,7 @@ class CaptionBuffer(ExemplarsBuffer):
             for n, (i, target, text) in enumerate(zip(indices, targets, texts, strict=True))
             if text
         ]
+        self._num_written_before = self.num_written
         self.num_written += len(indices)
         if not captions:
             raise RuntimeError(

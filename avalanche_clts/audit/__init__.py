@@ -17,7 +17,7 @@ from ..checkpoint import load_checkpoint
 from ..compare.results import ResultsFolder, read_runs
 from ..compare.runner import build
 from ..compare.settings import Settings
-from ..images import image_format, raw_images, to_pil
+from ..images import class_names, image_format, raw_images, to_pil
 from ..metrics import caption_buffer
 from ..named_streams import parse_stream
 from ..pairs import Pair, load_pair
@@ -136,7 +136,7 @@ def _membership(agent: Any, benchmark: Any, buffer: CaptionBuffer) -> dict[str, 
         rest = sorted(set(range(len(experience.dataset))) - set(chosen))
         groups = [(chosen, 0), (rest, 1)]
         stored = raw_images(experience.dataset, chosen)
-        names = buffer.class_names
+        names = buffer.class_names or class_names(experience.dataset)
         for indices, other in groups:
             images = raw_images(experience.dataset, indices)
             targets = [int(experience.dataset.targets[i]) for i in indices]
