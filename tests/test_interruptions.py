@@ -41,7 +41,13 @@ def checkpoints(folder: Path) -> list[str]:
 def test_a_killed_comparison_goes_on_where_it_was(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     command = [sys.executable, "-m", "avalanche_clts.cli", *arguments(tiny_pair_folder, killed)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # as this process: sums over several threads round otherwise
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 300
     while "checkpoint-0002" not in checkpoints(killed) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
