@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     pretrain.add_argument("--size", type=int, metavar="N", help="side that the images are brought to, in pixels")
     pretrain.add_argument("--part", default="1/1", metavar="K/N", help="learn from the K-th of N parts of the images")
-    for part in ("captioner", "autoencoder", "diffusion"):
+    for part in ("captioner", "autoencoder", "diffusion", "distillation"):
         pretrain.add_argument(f"--{part}-steps", type=int, metavar="N", help="optimizer steps of this part")
     pretrain.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     pretrain.set_defaults(run=_pretrain)
@@ -249,7 +249,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from .pretraining import PHOTOS, Recipe, photos_domain, pretrain
 
     chosen = {"device": arguments.device}
-    for name in ("captioner_steps", "autoencoder_steps", "diffusion_steps"):
+    for name in ("captioner_steps", "autoencoder_steps", "diffusion_steps", "distillation_steps"):
         if getattr(arguments, name) is not None:
             chosen[name] = getattr(arguments, name)
     if arguments.images is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import abstractmethod
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from avalanche.training.plugins import (
 from avalanche.training.storage_policy import ExemplarsBuffer
 from avalanche.training.supervised import DER, Cumulative
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import make_grid
 
@@ -313,8 +316,19 @@ def synthesis_seconds(strategy: Any) -> dict[str, float]:
 class TextTensorboardLogger(TensorboardLogger):
     """Avalanche's TensorBoard logger, which also logs metrics whose value is a text."""
 
+    def _make_writer(self, tb_log_dir: Any, filename_suffix: str) -> SummaryWriter:
+        writer = SummaryWriter(tb_log_dir, filename_suffix=filename_suffix)
+        weakref.finalize(self, _close, writer)
+        return writer
+
     def log_single_metric(self, name: str, value: Any, x_plot: int) -> None:
         if isinstance(value, str):
             self.writer.add_text(name, value, global_step=x_plot)
         else:
             super().log_single_metric(name, value, x_plot)
+
+
+def _close(writer: SummaryWriter) -> None:
+    """Where the folder has vanished, whoever wrote last has said so; once more at the exit would bury it."""
+    with suppress(OSError):
+        writer.close()

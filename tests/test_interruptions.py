@@ -122,3 +122,39 @@ def test_finished_runs_outlive_a_disk_that_fills_up(
     said = capsys.readouterr().out
     assert re.search(r"^clts, seed 0 .*\(already there\)$", said, re.MULTILINE)
     assert not re.search(r"^caption-replay, seed 0 .*\(already there\)$", said, re.MULTILINE)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_folder_that_vanishes_is_told_of_and_gone_on_with_when_it_is_back(
+    strategy: str, tiny_pair_folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    from avalanche_clts.compare import runner
+
+    def save_and_lose(agent: Any, folder: Path) -> None:
+        save(agent, folder)
+        if f"-{strategy}-" in folder.name and (folder / "checkpoint-0002").exists():
+            (tmp_path / "results").rename(tmp_path / "elsewhere")
+
+    save = runner.save_checkpoint
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "save_checkpoint", save_and_lose)
+        assert cli.main(arguments(tiny_pair_folder, tmp_path / "results")) != 0
+    assert re.search(rf"{tmp_path / 'results'}\S* has vanished; bring it back", capsys.readouterr().err)
+    assert not (tmp_path / "results").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "results")
+    assert cli.main(arguments(tiny_pair_folder, tmp_path / "results")) == 0
+    said = capsys.readouterr()
+    assert f"{strategy}, seed 0: experience 1/5" not in said.err
+    already = [line.split(",")[0] for line in said.out.splitlines() if line.endswith("(already there)")]
+    assert already == STRATEGIES[: STRATEGIES.index(strategy)]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes to read-only folders")
+def test_a_folder_that_may_only_be_read_is_told_of(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        assert cli.main(arguments(tiny_pair_folder, tmp_path / "results")) != 0
+    finally:
+        tmp_path.chmod(0o700)
+    assert f"cannot write to {tmp_path / 'results'}" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import nn
 
@@ -17,16 +18,24 @@ from avalanche_clts import Pair, load_pair, pretraining, split_digits
 from avalanche_clts.cli import main
 from avalanche_clts.digits import CLASS_NAMES, pair_digits, stream_digits
 from avalanche_clts.images import ImageFormat, LabelledImages
-from avalanche_clts.pretraining import Recipe, embedded_domains, training
+from avalanche_clts.pretraining import Recipe, distillation, embedded_domains, training
 from avalanche_clts.pretraining import digits as pools
 from avalanche_clts.pretraining import shapes as drawings
 from avalanche_clts.pretraining.captioner import train_captioner
+from avalanche_clts.pretraining.generator import _tokens as generator_tokens
 from avalanche_clts.pretraining.generator import train_generator
 from avalanche_clts.pretraining.photos import describe_photo, photos_domain
 from avalanche_clts.pretraining.quality import measure_quality, named_class
 from avalanche_clts.shapes import Look, draw
 
-QUICK = Recipe(captioner_steps=2, autoencoder_steps=2, diffusion_steps=2, batch_size=8, sampling_steps=2)
+QUICK = Recipe(
+    captioner_steps=2,
+    autoencoder_steps=2,
+    diffusion_steps=2,
+    distillation_steps=2,
+    num_trajectories=8,
+    batch_size=8,
+)
 
 
 def test_the_stream_never_shows_what_the_pair_was_trained_on() -> None:
@@ -112,7 +121,6 @@ def test_recipe_makes_a_pair_that_loads(tmp_path: Path) -> None:
     train_generator(pool, tmp_path / "generator", work=tmp_path / "work", recipe=QUICK)
     pair = load_pair(tmp_path)
     assert len(pair.captioner.caption(pool.images[:2])) == 2
-    pair.generator.steps = 2
     (image,) = pair.generator.generate(["a handwritten seven"], [0])
     assert (image.size, image.mode) == ((32, 32), "RGB")
 
@@ -133,7 +141,7 @@ def test_command_trains_both_parts_and_says_how_good_they_are(tmp_path: Path, mo
     ]  # fmt: skip
     quality = json.loads((tmp_path / "pair" / "quality.json").read_text())
     assert {name: quality[name]["images_generated"] for name in ("digits", "shapes")} == {"digits": 20, "shapes": 20}
-    assert quality["seconds"].keys() == {"autoencoder", "captioner", "diffusion"}
+    assert quality["seconds"].keys() == {"autoencoder", "captioner", "diffusion", "distillation"}
     assert min(quality["seconds"].values()) > 0
     assert main(["pretrain", "--out", str(tmp_path / "pair"), "--diffusion-steps", "3"]) == 2
     assert "begun with other settings" in capsys.readouterr().err
@@ -261,3 +269,37 @@ def test_command_trains_a_pair_on_given_captions(photos: Path, tmp_path: Path, c
     (files[0].parent / "metadata.jsonl").write_text('{"file_name": "00.png"}')
     assert main(["pretrain", "--images", str(files[0].parent), "--out", str(tmp_path / "other")]) == 2
     assert "line 1: must be an object with file_name and text" in capsys.readouterr().err
+
+
+def test_steps_to_learn_must_divide_those_to_learn_from() -> None:
+    with pytest.raises(ValueError, match="sampling_steps is 3; it must divide teacher_steps, which is 4"):
+        Recipe(sampling_steps=3)
+
+
+def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path) -> None:
+    """What distillation asks for, step by step, leads from noise to where the guided teacher got."""
+    torch.manual_seed(0)
+    pool = pools.digit_pool(40)
+    work, recipe = tmp_path / "work", replace(QUICK, distillation_steps=0)
+    train_generator(pool, tmp_path / "generator", work=work, recipe=recipe)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "generator", dtype=torch.float32)
+    tokens = generator_tokens(pipeline.tokenizer, pool.captions)
+    parts = (pipeline.unet, pipeline.text_encoder, tokens, pipeline.scheduler)
+    _, states = distillation._trajectories(*parts, work, recipe)
+    assert states.shape == (8, 3, 4, 8, 8)
+    guided = pipeline(
+        prompt=[pool.captions[i] for i in distillation._trajectories(*parts, work, recipe)[0]],
+        latents=states[:, 0],
+        num_inference_steps=4,
+        guidance_scale=1.5,
+        output_type="latent",
+    ).images
+    assert torch.allclose(guided, states[:, 2], atol=1e-3)
+    timesteps = distillation._timesteps(pipeline.scheduler, 2)
+    alphas, sigmas = distillation._levels(pipeline.scheduler, timesteps)
+    latents = states[:, 0]
+    for k, timestep in enumerate(timesteps):
+        levels = (alphas[k], sigmas[k], alphas[k + 1], sigmas[k + 1])
+        velocity = distillation._velocity_between(states[:, k], states[:, k + 1], *levels)
+        latents = pipeline.scheduler.step(velocity, timestep, latents).prev_sample
+        assert torch.allclose(latents, states[:, k + 1], atol=1e-4)

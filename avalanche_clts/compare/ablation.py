@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..images import class_names
 from ..named_streams import Stream, parse_stream
-from ..pairs import load_pair, pair_identity
+from ..pairs import Pair, load_pair, pair_identity
 from ..serialization import write_text
 from .execution import Task, execute
 from .lock import only_one
@@ -116,15 +116,12 @@ ABLATIONS: dict[str, Ablation] = {
     ),
     "guidance": Ablation(
         "Guidance scale",
-        [
-            Variant(str(g), _pair(generator={"guidance_scale": g}), x=g, default=g == 1.5)
-            for g in (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.5)
-        ],
+        [Variant(str(g), _pair(generator={"guidance_scale": g}), x=g) for g in (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.5)],
         "guidance scale",
     ),
     "steps": Ablation(
         "Sampling steps",
-        [Variant(str(n), _pair(generator={"steps": n}), x=n, default=n == 4) for n in (2, 3, 4, 6, 10, 20)],
+        [Variant(str(n), _pair(generator={"steps": n}), x=n) for n in (1, 2, 3, 4, 6, 10, 20)],
         "sampling steps",
     ),
     "selection": Ablation(
@@ -199,7 +196,8 @@ def ablate(
         raise ValueError(f"only has {', '.join(unknown)}; known ablations: {', '.join(ABLATIONS)}")
     chosen = {name: ABLATIONS[name] for name in only or ABLATIONS}
     settings = settings or default_settings(parse_stream(stream, data_root))
-    shared = {"pair": pair_identity(load_pair(pair, device=device)), "device": device, "versions": versions()}
+    loaded = load_pair(pair, device=device)
+    shared = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
     folder = ResultsFolder(out, shared)
     wanted = {
         (name, variant.label, seed): _task(stream, variant, seed, settings, pair, data_root, folder)
@@ -225,7 +223,7 @@ def ablate(
                     {
                         "label": variant.label,
                         "x": variant.x,
-                        "default": variant.default,
+                        "default": variant.default or _samples_as_it_comes(variant, settings, loaded),
                         "runs": [_figures(results[name, variant.label, seed]) for seed in range(seeds)],
                     }
                     for variant in ablation.variants
@@ -237,6 +235,12 @@ def ablate(
     }
     write_text(out / "ablations.json", json.dumps(document, indent=1))
     return document
+
+
+def _samples_as_it_comes(variant: Variant, settings: Settings, pair: Pair) -> bool:
+    """Whether what a variant sets of the generator is what this pair has set."""
+    options = variant.change(settings).generator
+    return bool(options) and all(getattr(pair.generator, name) == value for name, value in options.items())
 
 
 def _class_names(stream: Stream) -> list[str]:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image
 from ..named_streams import Stream
 from ..pairs import Pair, load_pair, pair_identity
 from .image_store import RememberingGenerator
+from .lock import require_still_there
 from .networks import BACKBONES
 from .runner import run
 from .settings import PAIR_SETTINGS, Settings
@@ -98,19 +100,34 @@ def execute(
 
 
 def _perform(task: Task, progress: Callable[[str], None] = lambda message: None) -> Results:
-    return run(
-        task.stream,
-        task.strategy,
-        task.seed,
-        settings=task.settings,
-        pair=_pair(task),
-        device=task.device,
-        tensorboard=task.tensorboard,
-        clts=task.clts,
-        unfinished=task.unfinished,
-        kept=task.kept,
-        progress=progress,
-    )
+    with _telling_of_its_folder(task):
+        return run(
+            task.stream,
+            task.strategy,
+            task.seed,
+            settings=task.settings,
+            pair=_pair(task),
+            device=task.device,
+            tensorboard=task.tensorboard,
+            clts=task.clts,
+            unfinished=task.unfinished,
+            kept=task.kept,
+            progress=progress,
+        )
+
+
+@contextmanager
+def _telling_of_its_folder(task: Task) -> Iterator[None]:
+    """Whatever could not be written because the folder has vanished is an `OSError` that says so."""
+    runs = None if task.unfinished is None else task.unfinished.parents[1]
+    if runs is not None:
+        require_still_there(runs)
+    try:
+        yield
+    except OSError:
+        if runs is not None:
+            require_still_there(runs)
+        raise
 
 
 def _pair(task: Task) -> Pair:

@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""One run at a time in a folder, and none in a folder that is no longer there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+def require_still_there(folder: Path) -> None:
+    """Raise `OSError` if a folder that was there has vanished: made anew, it would hide the finished runs."""
+    if not folder.is_dir():
+        raise OSError(
+            f"{folder} has vanished; bring it back and repeat the command: runs that it holds are not computed again"
+        )
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 from ..named_streams import slug
 from ..serialization import write_text
 from .execution import Task
+from .lock import require_still_there
 from .strategies import Results
 
 MEMORY_KINDS = ("captions", "exemplars", "heads", "router", "network")
@@ -82,6 +83,7 @@ class ResultsFolder:
 
     def save(self, task: Task, results: Results) -> None:
         """Keep a finished run, and no longer what it would have gone on from."""
+        require_still_there(self._runs)
         write_text(self.file(task), json.dumps(results))
         shutil.rmtree(self._unfinished(task), ignore_errors=True)
 

@@ -33,6 +33,7 @@ from ..models import RoutedModel
 from ..named_streams import Stream
 from ..pairs import Pair
 from ..serialization import write_text
+from .lock import require_still_there
 from .networks import BACKBONES, network_for
 from .settings import Settings
 from .strategies import STRATEGIES, Results, Setup
@@ -171,6 +172,7 @@ def _train_and_evaluate(
         row = [_last(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
         matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
         if unfinished is not None and number < len(steps):
+            require_still_there(unfinished)
             # The rows first: those of an experience that the checkpoint does not know yet are left out on resuming.
             write_text(unfinished / _ROWS, json.dumps({"matrix": matrix, "seconds": seconds}))
             save_checkpoint(agent, unfinished)

@@ -73,7 +73,7 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
         captioner_arguments["prefix"] = domains[0].prefix
     arguments = {
         "captioner": captioner_arguments,
-        "generator": {"steps": recipe.sampling_steps, "guidance_scale": recipe.guidance_scale, "batch_size": 250},
+        "generator": {**recipe.sampling, "batch_size": 250},
     }
     (out / "pair.json").write_text(json.dumps(arguments, indent=1) + "\n", encoding="utf-8")
     measured = out / "quality.json"

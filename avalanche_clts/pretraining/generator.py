@@ -2,7 +2,7 @@
 
 Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (CVPR 2022), with the velocity objective
 of Salimans and Ho (ICLR 2022), the timesteps of Esser et al. (ICML 2024) and classifier-free guidance (Ho and Salimans,
-2022).
+2022). At the end it is distilled, as SD-Turbo is.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..precision import fast_multiplication, plain_attention
 from .captioner import rgb
+from .distillation import distill
 from .pool import Pool
 from .recipe import Recipe
 from .training import draw, fit
@@ -55,13 +56,17 @@ def train_generator(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
     tokenizer = _tokenizer(pool.captions)
     denoiser = _Denoiser(tokenizer, recipe).to(recipe.device)
     latents = _encode(autoencoder, images, recipe.device)
-    _train_denoiser(denoiser, latents, _tokens(tokenizer, pool.captions), work, recipe)
+    tokens = _tokens(tokenizer, pool.captions)
+    _train_denoiser(denoiser, latents, tokens, work, recipe)
+    scheduler = DPMSolverMultistepScheduler(**_SCHEDULE, timestep_spacing="trailing")
+    if recipe.distillation_steps:
+        distill(denoiser.unet, denoiser.text_encoder, tokens, scheduler, work=work, recipe=recipe)
     StableDiffusionPipeline(
         vae=autoencoder.cpu().half(),
         text_encoder=denoiser.text_encoder.cpu().half(),
         tokenizer=tokenizer,
         unet=denoiser.unet.cpu().half(),
-        scheduler=DPMSolverMultistepScheduler(**_SCHEDULE, timestep_spacing="trailing"),
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -18,8 +18,12 @@ class Recipe:
     - unet_widths: channels of the denoiser at the latents' size, half of it, and so on; the second has the text's
         attention.
     - captioner_steps, autoencoder_steps, diffusion_steps: optimizer steps of each part.
+    - distillation_steps: optimizer steps in which the denoiser learns to do with fewer sampling steps. 0: it does not.
+    - num_trajectories: that it learns this from.
     - batch_size: of captioner and denoiser; the autoencoder, which needs steps more than images, takes a quarter.
-    - sampling_steps, guidance_scale: how the finished generator samples by default.
+    - teacher_steps, guidance_scale: how the generator samples before distillation.
+    - sampling_steps: how many it does with afterwards; a divisor of `teacher_steps`. There is no guidance then: what it
+        does has become part of the weights.
     - device: where it is trained.
     """
 
@@ -30,10 +34,26 @@ class Recipe:
     captioner_steps: int = 28_000
     autoencoder_steps: int = 6000
     diffusion_steps: int = 8400
+    distillation_steps: int = 1500
+    num_trajectories: int = 24_000
     batch_size: int = 128
-    sampling_steps: int = 4
+    teacher_steps: int = 4
     guidance_scale: float = 1.5
+    sampling_steps: int = 2
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.teacher_steps % self.sampling_steps:
+            raise ValueError(
+                f"sampling_steps is {self.sampling_steps}; it must divide teacher_steps, which is {self.teacher_steps}"
+            )
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """How the finished generator samples."""
+        if self.distillation_steps:
+            return {"steps": self.sampling_steps, "guidance_scale": 1.0}
+        return {"steps": self.teacher_steps, "guidance_scale": self.guidance_scale}
 
     @property
     def latent_side(self) -> int:
@@ -49,6 +69,6 @@ PHOTOS = Recipe(
     captioner_steps=8000,
     autoencoder_steps=8000,
     diffusion_steps=8000,
-    sampling_steps=10,
-    guidance_scale=1.5,
+    distillation_steps=0,
+    teacher_steps=10,
 )
