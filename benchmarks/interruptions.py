@@ -9,15 +9,18 @@ and whether the two results.json agree in everything but seconds.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import pty
 import random
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from pathlib import Path
@@ -25,7 +28,7 @@ from typing import Any
 
 from avalanche_clts.serialization import write_text
 
-COMPARISON = ["compare", "--stream", "digits", "--strategies", "clts", "caption-replay", "er-bytes", "--seeds", "2"]
+COMPARISON = ["compare", "--stream", "digits", "--strategies", "clts", "caption-replay", "er-bytes", "--seeds", "1"]
 
 
 def main() -> None:
@@ -69,6 +72,7 @@ def start(folder: Path, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[by
 def kill_after(seconds: float, folder: Path) -> dict[str, Any]:
     """Start the comparison, and kill it after so long unless it has ended."""
     screen, terminal = pty.openpty()  # on a terminal, everything that takes long has a progress bar
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 160, 0, 0))
     process = start(folder, terminal)
     os.close(terminal)
     said = Screen(screen)

@@ -124,6 +124,13 @@ ABLATIONS: dict[str, Ablation] = {
         [Variant(str(n), _pair(generator={"steps": n}), x=n) for n in (1, 2, 3, 4, 6, 10, 20)],
         "sampling steps",
     ),
+    "decoder": Ablation(
+        "How latents become pixels",
+        [
+            _as_it_comes("the autoencoder"),
+            Variant("a linear map, at the latents' size", _pair(generator={"decoder": "linear"})),
+        ],
+    ),
     "selection": Ablation(
         "Which images are captioned",
         [_as_it_comes("random"), Variant("diverse (k-means on BLIP's features)", _clts(selection="diverse"))],

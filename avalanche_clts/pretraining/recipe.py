@@ -34,7 +34,7 @@ class Recipe:
     captioner_steps: int = 28_000
     autoencoder_steps: int = 6000
     diffusion_steps: int = 8400
-    distillation_steps: int = 1500
+    distillation_steps: int = 600
     num_trajectories: int = 24_000
     batch_size: int = 128
     teacher_steps: int = 4
