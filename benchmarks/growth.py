@@ -34,7 +34,7 @@ from torchvision.transforms import ToTensor
 
 from avalanche_clts import CLTS, RoutedModel, load_pair, shapes
 from avalanche_clts.compare.networks import cnn
-from avalanche_clts.metrics import memory_bytes
+from avalanche_clts.metrics import memory_bytes, synthesis_seconds
 from avalanche_clts.serialization import write_text
 from avalanche_clts.streams import ImageDataset
 
@@ -103,6 +103,7 @@ def run(length: int, soak: bool) -> dict[str, Any]:
         "experiences": length,
         "accuracy": accuracy,
         "seconds": seconds,
+        "seconds_by_kind": {kind: round(value, 1) for kind, value in synthesis_seconds(strategy).items()},
         "resident_bytes": resident,
         "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "open_files": files,
@@ -165,6 +166,9 @@ def summary(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
     }
     if len(runs) > 1:
         steps = [length - 1 for length in lengths]
+        found["predicted_seconds"] = {
+            length: round(totals[0] * (length - 1) / (lengths[0] - 1), 1) for length in lengths
+        }
         found["exponent_of_total_time"] = round(float(np.polyfit(np.log(steps), np.log(totals), 1)[0]), 3)
     longest = runs[max(runs)]
     tenth = max(2, len(longest["seconds"]) // 10)

@@ -46,7 +46,28 @@ def rendered() -> dict[Path, str]:
     if all(file.exists() for file in ablations):
         tables = format_markdown_ablations([read_json(file) for file in ablations])
         contents[ROOT / "docs" / "ablations.md"] = {"ablations": tables}
+    growth = RESULTS / "growth" / "growth.json"
+    if growth.exists():
+        contents[ROOT / "docs" / "scaling.md"] = {"growth": growth_table(read_json(growth))}
     return {path: with_contents(path, marked) for path, marked in contents.items()}
+
+
+def growth_table(growth: dict[str, Any]) -> str:
+    """What streams of few and of many experiences cost."""
+    lines = [
+        "| experiences | seconds | predicted from the shortest | generation | router | heads and the rest | peak memory | bytes kept "
+        "| accuracy % |",
+        "| ---: |" + " ---: |" * 8,
+    ]
+    for length, run in growth["runs"].items():
+        kinds, total = run["seconds_by_kind"], growth["total_seconds"][length]
+        rest = total - kinds["generation"] - kinds["router"]
+        lines.append(
+            f"| {length} | {total:.0f} | {growth['predicted_seconds'][length]:.0f} | {kinds['generation']:.0f} "
+            f"| {kinds['router']:.0f} | {rest:.0f} | {run['peak_bytes'] / 1e6:.0f} MB "
+            f"| {growth['bytes_kept'][length]:,} | {100 * run['accuracy']:.1f} |"
+        )
+    return "\n".join(lines)
 
 
 def read_json(path: Path) -> Any:
