@@ -55,8 +55,8 @@ def rendered() -> dict[Path, str]:
 def growth_table(growth: dict[str, Any]) -> str:
     """What streams of few and of many experiences cost."""
     lines = [
-        "| experiences | seconds | predicted from the shortest | generation | router | heads and the rest | peak memory | bytes kept "
-        "| accuracy % |",
+        "| experiences | seconds | predicted from the shortest | generation | router | heads and the rest "
+        "| peak memory | bytes kept | accuracy % |",
         "| ---: |" + " ---: |" * 8,
     ]
     for length, run in growth["runs"].items():
