@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         whole, disturbed = Path(temporary) / "whole", Path(temporary) / "disturbed"
         begun = time.monotonic()

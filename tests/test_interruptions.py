@@ -158,3 +158,30 @@ def test_a_folder_that_may_only_be_read_is_told_of(tiny_pair_folder: Path, tmp_p
     finally:
         tmp_path.chmod(0o700)
     assert f"cannot write to {tmp_path / 'results'}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_workers_do_not_outlive_a_killed_comparison(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avalanche_clts.cli", *arguments(tiny_pair_folder, tmp_path), "--jobs", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 300
+        while not checkpoints(tmp_path) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(members(process.pid)) >= 3
+        process.kill()  # the comparison alone, not its workers
+        process.wait()
+        deadline = time.monotonic() + 30
+        while members(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert members(process.pid) == []
+    finally:
+        for pid in members(process.pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def members(session: int) -> list[int]:
+    """The living processes of a session."""
+    listed = subprocess.run(["ps", "-eo", "pid=,sid=,stat="], check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [int(pid) for pid, sid, state in rows if int(sid) == session and not state.startswith("Z")]

@@ -18,6 +18,7 @@ from PIL import Image
 
 from ..named_streams import Stream
 from ..pairs import Pair, load_pair, pair_identity
+from ..processes import end_with_parent
 from .image_store import RememberingGenerator
 from .lock import require_still_there
 from .networks import BACKBONES
@@ -88,7 +89,7 @@ def execute(
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)) as pool:
         futures = {pool.submit(_perform, task): task for task in tasks}
         try:
             for future in as_completed(futures):
@@ -97,6 +98,11 @@ def execute(
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _begin_worker(threads: int) -> None:
+    end_with_parent()
+    torch.set_num_threads(threads)
 
 
 def _perform(task: Task, progress: Callable[[str], None] = lambda message: None) -> Results:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ..processes import end_with_parent
 from ..serialization import read_state
 from .captioner import train_captioner, words_of
 from .digits import digits_domain
@@ -61,7 +62,7 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     )
     # Side by side, each with half of the cores.
     threads = max(1, (os.cpu_count() or 1) // 2)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as other:
         captioner = other.submit(_train_part, "captioner", pool, out, recipe, threads)
         _train_part("generator", pool, out, recipe, threads)
         captioner.result()
