@@ -5,8 +5,8 @@
 
 Growth: streams of 5, 10, 20 and 50 experiences of two classes each, a class being a kind of shape in a colour ("red
 star"), with `replay_size` fixed. Soak: 200 small experiences in which the same twenty classes come again and again.
-Each stream runs in a process of its own, whose memory and open files are measured after every experience. Seconds are of the
-processor, summed over threads: what else runs on the machine does not count.
+Each stream runs in a process of its own, whose memory and open files are measured after every experience. Seconds are
+of the processor, summed over threads: what else runs on the machine does not count.
 """
 
 from __future__ import annotations
