@@ -2,8 +2,8 @@
 
     python benchmarks/interruptions.py --out benchmarks/results/interruptions
 
-Each time the process group gets SIGKILL at a random moment. Writes interruptions.json: the moments, what was under way,
-and whether the two results.json agree in everything but seconds.
+Each time the process group gets SIGKILL at a random moment. Writes seed0.json: the moments, what was under way, and
+whether the two results.json agree in everything but seconds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
         duration = time.monotonic() - begun
         draw = random.Random(arguments.seed)
         kills = []
-        while len(kills) < arguments.kills:
+        while sum(not kill["finished"] for kill in kills) < arguments.kills:
             # A fresh folder whenever it got to the end.
             folder = disturbed / str(sum(kill["finished"] for kill in kills))
             kills.append(kill_after(draw.uniform(0.1, 0.6) * duration, folder))
@@ -60,7 +60,7 @@ def main() -> None:
             "comparisons_finished": len(finished),
             "all_equal_but_for_seconds": all(without_seconds(whole) == without_seconds(f) for f in finished),
         }
-    write_text(arguments.out / "interruptions.json", json.dumps(outcome, indent=1) + "\n")
+    write_text(arguments.out / f"seed{arguments.seed}.json", json.dumps(outcome, indent=1) + "\n")
     print({name: value for name, value in outcome.items() if name != "kills"})
 
 
