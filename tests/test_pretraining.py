@@ -284,11 +284,11 @@ def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path) -> None:
     train_generator(pool, tmp_path / "generator", work=work, recipe=recipe)
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "generator", dtype=torch.float32)
     tokens = generator_tokens(pipeline.tokenizer, pool.captions)
-    parts = (pipeline.unet, pipeline.text_encoder, tokens, pipeline.scheduler)
-    _, states = distillation._trajectories(*parts, work, recipe)
+    sampler = distillation.Sampler(pipeline.unet, pipeline.text_encoder, tokens, pipeline.scheduler)
+    captions, states = distillation._trajectories(sampler, work, recipe)
     assert states.shape == (8, 3, 4, 8, 8)
     guided = pipeline(
-        prompt=[pool.captions[i] for i in distillation._trajectories(*parts, work, recipe)[0]],
+        prompt=[pool.captions[i] for i in captions],
         latents=states[:, 0],
         num_inference_steps=4,
         guidance_scale=1.5,
@@ -303,3 +303,18 @@ def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path) -> None:
         velocity = distillation._velocity_between(states[:, k], states[:, k + 1], *levels)
         latents = pipeline.scheduler.step(velocity, timestep, latents).prev_sample
         assert torch.allclose(latents, states[:, k + 1], atol=1e-4)
+
+    def distance() -> float:
+        """Between the denoiser's own two steps and where its teacher got."""
+        own = pipeline(
+            prompt=[pool.captions[i] for i in captions],
+            latents=states[:, 0],
+            num_inference_steps=2,
+            guidance_scale=1.0,
+            output_type="latent",
+        ).images
+        return (own - states[:, 2]).square().mean().item()
+
+    before = distance()
+    distillation.distill(sampler, work=work, recipe=replace(recipe, distillation_steps=40))
+    assert distance() < 0.5 * before

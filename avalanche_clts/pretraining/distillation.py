@@ -7,6 +7,7 @@ trajectory, the student learns to jump from each of its own timesteps to where t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,25 +23,30 @@ from .training import draw, fit
 _CHUNK = 250  # trajectories a file
 
 
-def distill(
-    denoiser: UNet2DConditionModel,
-    text_encoder: nn.Module,
-    tokens: Tensor,
-    scheduler: DPMSolverMultistepScheduler,
-    *,
-    work: Path,
-    recipe: Recipe,
-) -> None:
-    """Train `denoiser` in place to sample in `recipe.sampling_steps` as it now does in `recipe.teacher_steps`.
+class Sampler(NamedTuple):
+    """What samples, and what of.
 
     **Arguments:**
 
-    - text_encoder: stays as it is.
     - tokens: token ids of the captions and, in the last row, of the empty text, `(n + 1, length)`.
     - scheduler: that the finished generator samples with.
+    """
+
+    denoiser: UNet2DConditionModel
+    text_encoder: nn.Module
+    tokens: Tensor
+    scheduler: DPMSolverMultistepScheduler
+
+
+def distill(sampler: Sampler, *, work: Path, recipe: Recipe) -> None:
+    """Train the denoiser in place to sample in `recipe.sampling_steps` as it now does in `recipe.teacher_steps`.
+
+    **Arguments:**
+
     - work: folder of trajectories and checkpoints that a killed run goes on from.
     """
-    captions, states = _trajectories(denoiser, text_encoder, tokens, scheduler, work, recipe)
+    captions, states = _trajectories(sampler, work, recipe)
+    denoiser, text_encoder, tokens, scheduler = sampler
     timesteps = _timesteps(scheduler, recipe.sampling_steps)
     alphas, sigmas = _levels(scheduler, timesteps)
 
@@ -67,35 +73,22 @@ def distill(
     )
 
 
-def _trajectories(
-    denoiser: UNet2DConditionModel,
-    text_encoder: nn.Module,
-    tokens: Tensor,
-    scheduler: DPMSolverMultistepScheduler,
-    work: Path,
-    recipe: Recipe,
-) -> tuple[Tensor, Tensor]:
+def _trajectories(sampler: Sampler, work: Path, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """All of them, `captions` and `states` as from `_sample`; those that `work` holds are not sampled again."""
     parts = []
     for number in tqdm(range(-(-recipe.num_trajectories // _CHUNK)), desc="trajectories", mininterval=2.0):
         file = work / "trajectories" / f"{number:04}.safetensors"
         if not file.exists():
-            write_state(file, _sample(denoiser, text_encoder, tokens, scheduler, number, recipe))
+            write_state(file, _sample(sampler, number, recipe))
         parts.append(read_state(file))
     return torch.cat([part["captions"] for part in parts]), torch.cat([part["states"] for part in parts])
 
 
 @torch.inference_mode()
-def _sample(
-    denoiser: UNet2DConditionModel,
-    text_encoder: nn.Module,
-    tokens: Tensor,
-    scheduler: DPMSolverMultistepScheduler,
-    number: int,
-    recipe: Recipe,
-) -> dict[str, Tensor]:
+def _sample(sampler: Sampler, number: int, recipe: Recipe) -> dict[str, Tensor]:
     """One chunk: the `captions`' rows of tokens, `(n,)`, and the teacher's latents at each of the student's timesteps
     and at the end, `states`, `(n, steps + 1, c, h, w)`."""
+    denoiser, text_encoder, tokens, scheduler = sampler
     generator = torch.Generator().manual_seed(number)
     count = min(_CHUNK, recipe.num_trajectories - number * _CHUNK)
     captions = draw(len(tokens) - 1, count, generator)

@@ -25,7 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..precision import fast_multiplication, plain_attention
 from .captioner import rgb
-from .distillation import distill
+from .distillation import Sampler, distill
 from .pool import Pool
 from .recipe import Recipe
 from .training import draw, fit
@@ -60,7 +60,7 @@ def train_generator(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
     _train_denoiser(denoiser, latents, tokens, work, recipe)
     scheduler = DPMSolverMultistepScheduler(**_SCHEDULE, timestep_spacing="trailing")
     if recipe.distillation_steps:
-        distill(denoiser.unet, denoiser.text_encoder, tokens, scheduler, work=work, recipe=recipe)
+        distill(Sampler(denoiser.unet, denoiser.text_encoder, tokens, scheduler), work=work, recipe=recipe)
     StableDiffusionPipeline(
         vae=autoencoder.cpu().half(),
         text_encoder=denoiser.text_encoder.cpu().half(),
