@@ -123,12 +123,15 @@ def test_images_that_a_safety_checker_blacks_out_are_not_trained_on(tiny_pair_fo
     )
     pipeline.save_pretrained(tmp_path)
     generator = DiffusionGenerator(tmp_path, steps=1)
-    prompts, seeds = ["a photo of a seven"] * 60, range(60)
-    for threshold in torch.linspace(-1, 1, 41):
-        nn.init.constant_(generator._load().safety_checker.concept_embeds_weights, threshold.item())
+    prompts, seeds = ["a photo of a zero", "a photo of a one"] * 30, range(60)
+    lowest, highest = -1.0, 1.0  # by halving, as how far the images' scores lie apart depends on the processor
+    for _ in range(16):
+        threshold = (lowest + highest) / 2
+        nn.init.constant_(generator._load().safety_checker.concept_embeds_weights, threshold)
         black = sum(image.getbbox() is None for image in generator.generate(prompts, seeds))
-        if 0 < black < 60:
+        if 20 <= black <= 40:
             break
+        lowest, highest = (threshold, highest) if black > 40 else (lowest, threshold)
     evaluator = EvaluationPlugin(clts_metrics())
     clts = make_clts(Pair(LabelCaptioner("a photo of a {class_name}"), generator), replay_size=60, evaluator=evaluator)
     seen: list[int] = []
