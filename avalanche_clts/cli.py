@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,14 @@ def _parser() -> argparse.ArgumentParser:
         "--tune", action="store_true", help="search every strategy's hyper-parameters first, on a seed of its own"
     )
     compare.add_argument("--epochs", type=int, metavar="N", help="of every strategy (default: the stream's)")
+    compare.add_argument("--batch-size", type=int, metavar="N", help="of every strategy (default: the stream's)")
+    compare.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="STRATEGY.OPTION=VALUE",
+        help="hyper-parameters of a strategy, such as clts.replay_size=5000 (default: what the search found)",
+    )
     compare.add_argument(
         "--network", help="small-cnn, cnn, slim-resnet18, or captioner: a linear layer on its frozen features"
     )
@@ -147,10 +156,27 @@ def _compare(arguments: argparse.Namespace) -> int:
         tuning=arguments.tune,
         network=arguments.network,
         train_epochs=arguments.epochs,
+        train_mb_size=arguments.batch_size,
+        hyperparameters=_hyperparameters(arguments.set),
         real_images=not arguments.no_real_images,
     )
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
+
+
+def _hyperparameters(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read "clts.replay_size=5000" and the like; values are numbers or words."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        strategy, dot, option = name.partition(".")
+        if not (equals and dot and option.isidentifier()):
+            raise ValueError(f"--set is given {text!r}; write STRATEGY.OPTION=VALUE, such as clts.replay_size=5000")
+        try:
+            found.setdefault(strategy, {})[option] = json.loads(value)
+        except ValueError:
+            found.setdefault(strategy, {})[option] = value
+    return found
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -246,7 +272,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from .named_streams import fraction
-    from .pretraining import PHOTOS, Recipe, photos_domain, pretrain
+    from .pretraining import PHOTOS, PHOTOS_ON_GPU, Recipe, photos_domain, pretrain
 
     chosen = {"device": arguments.device}
     for name in ("captioner_steps", "autoencoder_steps", "diffusion_steps", "distillation_steps"):
@@ -257,7 +283,8 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     else:
         domain = photos_domain(arguments.images, size=arguments.size, part=fraction(arguments.part))
         side = 8 * -(-max(domain.format.size) // 8)  # latents come in whole pixels
-        pretrain(arguments.out, domains=[domain], recipe=replace(PHOTOS, side=side, **chosen))
+        photos = PHOTOS if arguments.device == "cpu" else PHOTOS_ON_GPU
+        pretrain(arguments.out, domains=[domain], recipe=replace(photos, side=side, **chosen))
     return 0
 
 

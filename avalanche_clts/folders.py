@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 
+MEMORY = 1 << 30  # bytes of images that are kept, once read
 _TRAIN_NAMES = ("train", "training")
 _TEST_NAMES = ("test", "val", "valid", "validation")
 
 
 class FolderDataset(ImageFolder):
-    """Images in class subfolders, read when asked for, all of one size and mode.
+    """Images in class subfolders, all of one size and mode.
+
+    They are read when they are first asked for, and kept in memory if all of them fit in `MEMORY` bytes.
 
     **Arguments:**
 
@@ -33,7 +37,7 @@ class FolderDataset(ImageFolder):
         if not root.is_dir():
             raise FileNotFoundError(f"{root} is not a folder; give one with a subfolder of images for each class")
         try:
-            super().__init__(str(root), loader=self._open)
+            super().__init__(str(root), loader=self._load)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{root} must hold a subfolder for each class, with images in each: {str(error).splitlines()[0]}"
@@ -44,6 +48,18 @@ class FolderDataset(ImageFolder):
         first = _read(self.samples[0][0])
         self.size = size or first.size
         self.mode = "L" if first.mode in ("1", "L", "I", "I;16", "F") else "RGB"
+        nbytes = self.size[0] * self.size[1] * len(self.mode) * len(self.samples)
+        self._kept: dict[str, Image.Image] | None = {} if nbytes <= MEMORY else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_kept": None if self._kept is None else {}}  # other processes read their own
+
+    def _load(self, path: str) -> Image.Image:
+        if self._kept is None:
+            return self._open(path)
+        if path not in self._kept:
+            self._kept[path] = self._open(path)
+        return self._kept[path].copy()  # a transform may draw on what it is given
 
     def _open(self, path: str) -> Image.Image:
         image = _read(path)

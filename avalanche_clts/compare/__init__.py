@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from .samples import make_samples
 from .settings import Settings, default_settings
 from .strategies import COMPARED, STRATEGIES, Results
 from .table import format_table
-from .tuning import tune
+from .tuning import options_of, tune
 
 __all__ = ["Settings", "compare", "default_settings", "format_table", "write_report"]
 
@@ -42,6 +42,8 @@ def compare(
     settings: Settings | None = None,
     network: str | None = None,
     train_epochs: int | None = None,
+    train_mb_size: int | None = None,
+    hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
     tuning: bool = False,
     jobs: int = 1,
     real_images: bool = True,
@@ -58,7 +60,9 @@ def compare(
     - strategies: names from `STRATEGIES`. None: all that are compared.
     - data_root: where downloaded data sets are, or are put. None: Avalanche's default.
     - settings: what all strategies share. None: the recorded ones of the stream.
-    - network, train_epochs: of every strategy, in the place of the settings' own.
+    - network, train_epochs, train_mb_size: of every strategy, in the place of the settings' own.
+    - hyperparameters: of single strategies, by their names, in the place of the settings' own: such as
+        `{"clts": {"replay_size": 5000}}`.
     - tuning: search the hyper-parameters first, on a seed that is not reported.
     - jobs: runs at a time, each in a process with its share of the cores.
     - real_images: whether the report shows real images beside regenerated ones; if not, no file in `out` holds any.
@@ -70,7 +74,11 @@ def compare(
     parsed = parse_stream(stream, data_root)
     settings = settings or default_settings(parsed)
     settings = replace(
-        settings, network=network or settings.network, train_epochs=train_epochs or settings.train_epochs
+        settings,
+        network=network or settings.network,
+        train_epochs=_whole("train_epochs", train_epochs, settings.train_epochs),
+        train_mb_size=_whole("train_mb_size", train_mb_size, settings.train_mb_size),
+        tuned=_tuned(settings, hyperparameters or {}),
     )
     loaded = load_pair(pair, device=device)
     conditions = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
@@ -94,6 +102,24 @@ def compare(
     write_text(out / "results.csv", to_csv(runs))
     write_report(out)
     return runs
+
+
+def _whole(name: str, given: int | None, otherwise: int) -> int:
+    require_whole(name, given, none="the settings' own")
+    return otherwise if given is None else given
+
+
+def _tuned(settings: Settings, given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    unknown = [name for name in given if name not in STRATEGIES]
+    if unknown:
+        raise ValueError(f"hyperparameters has {', '.join(unknown)}; known strategies: {', '.join(COMPARED)}")
+    for name, options in given.items():
+        known = options_of(name)
+        wrong = next((option for option in options if option not in known), None)
+        if wrong is not None:
+            listed = ", ".join(known) or "none"
+            raise ValueError(f"hyperparameters has {name}.{wrong}; the hyper-parameters of {name}: {listed}")
+    return settings.tuned | {name: {**settings.tuned.get(name, {}), **options} for name, options in given.items()}
 
 
 def write_report(out: Path, folders: Sequence[Path] = ()) -> Path:

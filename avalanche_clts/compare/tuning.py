@@ -43,6 +43,8 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "si": {"si_lambda": [0.1, 1.0, 10.0, 100.0, 1e3, 1e4]},
 }
 
+# What can be set but is not searched: ablations vary it.
+_UNSEARCHED = {"clts": ["router_data", "router_targets", "keep", "selection", "recombine"]}
 # Digits has half as many captions as shapes, and its images are generated for as many.
 _FEWER_CAPTIONS: dict[str, dict[str, list[Any]]] = {
     "clts": {"replay_size": [500, 1000], "router_epochs": [10, 20, 30]},
@@ -53,6 +55,11 @@ _FEWER_CAPTIONS: dict[str, dict[str, list[Any]]] = {
 def grids(stream: Stream) -> dict[str, dict[str, list[Any]]]:
     """What is tried on a stream, by strategy."""
     return GRIDS | _FEWER_CAPTIONS if stream.kind == "digits" else GRIDS
+
+
+def options_of(strategy: str) -> list[str]:
+    """The names of a strategy's own hyper-parameters."""
+    return [*GRIDS.get(strategy, {}), *_UNSEARCHED.get(strategy, [])]
 
 
 def tune(

@@ -23,10 +23,10 @@ from .generator import train_generator
 from .photos import photos_domain
 from .pool import Domain, Pool, joined
 from .quality import format_quality, measure_quality
-from .recipe import PHOTOS, Recipe
+from .recipe import PHOTOS, PHOTOS_ON_GPU, Recipe
 from .shapes import shapes_domain
 
-__all__ = ["PHOTOS", "Recipe", "embedded_domains", "photos_domain", "pretrain"]
+__all__ = ["PHOTOS", "PHOTOS_ON_GPU", "Recipe", "embedded_domains", "photos_domain", "pretrain"]
 
 
 _PARTS = {"generator": train_generator, "captioner": train_captioner}
@@ -82,7 +82,7 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
         print(format_quality(json.loads(measured.read_text(encoding="utf-8"))))
         shutil.rmtree(work)
         return
-    quality = measure_quality(out, domains)
+    quality = measure_quality(out, domains, device=recipe.device)
     quality["seconds"] = {file.stem: read_state(file)["seconds"] for file in sorted(work.glob("*.safetensors"))}
     measured.write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
     print(format_quality(quality))

@@ -25,7 +25,7 @@ def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
     - work: folder of the checkpoints that a killed run goes on from.
     """
     processor = _processor(pool.captions, recipe.side)
-    tokens = processor.tokenizer(pool.captions, padding=True, return_tensors="pt")
+    tokens = processor.tokenizer(pool.captions, padding=True, return_tensors="pt").to(recipe.device)
     model = BlipForConditionalGeneration(_config(processor, recipe.side, tokens.input_ids.shape[1] + 4))
     model.to(recipe.device)
     # As BLIP was trained: the decoder starts from [DEC], and padding bears no loss.
@@ -37,16 +37,16 @@ def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
             processor.image_processor(rgb(pool.images[i : i + 500]), return_tensors="pt").pixel_values.half()
             for i in range(0, len(pool.images), 500)
         ]
-    )
+    ).to(recipe.device)
 
     def batch_loss(generator: torch.Generator) -> torch.Tensor:
         i = draw(len(pixels), recipe.batch_size, generator)
         with fast_multiplication(recipe.device):
             return model(
-                pixel_values=pixels[i].float().to(recipe.device),
-                input_ids=input_ids[i].to(recipe.device),
-                attention_mask=tokens.attention_mask[i].to(recipe.device),
-                labels=labels[i].to(recipe.device),
+                pixel_values=pixels[i].float(),
+                input_ids=input_ids[i],
+                attention_mask=tokens.attention_mask[i],
+                labels=labels[i],
             ).loss
 
     fit(

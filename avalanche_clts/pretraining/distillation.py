@@ -45,10 +45,10 @@ def distill(sampler: Sampler, *, work: Path, recipe: Recipe) -> None:
 
     - work: folder of trajectories and checkpoints that a killed run goes on from.
     """
-    captions, states = _trajectories(sampler, work, recipe)
+    captions, states = (part.to(recipe.device) for part in _trajectories(sampler, work, recipe))
     denoiser, text_encoder, tokens, scheduler = sampler
-    timesteps = _timesteps(scheduler, recipe.sampling_steps)
-    alphas, sigmas = _levels(scheduler, timesteps)
+    timesteps = _timesteps(scheduler, recipe.sampling_steps).to(recipe.device)
+    alphas, sigmas = (level.to(recipe.device) for level in _levels(scheduler, timesteps))
 
     def batch_loss(generator: torch.Generator) -> Tensor:
         i = draw(len(states), recipe.batch_size, generator)
@@ -57,10 +57,10 @@ def distill(sampler: Sampler, *, work: Path, recipe: Recipe) -> None:
         levels = (level[k].view(-1, 1, 1, 1) for k in (step, step + 1) for level in (alphas, sigmas))
         target = _velocity_between(here, there, *levels)
         with torch.no_grad():
-            text = text_encoder(tokens[captions[i]].to(recipe.device)).last_hidden_state
+            text = text_encoder(tokens[captions[i]]).last_hidden_state
         with fast_multiplication(recipe.device), plain_attention(recipe.device):
-            predicted = denoiser(here.to(recipe.device), timesteps[step].to(recipe.device), text).sample
-        return F.mse_loss(predicted.float(), target.to(recipe.device))
+            predicted = denoiser(here, timesteps[step], text).sample
+        return F.mse_loss(predicted.float(), target)
 
     fit(
         denoiser,
@@ -94,8 +94,8 @@ def _sample(sampler: Sampler, number: int, recipe: Recipe) -> dict[str, Tensor]:
     captions = draw(len(tokens) - 1, count, generator)
     shape = (count, recipe.latent_channels, recipe.latent_side, recipe.latent_side)
     latents = torch.randn(shape, generator=generator).to(recipe.device)
-    prompts = torch.cat([tokens[-1:].expand(count, -1), tokens[captions]])
-    text = text_encoder(prompts.to(recipe.device)).last_hidden_state
+    prompts = torch.cat([tokens[-1:].expand(count, -1), tokens[captions.to(tokens.device)]])
+    text = text_encoder(prompts).last_hidden_state
     scheduler.set_timesteps(recipe.teacher_steps)
     states = [latents]
     for index, timestep in enumerate(scheduler.timesteps, 1):

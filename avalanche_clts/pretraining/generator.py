@@ -28,7 +28,7 @@ from .captioner import rgb
 from .distillation import Sampler, distill
 from .pool import Pool
 from .recipe import Recipe
-from .training import draw, fit
+from .training import draw, fit, normal
 
 _TEXT_WIDTH = 128
 _TEXT_LENGTH = 77  # tokens at most, both ends included, as in CLIP
@@ -51,12 +51,12 @@ def train_generator(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
 
     - work: folder of the checkpoints that a killed run goes on from.
     """
-    images = _to_tensor(pool.images, recipe.side)
+    images = _to_tensor(pool.images, recipe.side).to(recipe.device)
     autoencoder = _train_autoencoder(images, work, recipe)
     tokenizer = _tokenizer(pool.captions)
     denoiser = _Denoiser(tokenizer, recipe).to(recipe.device)
-    latents = _encode(autoencoder, images, recipe.device)
-    tokens = _tokens(tokenizer, pool.captions)
+    latents = _encode(autoencoder, images)
+    tokens = _tokens(tokenizer, pool.captions).to(recipe.device)
     _train_denoiser(denoiser, latents, tokens, work, recipe)
     scheduler = DPMSolverMultistepScheduler(**_SCHEDULE, timestep_spacing="trailing")
     if recipe.distillation_steps:
@@ -120,10 +120,10 @@ def _train_autoencoder(images: Tensor, work: Path, recipe: Recipe) -> Autoencode
     ).to(recipe.device)
 
     def batch_loss(generator: torch.Generator) -> Tensor:
-        batch = _pixels(images[draw(len(images), recipe.batch_size // 4, generator)]).to(recipe.device)
+        batch = _pixels(images[draw(len(images), recipe.batch_size // 4, generator)])
         with fast_multiplication(recipe.device):
             posterior = autoencoder.encode(batch).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator).to(recipe.device)
+            noise = normal(posterior.mean.shape, generator)
             decoded = autoencoder.decode(posterior.mean + posterior.std * noise).sample
         error = F.mse_loss(decoded.float(), batch, reduction="none").sum((1, 2, 3)).mean()
         # A real KL weight: with next to none, latents are far from normal and the denoiser draws blobs.
@@ -144,12 +144,12 @@ def _train_autoencoder(images: Tensor, work: Path, recipe: Recipe) -> Autoencode
 
 
 @torch.inference_mode()
-def _encode(autoencoder: AutoencoderKL, images: Tensor, device: str) -> Tensor:
-    """Mean and standard deviation of every image's latents, `(n, 2 x latent channels, h, w)`, on the CPU, in units of
-    the overall deviation."""
-    posteriors = [autoencoder.encode(_pixels(batch).to(device)).latent_dist for batch in images.split(500)]
-    means = torch.cat([p.mean.cpu() for p in posteriors])
-    deviations = torch.cat([p.std.cpu() for p in posteriors])
+def _encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
+    """Mean and standard deviation of every image's latents, `(n, 2 x latent channels, h, w)`, in units of the overall
+    deviation."""
+    posteriors = [autoencoder.encode(_pixels(batch)).latent_dist for batch in images.split(500)]
+    means = torch.cat([p.mean for p in posteriors])
+    deviations = torch.cat([p.std for p in posteriors])
     overall = (means.var() + deviations.square().mean()).sqrt()
     autoencoder.register_to_config(scaling_factor=1 / overall.item())
     return torch.cat([means, deviations], dim=1) / overall
@@ -162,16 +162,16 @@ def _train_denoiser(denoiser: _Denoiser, latents: Tensor, tokens: Tensor, work: 
     def batch_loss(generator: torch.Generator) -> Tensor:
         i = draw(len(latents), recipe.batch_size, generator)
         mean, deviation = latents[i].chunk(2, dim=1)
-        clean = mean + deviation * torch.randn(mean.shape, generator=generator)
-        noise = torch.randn(mean.shape, generator=generator)
+        clean = mean + deviation * normal(mean.shape, generator)
+        noise = normal(mean.shape, generator)
         # Logit-normal: the middle of the way from noise to image is learnt last, so it comes up most often.
-        timesteps = (1000 * torch.randn(len(i), generator=generator).sigmoid()).long().clamp(max=999)
-        dropped = torch.rand(len(i), 1, generator=generator) < _UNCONDITIONAL
+        timesteps = (1000 * normal(i.shape, generator).sigmoid()).long().clamp(max=999)
+        dropped = torch.rand(len(i), 1, generator=generator, device=generator.device) < _UNCONDITIONAL
         prompts = torch.where(dropped, unconditional, tokens[i])
         noisy = noise_schedule.add_noise(clean, noise, timesteps)
-        velocity = noise_schedule.get_velocity(clean, noise, timesteps).to(recipe.device)
+        velocity = noise_schedule.get_velocity(clean, noise, timesteps)
         with fast_multiplication(recipe.device), plain_attention(recipe.device):
-            predicted = denoiser(*(t.to(recipe.device) for t in (noisy, timesteps, prompts)))
+            predicted = denoiser(noisy, timesteps, prompts)
         return F.mse_loss(predicted.float(), velocity)
 
     fit(

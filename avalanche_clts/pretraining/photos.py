@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import Subset
 
 from ..folders import FolderDataset, open_folder
@@ -39,7 +39,8 @@ def photos_domain(root: str | os.PathLike[str], *, size: int | None = None, part
 
     With a `metadata.jsonl` (a line an image: `file_name` and `text`), the captions are its texts, as in the imagefolder
     convention of Hugging Face's datasets. Otherwise the folder holds class subfolders, as `split_folder` takes them,
-    and a caption says class, brightness and colours ("a photo of a frog brown on green in the dark").
+    and a caption says class, brightness and colours ("a photo of a frog brown on green in the dark"); every image is
+    learnt from as it is and mirrored.
 
     **Arguments:**
 
@@ -109,7 +110,9 @@ def _labelled(images: Subset[tuple[Image.Image, int]]) -> LabelledImages:
 
 def _photo_pool(learnt: Subset[tuple[Image.Image, int]], names: list[str]) -> Pool:
     images, targets = _labelled(learnt)
-    return Pool(images, [describe_photo(image, names[t]) for image, t in zip(images, targets, strict=True)], targets)
+    captions = [describe_photo(image, names[t]) for image, t in zip(images, targets, strict=True)]
+    # Mirrored, an image is another one, and what its caption says still holds.
+    return Pool([*images, *map(ImageOps.mirror, images)], 2 * captions, 2 * targets)
 
 
 def _captioned_domain(root: Path, size: int | None) -> Domain:

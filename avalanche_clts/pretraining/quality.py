@@ -13,7 +13,6 @@ from torchvision.transforms.functional import to_tensor
 from tqdm import tqdm
 
 from ..compare.networks import network_for
-from ..images import ImageFormat
 from ..pairs import Pair, load_pair
 from .pool import Change, Domain
 
@@ -27,7 +26,7 @@ _SHARES = {
 
 
 def measure_quality(
-    pair_folder: str | os.PathLike[str], domains: Sequence[Domain], *, count: int | None = None
+    pair_folder: str | os.PathLike[str], domains: Sequence[Domain], *, count: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
     """Measure captioner and generator in each domain, by its name; fractions of 1 unless said otherwise.
 
@@ -35,9 +34,10 @@ def measure_quality(
 
     - pair_folder: as `load_pair` takes it.
     - count: images generated for the classifiers, in each domain. None: as many as the domain says.
+    - device: where pair and classifiers run.
     """
-    pair = load_pair(pair_folder)
-    return {domain.name: _measure(pair, domain, count or domain.num_generated) for domain in domains}
+    pair = load_pair(pair_folder, device=device)
+    return {domain.name: _measure(pair, domain, count or domain.num_generated, device) for domain in domains}
 
 
 def format_quality(quality: dict[str, Any]) -> str:
@@ -56,7 +56,7 @@ def format_quality(quality: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _measure(pair: Pair, domain: Domain, count: int) -> dict[str, Any]:
+def _measure(pair: Pair, domain: Domain, count: int, device: str) -> dict[str, Any]:
     torch.manual_seed(0)
     train, test = domain.held_out()
     if not domain.class_names:
@@ -68,19 +68,18 @@ def _measure(pair: Pair, domain: Domain, count: int) -> dict[str, Any]:
     picks = torch.cat([torch.randperm(len(train.images)) for _ in range(rounds)])[:count].tolist()
     names = [domain.class_names[train.targets[i]] for i in picks]
     prompts = pair.captioner.caption([train.images[i] for i in picks], names)
-    said = torch.tensor([named_class(prompt, domain.class_names) or 0 for prompt in prompts])
-    generated = _batch(pair.generator.generate(prompts, list(range(count))), domain.format)
-
-    test_images, test_targets = _batch(test.images, domain.format), torch.tensor(test.targets)
-    by_real = _train_classifier(_batch(train.images, domain.format), torch.tensor(train.targets), domain)
-    by_generated = _train_classifier(generated, said, domain)
+    said = [named_class(prompt, domain.class_names) or 0 for prompt in prompts]
+    generated = _batch(pair.generator.generate(prompts, list(range(count))), said, domain, device)
+    real_test = _batch(*test, domain, device)
+    by_real = _train_classifier(*_batch(*train, domain, device), domain)
+    by_generated = _train_classifier(*generated, domain)
     return {
         "images_generated": count,
         "words_kept": _words_kept(pair, test.images[:count]),
         "captioner_names_the_class": sum(named) / len(named),
-        "generated_recognised_by_real_classifier": _accuracy(by_real, generated, said),
-        "real_recognised_by_real_classifier": _accuracy(by_real, test_images, test_targets),
-        "real_recognised_by_generated_classifier": _accuracy(by_generated, test_images, test_targets),
+        "generated_recognised_by_real_classifier": _accuracy(by_real, *generated),
+        "real_recognised_by_real_classifier": _accuracy(by_real, *real_test),
+        "real_recognised_by_generated_classifier": _accuracy(by_generated, *real_test),
         "changed_words": {name: _measure_change(pair, change) for name, change in domain.changes.items()},
     }
 
@@ -110,18 +109,19 @@ def named_class(caption: str, class_names: Sequence[str]) -> int | None:
     return next((i for i, name in enumerate(class_names) if f" {name} " in f" {caption} "), None)
 
 
-def _batch(images: Sequence[Image.Image], format: ImageFormat) -> Tensor:
-    return torch.stack([to_tensor(format.restore(image)) for image in images])
+def _batch(images: Sequence[Image.Image], targets: Sequence[int], domain: Domain, device: str) -> tuple[Tensor, Tensor]:
+    pixels = torch.stack([to_tensor(domain.format.restore(image)) for image in images])
+    return pixels.to(device), torch.tensor(targets, device=device)
 
 
 def _train_classifier(images: Tensor, targets: Tensor, domain: Domain) -> nn.Module:
     steps = min(3000, 60 * len(images) // 32)  # 60 epochs of few images
-    model = network_for(domain.format)(len(domain.class_names))
+    model = network_for(domain.format)(len(domain.class_names)).to(images.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)  # some generated images do not show what their caption says
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
     for _ in tqdm(range(steps), desc=f"{domain.name}: training a classifier", leave=False, disable=None):
-        batch = torch.randint(len(images), (32,))
+        batch = torch.randint(len(images), (32,)).to(images.device)
         loss = criterion(model(images[batch]), targets[batch])
         optimizer.zero_grad()
         loss.backward()

@@ -34,7 +34,8 @@ def fit(
     **Arguments:**
 
     - model: on the device where it is to be trained.
-    - batch_loss: the scalar loss of one batch; draws everything random from the generator it is given.
+    - batch_loss: the scalar loss of one batch; draws everything random from the generator it is given, which is on the
+        model's device.
     - name: of this part, for the progress bar and the checkpoint's file name.
     - folder: where the checkpoint is kept, with the seconds spent so far. If it holds one, training goes on there, and
         since step k's randomness depends on `seed` and k alone, the result is the same as without the interruption.
@@ -44,7 +45,8 @@ def fit(
     - steps: optimizer steps in all; the learning rate warms up over 5% of them and then falls as a cosine.
     """
     checkpoint = folder / f"{name}.safetensors"
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    device = next(model.parameters()).device
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, fused=device.type == "cuda")
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)) if ema_decay else None
     start, seconds = 0, 0.0
     if checkpoint.exists():
@@ -63,16 +65,17 @@ def fit(
     for step in bar:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * _schedule(step / steps)
-        loss = batch_loss(torch.Generator().manual_seed(seed * 1_000_003 + step))
+        loss = batch_loss(torch.Generator(device).manual_seed(seed * 1_000_003 + step))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if average is not None:
             average.update_parameters(model)
-        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        last = loss.item()
+        smooth = last if smooth is None else 0.98 * smooth + 0.02 * last
         if not math.isfinite(smooth):
-            raise FloatingPointError(f"the loss of the {name} is {loss.item()} at step {step}; lower its learning rate")
+            raise FloatingPointError(f"the loss of the {name} is {last} at step {step}; lower its learning rate")
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             done = step + 1 == steps  # a finished part needs no optimizer state
@@ -96,5 +99,10 @@ def _schedule(progress: float) -> float:
 
 
 def draw(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Indices of one batch out of `count` samples, `(batch_size,)`."""
-    return torch.randint(count, (batch_size,), generator=generator)
+    """Indices of one batch out of `count` samples, `(batch_size,)`, on the generator's device."""
+    return torch.randint(count, (batch_size,), generator=generator, device=generator.device)
+
+
+def normal(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Standard normal noise, on the generator's device."""
+    return torch.randn(shape, generator=generator, device=generator.device)

@@ -57,12 +57,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         found["stages"] |= stages.embedded(load_pair("embedded", device=device), rounds=rounds)
     for size in sizes:
         if size in ("blip", "small"):
-            folder = save_captioner(size, arguments.weights / f"captioner-{size}")
+            folder = save_captioner(size, arguments.weights / f"captioner-{size}", device=device)
             found["stages"][f"captioning, {size}"] = stages.captioning(folder, device=device, rounds=rounds)
         if size in ("sd15", "sd-turbo", "small"):
-            folder = save_generator(size, arguments.weights / f"generator-{size}")
+            folder = save_generator(size, arguments.weights / f"generator-{size}", device=device)
             found["stages"][f"generation, {size}"] = stages.generation(folder, size, device=device, rounds=rounds)
-            found["stages"][f"denoiser, {size}"] = stages.denoiser(folder, device=device)
+            found["stages"][f"denoiser, {size}"] = stages.denoiser(folder, device=device, compile=False)
+            if not on_cpu:
+                found["stages"][f"denoiser, {size}, compiled"] = stages.denoiser(folder, device=device, compile=True)
+    if {"sd15", "sd-turbo"} <= set(sizes):
+        found["stages"]["generation for 32x32, sd-turbo against sd15 with 50 steps"] = stages.small_images(
+            *(arguments.weights / f"generator-{size}" for size in ("sd15", "sd-turbo")), device=device, rounds=rounds
+        )
     if on_cpu and not arguments.no_whole_runs:
         found["whole_runs"] = whole_runs.measure(rounds=min(3, rounds))
     return found
@@ -82,6 +88,8 @@ def format_text(found: dict[str, Any]) -> str:
             for name, ratio in stage["times_faster"].items():
                 rate = stage["items"] / stage["seconds"][name]
                 lines.append(f"  {name:52}{ratio:8.1f} x the plain loop {rate:10.1f} a second")
+            if "peak_gib" in stage:
+                lines.append(f"  {'memory of the device at most, GiB':52}{stage['peak_gib']:8.1f}")
         else:
             lines += [f"  {name:52}{value:12.3f}" for name, value in stage.items()]
     for title, runs in found.get("whole_runs", {}).items():

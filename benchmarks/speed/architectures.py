@@ -56,8 +56,8 @@ CAPTIONERS: dict[str, dict[str, Any]] = {
 }
 
 
-def save_captioner(size: str, folder: Path) -> Path:
-    """Write a BLIP of a size from `CAPTIONERS` to `folder`."""
+def save_captioner(size: str, folder: Path, *, device: str) -> Path:
+    """Write a BLIP of a size from `CAPTIONERS` to `folder`, its weights drawn on `device`."""
     if not folder.exists():
         chosen = CAPTIONERS[size]
         words = [f"word{i}" for i in range(200)]
@@ -66,47 +66,50 @@ def save_captioner(size: str, folder: Path) -> Path:
         special = {"bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
         config = BlipConfig(vision_config=chosen["vision"], text_config={**chosen["text"], **special})
         torch.manual_seed(0)
-        BlipForConditionalGeneration(config).half().save_pretrained(folder)
+        with torch.device(device):
+            model = BlipForConditionalGeneration(config)
+        model.cpu().half().save_pretrained(folder)
         side = chosen["vision"]["image_size"]
         BlipProcessor(BlipImageProcessor(size={"height": side, "width": side}), tokenizer).save_pretrained(folder)
     return folder
 
 
-def save_generator(size: str, folder: Path) -> Path:
-    """Write a Stable Diffusion of a size from `GENERATORS` to `folder`."""
+def save_generator(size: str, folder: Path, *, device: str) -> Path:
+    """Write a Stable Diffusion of a size from `GENERATORS` to `folder`, its weights drawn on `device`."""
     if not folder.exists():
         chosen = GENERATORS[size]
         tokenizer = CLIPTokenizer(model_max_length=77).train_new_from_iterator(["a photo of a thing"], vocab_size=600)
-        torch.manual_seed(0)
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                **chosen["text"],
-                vocab_size=49408,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
-        unet = UNet2DConditionModel(
-            sample_size=chosen["latents"],
-            block_out_channels=chosen["widths"],
-            norm_num_groups=chosen["groups"],
-            **chosen["unet"],
-        )
         depth = len(chosen["vae"])
-        vae = AutoencoderKL(
-            block_out_channels=chosen["vae"],
-            down_block_types=("DownEncoderBlock2D",) * depth,
-            up_block_types=("UpDecoderBlock2D",) * depth,
-            layers_per_block=2,
-            norm_num_groups=chosen["groups"],
-            sample_size=8 * chosen["latents"],
-        )
+        torch.manual_seed(0)
+        with torch.device(device):
+            text_encoder = CLIPTextModel(
+                CLIPTextConfig(
+                    **chosen["text"],
+                    vocab_size=49408,
+                    bos_token_id=tokenizer.bos_token_id,
+                    eos_token_id=tokenizer.eos_token_id,
+                    pad_token_id=tokenizer.pad_token_id,
+                )
+            )
+            unet = UNet2DConditionModel(
+                sample_size=chosen["latents"],
+                block_out_channels=chosen["widths"],
+                norm_num_groups=chosen["groups"],
+                **chosen["unet"],
+            )
+            vae = AutoencoderKL(
+                block_out_channels=chosen["vae"],
+                down_block_types=("DownEncoderBlock2D",) * depth,
+                up_block_types=("UpDecoderBlock2D",) * depth,
+                layers_per_block=2,
+                norm_num_groups=chosen["groups"],
+                sample_size=8 * chosen["latents"],
+            )
         StableDiffusionPipeline(
-            vae=vae.half(),
-            text_encoder=text_encoder.half(),
+            vae=vae.cpu().half(),
+            text_encoder=text_encoder.cpu().half(),
             tokenizer=tokenizer,
-            unet=unet.half(),
+            unet=unet.cpu().half(),
             scheduler=DPMSolverMultistepScheduler(steps_offset=1, timestep_spacing="trailing"),
             safety_checker=None,
             feature_extractor=None,

@@ -20,7 +20,8 @@ from avalanche_clts import BlipCaptioner, DiffusionGenerator, Pair, generators
 from avalanche_clts.precision import half_precision
 from avalanche_clts.quiet import quiet_loading
 
-PROMPTS = [f"a photo of thing {i % 25}" for i in range(64)]
+PROMPTS = [f"a photo of thing {i % 25}" for i in range(32)]
+BATCH = 16  # images; with guidance, the denoiser has twice as many
 PLAIN_SHARE = 0.125  # of the work that the plain loop does; it takes the same time for every image
 _SAMPLING = {
     "sd15": {"steps": 25, "guidance_scale": 2.0},
@@ -51,13 +52,41 @@ def captioning(folder: Path, *, device: str, rounds: int) -> dict[str, Any]:
 
 def generation(folder: Path, size: str, *, device: str, rounds: int) -> dict[str, Any]:
     """A generator with random weights by its recipe."""
-    generator = DiffusionGenerator(folder, **_SAMPLING[size], batch_size=16, device=device)
+    generator = DiffusionGenerator(folder, **_SAMPLING[size], batch_size=BATCH, device=device)
     return _generation(generator, PROMPTS, rounds=rounds)
 
 
-def denoiser(folder: Path, *, device: str, batch: int = 16) -> dict[str, float]:
+def small_images(sd15: Path, sd_turbo: Path, *, device: str, rounds: int) -> dict[str, Any]:
+    """32x32 images by SD-Turbo, and by SD 1.5 as the library has it: 50 steps, one image a call."""
+    prompts = 8 * PROMPTS
+    share = 2 / len(prompts)
+    pipeline = _plain_pipeline(sd15, device)
+
+    def plain() -> None:
+        for prompt in prompts[: int(share * len(prompts))]:
+            _small(pipeline(prompt, num_inference_steps=50, guidance_scale=7.5).images)
+
+    def turbo(**options: Any) -> Callable[[], None]:
+        generator = DiffusionGenerator(sd_turbo, **_SAMPLING["sd-turbo"], batch_size=64, device=device, **options)
+        return lambda: _small(generator.generate(prompts, range(len(prompts))))
+
+    variants = {
+        "SD-Turbo in batches": turbo(),
+        "and decoded linearly, to the latents' size": turbo(decoder="linear"),
+    }
+    found = timing.compare(plain, variants, device=device, rounds=rounds, share=share)
+    return found | {"items": len(prompts)}
+
+
+def _small(images: list[Image.Image]) -> None:
+    for image in images:
+        image.resize((32, 32), Image.Resampling.LANCZOS)
+
+
+def denoiser(folder: Path, *, device: str, compile: bool) -> dict[str, float]:
     """How much of the device's matrix-product rate the denoiser reaches."""
-    generator = DiffusionGenerator(folder, device=device)
+    batch = 2 * BATCH
+    generator = DiffusionGenerator(folder, device=device, compile=compile)
     pipeline = generator._load()
     unet, dtype = pipeline.unet, pipeline.unet.dtype
     side, width = unet.config.sample_size, unet.config.cross_attention_dim
@@ -99,12 +128,7 @@ def _captioning(captioner: BlipCaptioner, images: list[Image.Image], *, rounds: 
 
 def _generation(generator: DiffusionGenerator, prompts: list[str], *, rounds: int) -> dict[str, Any]:
     """The plain loop is one call of the library for each prompt, with the same steps, guidance and size."""
-    with quiet_loading():
-        pipeline = AutoPipelineForText2Image.from_pretrained(
-            generator.name_or_path, dtype=half_precision(generator.device)
-        )
-    pipeline.to(generator.device)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = _plain_pipeline(Path(generator.name_or_path), str(generator.device))
     few = prompts[: int(PLAIN_SHARE * len(prompts))]
     seeds = range(len(prompts))
 
@@ -130,6 +154,13 @@ def _generation(generator: DiffusionGenerator, prompts: list[str], *, rounds: in
     )
     found = timing.compare(plain, variants, device=str(generator.device), rounds=rounds, share=PLAIN_SHARE)
     return found | {"items": len(prompts)}
+
+
+def _plain_pipeline(folder: Path, device: str) -> Any:
+    with quiet_loading():
+        pipeline = AutoPipelineForText2Image.from_pretrained(folder, dtype=half_precision(device))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
 
 
 def _like(generator: DiffusionGenerator, **changed: Any) -> DiffusionGenerator:

@@ -29,6 +29,9 @@ def compare(plain: Work, others: dict[str, Work], *, device: str, rounds: int, s
 
     - plain: does only `share` of the others' work, which then counts as if it did all.
     """
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
     warm_up = {name: seconds(work, device) for name, work in {"plain": plain, **others}.items()}
     times: dict[str, list[float]] = {name: [] for name in warm_up}
     for _ in range(rounds):
@@ -40,6 +43,7 @@ def compare(plain: Work, others: dict[str, Work], *, device: str, rounds: int, s
         "seconds": {name: median(values) for name, values in times.items()},
         "times_faster": ratios,
         "first_call_seconds": warm_up,
+        **({"peak_gib": torch.cuda.max_memory_allocated(device) / 2**30} if on_gpu else {}),
     }
 
 
