@@ -47,7 +47,12 @@ def _parser() -> argparse.ArgumentParser:
         help="hyper-parameters of a strategy, such as clts.replay_size=5000 (default: what the search found)",
     )
     compare.add_argument(
-        "--network", help="small-cnn, cnn, slim-resnet18, or captioner: a linear layer on its frozen features"
+        "--network",
+        help="of every strategy: small-cnn, cnn, slim-resnet18, or captioner, a linear layer on its frozen features "
+        "(default: the stream's)",
+    )
+    compare.add_argument(
+        "--router", metavar="NETWORK", help="of CLTS (default: small-cnn or cnn, by the size of the images)"
     )
     compare.add_argument(
         "--no-real-images", action="store_true", help="show no real images in the report: no file will hold any"
@@ -155,6 +160,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         strategies=arguments.strategies,
         tuning=arguments.tune,
         network=arguments.network,
+        router=arguments.router,
         train_epochs=arguments.epochs,
         train_mb_size=arguments.batch_size,
         hyperparameters=_hyperparameters(arguments.set),

@@ -18,6 +18,7 @@ from .buffer import CaptionBuffer
 from .checks import require_one_of, require_whole
 from .models import RoutedModel
 from .pairs import Pair
+from .precision import fast_multiplication
 from .selection import Selection
 
 RouterData = Literal["synthetic", "mixed"]
@@ -239,7 +240,8 @@ class CLTSPlugin(SupervisedPlugin):
         else:
             targets = [place.head for place in places]
             router.grow(range(model.num_heads), model.num_router_features)
-        router.to(device).requires_grad_(True).train()
+        # Convolutions are fastest with the channels of a pixel side by side.
+        router.to(device).to(memory_format=torch.channels_last).requires_grad_(True).train()
         optimizer = make_optimizer(router.parameters())
         loader: DataLoader[Any] = DataLoader(
             _Routed(images, targets), batch_size=batch_size, shuffle=True, drop_last=len(targets) > batch_size
@@ -251,7 +253,10 @@ class CLTSPlugin(SupervisedPlugin):
         after = f"the router after experience {self.storage_policy.num_experiences - 1}"
         for epoch in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):
             for step, (x, target) in enumerate(loader):
-                loss = criterion(router.unit_logits(model.features(x.to(device))), target.to(device))
+                x = x.to(device, memory_format=torch.channels_last if x.dim() == 4 else torch.preserve_format)
+                with fast_multiplication(device):
+                    logits = router.unit_logits(model.features(x))
+                loss = criterion(logits.float(), target.to(device))
                 _require_finite(loss, after, f"epoch {epoch}, iteration {step}")
                 optimizer.zero_grad()
                 loss.backward()

@@ -41,6 +41,7 @@ def compare(
     data_root: Path | None = None,
     settings: Settings | None = None,
     network: str | None = None,
+    router: str | None = None,
     train_epochs: int | None = None,
     train_mb_size: int | None = None,
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
@@ -61,6 +62,7 @@ def compare(
     - data_root: where downloaded data sets are, or are put. None: Avalanche's default.
     - settings: what all strategies share. None: the recorded ones of the stream.
     - network, train_epochs, train_mb_size: of every strategy, in the place of the settings' own.
+    - router: network of CLTS's router, likewise.
     - hyperparameters: of single strategies, by their names, in the place of the settings' own: such as
         `{"clts": {"replay_size": 5000}}`.
     - tuning: search the hyper-parameters first, on a seed that is not reported.
@@ -76,6 +78,7 @@ def compare(
     settings = replace(
         settings,
         network=network or settings.network,
+        router=router or settings.router,
         train_epochs=_whole("train_epochs", train_epochs, settings.train_epochs),
         train_mb_size=_whole("train_mb_size", train_mb_size, settings.train_mb_size),
         tuned=_tuned(settings, hyperparameters or {}),

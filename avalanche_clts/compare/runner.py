@@ -115,6 +115,7 @@ def build(
     backbone = BACKBONES[settings.network](pair) if settings.network in BACKBONES else None
     setup = Setup(
         network=partial(nn.Linear, backbone.width) if backbone else network_for(format, settings.network),
+        router=network_for(format, settings.router),
         backbone=backbone,
         num_classes=benchmark.n_classes,
         image_nbytes=format.nbytes,

@@ -19,7 +19,7 @@ _TRAINING: dict[str, dict[str, Any]] = {
 }
 _OTHERS = {"train_epochs": 10, "train_mb_size": 32, "learning_rate": 1e-3}
 # What only strategies with a pair take notice of.
-PAIR_SETTINGS = ("memory", "captioner", "generator", "routing", "evidence", "view")
+PAIR_SETTINGS = ("memory", "captioner", "generator", "routing", "evidence", "view", "router")
 _LIKE = "shapes"  # whose hyper-parameters serve streams that have none of their own
 
 
@@ -31,6 +31,8 @@ class Settings:
 
     - train_epochs, train_mb_size, learning_rate: of every strategy (Adam).
     - network: of every strategy, a key of `NETWORKS`. None: by the size of the images.
+    - router: network of CLTS's router, likewise. None: by the size of the images, whatever `network` is, since a router
+        sees every image that is regenerated and its time is most of what CLTS costs.
     - captions_per_class: captions that CLTS keeps of each class of each experience.
     - memory: what CLTS keeps of an image: "captions"; "labels", its class name in a template; or "images", the image
         itself.
@@ -46,6 +48,7 @@ class Settings:
     eval_mb_size: int = 256
     learning_rate: float = 3e-3
     network: str | None = None
+    router: str | None = None
     captions_per_class: int = 20
     memory: Literal["captions", "labels", "images"] = "captions"
     captioner: dict[str, Any] = field(default_factory=dict)

@@ -47,6 +47,7 @@ class Setup:
     **Arguments:**
 
     - network: makes the network, given its number of outputs; called once for each copy that a strategy needs.
+    - router: makes the router's network in the same way.
     - backbone: frozen, below every network. None: networks see the input.
     - num_classes: of the stream.
     - image_nbytes: bytes of a native image of the stream.
@@ -55,6 +56,7 @@ class Setup:
     """
 
     network: Callable[[int], nn.Module]
+    router: Callable[[int], nn.Module]
     backbone: nn.Module | None
     num_classes: int
     image_nbytes: int
@@ -186,7 +188,7 @@ def _synthetic(mixed: bool) -> Callable[[Setup], SupervisedTemplate]:
 def _clts(setup: Setup) -> SupervisedTemplate:
     settings = setup.settings
     if setup.backbone is None:
-        router = viewed(setup.network(setup.num_classes), settings.view, pair=setup.pair, side=setup.input_shape[-1])
+        router = viewed(setup.router(setup.num_classes), settings.view, pair=setup.pair, side=setup.input_shape[-1])
     else:
         router = nn.Identity()  # a linear layer on the backbone, as every head is
     model = RoutedModel(
