@@ -15,6 +15,7 @@ import platform
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import whole_runs
 from architectures import save_captioner, save_generator
 
 from avalanche_clts import load_pair
+from avalanche_clts.compare.runner import versions
 from avalanche_clts.serialization import write_text
 
 
@@ -38,40 +40,51 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir()) / "clts-speed", metavar="DIR")
     parser.add_argument("--no-whole-runs", action="store_true", help="leave out the runs through whole streams")
     arguments = parser.parse_args()
-    found = measure(arguments)
-    found["command"] = shlex.join(["python", "benchmarks/speed", *sys.argv[1:]])
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    name = torch.device(arguments.device).type
-    write_text(arguments.out / f"{name}.json", json.dumps(found, indent=1) + "\n")
-    text = format_text(found)
-    write_text(arguments.out / f"{name}.txt", text + "\n")
-    print(text)
+    on_cpu = torch.device(arguments.device).type == "cpu"
+    found: dict[str, Any] = {
+        "device": device_name(arguments.device),
+        "versions": versions(),
+        "command": shlex.join(["python", "benchmarks/speed", *sys.argv[1:]]),
+        "rounds": arguments.rounds,
+        "stages": {},
+    }
+    for title, figures in measured_stages(arguments, on_cpu):
+        found["stages"][title] = figures
+        _write(found, arguments)
+    if on_cpu and not arguments.no_whole_runs:
+        found["whole_runs"] = whole_runs.measure(rounds=min(3, arguments.rounds))
+        _write(found, arguments)
+    print(format_text(found))
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+def measured_stages(arguments: argparse.Namespace, on_cpu: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Title and figures of one stage after the other, as they are measured."""
     device, rounds = arguments.device, arguments.rounds
-    on_cpu = torch.device(device).type == "cpu"
-    sizes = arguments.sizes or (["small"] if on_cpu else ["blip", "sd15", "sd-turbo"])
-    found: dict[str, Any] = {"device": device_name(device), "rounds": rounds, "stages": {}}
     if on_cpu:
-        found["stages"] |= stages.embedded(load_pair("embedded", device=device), rounds=rounds)
+        yield from stages.embedded(load_pair("embedded", device=device), rounds=rounds).items()
+    sizes = arguments.sizes or (["small"] if on_cpu else ["blip", "sd15", "sd-turbo"])
     for size in sizes:
         if size in ("blip", "small"):
             folder = save_captioner(size, arguments.weights / f"captioner-{size}", device=device)
-            found["stages"][f"captioning, {size}"] = stages.captioning(folder, device=device, rounds=rounds)
+            yield f"captioning, {size}", stages.captioning(folder, device=device, rounds=rounds)
         if size in ("sd15", "sd-turbo", "small"):
             folder = save_generator(size, arguments.weights / f"generator-{size}", device=device)
-            found["stages"][f"generation, {size}"] = stages.generation(folder, size, device=device, rounds=rounds)
-            found["stages"][f"denoiser, {size}"] = stages.denoiser(folder, device=device, compile=False)
+            yield f"generation, {size}", stages.generation(folder, size, device=device, rounds=rounds)
+            yield f"denoiser, {size}", stages.denoiser(folder, device=device, compile=False)
             if not on_cpu:
-                found["stages"][f"denoiser, {size}, compiled"] = stages.denoiser(folder, device=device, compile=True)
+                yield f"denoiser, {size}, compiled", stages.denoiser(folder, device=device, compile=True)
     if {"sd15", "sd-turbo"} <= set(sizes):
-        found["stages"]["generation for 32x32, sd-turbo against sd15 with 50 steps"] = stages.small_images(
-            *(arguments.weights / f"generator-{size}" for size in ("sd15", "sd-turbo")), device=device, rounds=rounds
-        )
-    if on_cpu and not arguments.no_whole_runs:
-        found["whole_runs"] = whole_runs.measure(rounds=min(3, rounds))
-    return found
+        folders = (arguments.weights / f"generator-{size}" for size in ("sd15", "sd-turbo"))
+        title = "generation for 32x32, sd-turbo against sd15 with 50 steps"
+        yield title, stages.small_images(*folders, device=device, rounds=rounds)
+
+
+def _write(found: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """After each stage: whoever stops the measuring keeps what was measured."""
+    name = torch.device(arguments.device).type
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_text(arguments.out / f"{name}.json", json.dumps(found, indent=1) + "\n")
+    write_text(arguments.out / f"{name}.txt", format_text(found) + "\n")
 
 
 def device_name(device: str) -> str:
