@@ -107,6 +107,8 @@ def _train_part(name: str, pool: Pool, out: Path, recipe: Recipe, threads: int) 
     torch.set_num_threads(threads)
     torch.manual_seed(list(_PARTS).index(name))  # of the initial weights
     partial = out / f"{name}.partial"
-    _PARTS[name](pool, partial, work=out / "work", recipe=recipe)
+    # Every batch has the same shape: a GPU may take its time to find the fastest convolutions.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        _PARTS[name](pool, partial, work=out / "work", recipe=recipe)
     partial.rename(out / name)
     torch.set_num_threads(before)

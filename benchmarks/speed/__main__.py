@@ -15,14 +15,15 @@ import platform
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import stages
 import torch
 import whole_runs
-from architectures import save_captioner, save_generator
+from architectures import CAPTIONERS, GENERATORS
 
 from avalanche_clts import load_pair
 from avalanche_clts.compare.runner import versions
@@ -37,54 +38,75 @@ def main() -> None:
     parser.add_argument(
         "--sizes", nargs="+", help="of random-weight models (default: sd15 sd-turbo blip on a GPU, small)"
     )
+    parser.add_argument(
+        "--only",
+        metavar="TEXT",
+        default="",
+        help="only the stages whose titles begin so; DIR keeps what it has of others",
+    )
     parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir()) / "clts-speed", metavar="DIR")
     parser.add_argument("--no-whole-runs", action="store_true", help="leave out the runs through whole streams")
     arguments = parser.parse_args()
     on_cpu = torch.device(arguments.device).type == "cpu"
-    found: dict[str, Any] = {
-        "device": device_name(arguments.device),
-        "versions": versions(),
-        "command": shlex.join(["python", "benchmarks/speed", *sys.argv[1:]]),
-        "rounds": arguments.rounds,
-        "stages": {},
-    }
-    for title, figures in measured_stages(arguments, on_cpu):
-        found["stages"][title] = figures
-        _write(found, arguments)
+    found = _begun(arguments)
+    for title, measure in planned_stages(arguments, on_cpu):
+        if title.startswith(arguments.only):
+            found["stages"][title] = measure()
+            _write(found, arguments)
     if on_cpu and not arguments.no_whole_runs:
         found["whole_runs"] = whole_runs.measure(rounds=min(3, arguments.rounds))
         _write(found, arguments)
     print(format_text(found))
 
 
-def measured_stages(arguments: argparse.Namespace, on_cpu: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Title and figures of one stage after the other, as they are measured."""
-    device, rounds = arguments.device, arguments.rounds
+def _begun(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the folder holds already, if it was measured on the same device with the same versions."""
+    begun = {
+        "device": device_name(arguments.device),
+        "versions": versions(),
+        "command": shlex.join(["python", "benchmarks/speed", *sys.argv[1:]]),
+        "rounds": arguments.rounds,
+        "stages": {},
+    }
+    file = _file(arguments)
+    if arguments.only and file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        if all(before[name] == begun[name] for name in ("device", "versions")):
+            return before | {"command": f"{before['command']} ; {begun['command']}"}
+    return begun
+
+
+def planned_stages(arguments: argparse.Namespace, on_cpu: bool) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Title of one stage after the other, and what measures it."""
+    timed = {"device": arguments.device, "rounds": arguments.rounds}
     if on_cpu:
-        yield from stages.embedded(load_pair("embedded", device=device), rounds=rounds).items()
+        pair = load_pair("embedded", device=arguments.device)
+        yield "captioning, embedded", partial(stages.embedded_captioning, pair, rounds=arguments.rounds)
+        yield "generation, embedded", partial(stages.embedded_generation, pair, rounds=arguments.rounds)
     sizes = arguments.sizes or (["small"] if on_cpu else ["blip", "sd15", "sd-turbo"])
     for size in sizes:
-        if size in ("blip", "small"):
-            folder = save_captioner(size, arguments.weights / f"captioner-{size}", device=device)
-            yield f"captioning, {size}", stages.captioning(folder, device=device, rounds=rounds)
-        if size in ("sd15", "sd-turbo", "small"):
-            folder = save_generator(size, arguments.weights / f"generator-{size}", device=device)
-            yield f"generation, {size}", stages.generation(folder, size, device=device, rounds=rounds)
-            yield f"denoiser, {size}", stages.denoiser(folder, device=device, compile=False)
+        if size in CAPTIONERS:
+            yield f"captioning, {size}", partial(stages.captioning, size, arguments.weights, **timed)
+        if size in GENERATORS:
+            yield f"generation, {size}", partial(stages.generation, size, arguments.weights, **timed)
+            denoiser = partial(stages.denoiser, size, arguments.weights, device=arguments.device)
+            yield f"denoiser, {size}", partial(denoiser, compile=False)
             if not on_cpu:
-                yield f"denoiser, {size}, compiled", stages.denoiser(folder, device=device, compile=True)
+                yield f"denoiser, {size}, compiled", partial(denoiser, compile=True)
     if {"sd15", "sd-turbo"} <= set(sizes):
-        folders = (arguments.weights / f"generator-{size}" for size in ("sd15", "sd-turbo"))
         title = "generation for 32x32, sd-turbo against sd15 with 50 steps"
-        yield title, stages.small_images(*folders, device=device, rounds=rounds)
+        yield title, partial(stages.small_images, arguments.weights, **timed)
+
+
+def _file(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.out) / f"{torch.device(arguments.device).type}.json"
 
 
 def _write(found: dict[str, Any], arguments: argparse.Namespace) -> None:
     """After each stage: whoever stops the measuring keeps what was measured."""
-    name = torch.device(arguments.device).type
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_text(arguments.out / f"{name}.json", json.dumps(found, indent=1) + "\n")
-    write_text(arguments.out / f"{name}.txt", format_text(found) + "\n")
+    write_text(_file(arguments), json.dumps(found, indent=1) + "\n")
+    write_text(_file(arguments).with_suffix(".txt"), format_text(found) + "\n")
 
 
 def device_name(device: str) -> str:

@@ -56,8 +56,9 @@ CAPTIONERS: dict[str, dict[str, Any]] = {
 }
 
 
-def save_captioner(size: str, folder: Path, *, device: str) -> Path:
-    """Write a BLIP of a size from `CAPTIONERS` to `folder`, its weights drawn on `device`."""
+def saved_captioner(size: str, weights: Path, *, device: str) -> Path:
+    """A folder in `weights` with a BLIP of a size from `CAPTIONERS`; drawn on `device` if it is not there."""
+    folder = weights / f"captioner-{size}"
     if not folder.exists():
         chosen = CAPTIONERS[size]
         words = [f"word{i}" for i in range(200)]
@@ -74,8 +75,9 @@ def save_captioner(size: str, folder: Path, *, device: str) -> Path:
     return folder
 
 
-def save_generator(size: str, folder: Path, *, device: str) -> Path:
-    """Write a Stable Diffusion of a size from `GENERATORS` to `folder`, its weights drawn on `device`."""
+def saved_generator(size: str, weights: Path, *, device: str) -> Path:
+    """A folder in `weights` with a Stable Diffusion of a size from `GENERATORS`, drawn like a captioner."""
+    folder = weights / f"generator-{size}"
     if not folder.exists():
         chosen = GENERATORS[size]
         tokenizer = CLIPTokenizer(model_max_length=77).train_new_from_iterator(["a photo of a thing"], vocab_size=600)

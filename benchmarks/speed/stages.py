@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import timing
 import torch
+from architectures import saved_captioner, saved_generator
 from diffusers import AutoPipelineForText2Image
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,36 +31,44 @@ _SAMPLING = {
 }
 
 
-def embedded(pair: Pair, *, rounds: int) -> dict[str, Any]:
-    """Both halves of the embedded pair on the CPU."""
-    prompts = [f"a {colour} star on white" for colour in ("red", "blue", "green", "black")] * 62
-    assert isinstance(pair.generator, DiffusionGenerator)
+def embedded_captioning(pair: Pair, *, rounds: int) -> dict[str, Any]:
+    """The embedded captioner on the CPU, of images that its generator made."""
     assert isinstance(pair.captioner, BlipCaptioner)
-    images = pair.generator.generate(prompts, range(len(prompts)))
-    return {
-        "captioning, embedded": _captioning(pair.captioner, images, rounds=rounds),
-        "generation, embedded": _generation(pair.generator, prompts, rounds=rounds),
-    }
+    prompts = _embedded_prompts()
+    return _captioning(pair.captioner, pair.generator.generate(prompts, range(len(prompts))), rounds=rounds)
 
 
-def captioning(folder: Path, *, device: str, rounds: int) -> dict[str, Any]:
+def embedded_generation(pair: Pair, *, rounds: int) -> dict[str, Any]:
+    """The embedded generator on the CPU."""
+    assert isinstance(pair.generator, DiffusionGenerator)
+    return _generation(pair.generator, _embedded_prompts(), rounds=rounds)
+
+
+def _embedded_prompts() -> list[str]:
+    return [f"a {colour} star on white" for colour in ("red", "blue", "green", "black")] * 62
+
+
+def captioning(size: str, weights: Path, *, device: str, rounds: int) -> dict[str, Any]:
     """A captioner with random weights, always as many tokens."""
+    folder = saved_captioner(size, weights, device=device)
     captioner = BlipCaptioner(folder, max_new_tokens=20, device=device)
     random = np.random.RandomState(0)
     images = [Image.fromarray(random.randint(0, 256, (32, 32, 3)).astype(np.uint8)) for _ in range(64)]
     return _captioning(captioner, images, rounds=rounds)
 
 
-def generation(folder: Path, size: str, *, device: str, rounds: int) -> dict[str, Any]:
+def generation(size: str, weights: Path, *, device: str, rounds: int) -> dict[str, Any]:
     """A generator with random weights by its recipe."""
+    folder = saved_generator(size, weights, device=device)
     generator = DiffusionGenerator(folder, **_SAMPLING[size], batch_size=BATCH, device=device)
     return _generation(generator, PROMPTS, rounds=rounds)
 
 
-def small_images(sd15: Path, sd_turbo: Path, *, device: str, rounds: int) -> dict[str, Any]:
+def small_images(weights: Path, *, device: str, rounds: int) -> dict[str, Any]:
     """32x32 images by SD-Turbo, and by SD 1.5 as the library has it: 50 steps, one image a call."""
     prompts = 8 * PROMPTS
     share = 2 / len(prompts)
+    sd15, sd_turbo = (saved_generator(size, weights, device=device) for size in ("sd15", "sd-turbo"))
     pipeline = _plain_pipeline(sd15, device)
 
     def plain() -> None:
@@ -83,20 +92,21 @@ def _small(images: list[Image.Image]) -> None:
         image.resize((32, 32), Image.Resampling.LANCZOS)
 
 
-def denoiser(folder: Path, *, device: str, compile: bool) -> dict[str, float]:
+def denoiser(size: str, weights: Path, *, device: str, compile: bool) -> dict[str, float]:
     """How much of the device's matrix-product rate the denoiser reaches."""
     batch = 2 * BATCH
-    generator = DiffusionGenerator(folder, device=device, compile=compile)
-    pipeline = generator._load()
-    unet, dtype = pipeline.unet, pipeline.unet.dtype
+    unet = DiffusionGenerator(saved_generator(size, weights, device=device), device=device)._load().unet
+    dtype = unet.dtype
     side, width = unet.config.sample_size, unet.config.cross_attention_dim
     latents = torch.randn(batch, 4, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     text = torch.randn(batch, 77, width, device=device, dtype=dtype)
     with torch.inference_mode():
         call = partial(unet, latents, torch.tensor(500, device=device), text)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter:  # before compiling: it would see none of the compiled kernels
             call()
-        times = [timing.seconds(call, device) for _ in range(6)][1:]
+        if compile:
+            unet.compile()
+        times = [timing.seconds(call, device) for _ in range(12)][2:]
     rate = counter.get_total_flops() / float(np.median(times))
     peak = timing.matmul_rate(device, dtype)
     return {"TFLOP/s": rate / 1e12, "TFLOP/s of a matrix product": peak / 1e12, "share": rate / peak}
