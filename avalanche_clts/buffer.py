@@ -15,6 +15,7 @@ from PIL.Image import Image
 from .captions import Caption
 from .checks import require_flag, require_names, require_one_of, require_whole
 from .contexts import Contexts
+from .generators import needing
 from .images import ImageFormat, as_stream_dataset, class_names, image_format, raw_images, stream_transforms
 from .memory import CaptionMemory, Prompt
 from .pairs import Pair, require_pair
@@ -141,7 +142,9 @@ class CaptionBuffer(ExemplarsBuffer):
         if not self._images and len(self.memory) > 0:
             start = time.perf_counter()
             prompts = self.memory.prompts(self.replay_size, rephrase=self._rephrase())
-            images = self.pair.generator.generate([p.text for p in prompts], [p.seed for p in prompts])
+            assert self.format is not None
+            with needing(self.pair.generator, self.format.size):
+                images = self.pair.generator.generate([p.text for p in prompts], [p.seed for p in prompts])
             self._keep_visible(prompts, images)
             self.seconds["generation"] += time.perf_counter() - start
         return self._images

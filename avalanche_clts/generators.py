@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from PIL.Image import Image
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 
-Decoder = Literal["autoencoder", "linear"]
+Decoder = Literal["auto", "autoencoder", "linear"]
+_FINER = 2  # latent pixels a pixel, at least, where decoder "auto" trusts the linear one
 
 
 @runtime_checkable
@@ -31,6 +32,13 @@ class Generator(Protocol):
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         """One RGB image for each prompt. `seeds[i]` alone decides the noise that image i is made from."""
         ...
+
+
+def needing(generator: Generator, size: tuple[int, int]) -> AbstractContextManager[None]:
+    """A context in which images are wanted no larger than `size`, `(width, height)`, for generators that then spend
+    less."""
+    context: AbstractContextManager[None] = generator.needing(size) if hasattr(generator, "needing") else nullcontext()
+    return context
 
 
 class DiffusionGenerator:
@@ -47,7 +55,8 @@ class DiffusionGenerator:
     - lora: low-rank weights to add, a repository on the hub or a folder; needs `pip install "avalanche-clts[lora]"`.
     - autoencoder: another one for the same latents, such as "madebyollin/taesd", which is smaller and faster; a
         repository on the hub or a folder. None: the pipeline's own.
-    - decoder: "autoencoder"; or "linear", for small images only: see `LinearDecoder`.
+    - decoder: what makes pixels of latents. "autoencoder"; "linear", an image the size of the latents, an eighth of the
+        pipeline's: see `LinearDecoder`; "auto": the latter where a stream's images are at most half as large as that.
     - steps: denoising steps. None: the pipeline's own default.
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
@@ -100,6 +109,7 @@ class DiffusionGenerator:
         self.num_cut_prompts = 0
         self._pipeline: Any = None
         self._linear: LinearDecoder | None = None
+        self._needed: tuple[int, int] | None = None
         require_one_of("decoder", decoder, Decoder)
         for size in ("steps", "height", "width"):
             require_whole(size, getattr(self, size), none="the pipeline's own")
@@ -132,6 +142,27 @@ class DiffusionGenerator:
             pipeline.to(self.offload)
         return [image for _, image in sorted(zip(order, images, strict=True), key=lambda pair: pair[0])]
 
+    @contextmanager
+    def needing(self, size: tuple[int, int]) -> Iterator[None]:
+        """Within this context images are wanted no larger than `size`, `(width, height)`; decoder "auto" heeds it."""
+        before, self._needed = self._needed, size
+        try:
+            yield
+        finally:
+            self._needed = before
+
+    def _decodes_linearly(self) -> bool:
+        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
+        if self.decoder != "auto":
+            return self.decoder == "linear"
+        if self._needed is None or not isinstance(self._pipeline, (StableDiffusionPipeline, StableDiffusionXLPipeline)):
+            return False
+        side = self._pipeline.unet.config.sample_size
+        scale = self._pipeline.vae_scale_factor
+        latents = [side if pixels is None else pixels // scale for pixels in (self.width, self.height)]
+        return all(have >= _FINER * need for have, need in zip(latents, self._needed, strict=True))
+
     def _generate_batch(self, prompts: list[str], seeds: list[int]) -> torch.Tensor:
         """RGB, uint8, `(n, h, w, 3)`."""
         import torch
@@ -143,7 +174,8 @@ class DiffusionGenerator:
             "width": self.width,
         }
         options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-        options["output_type"] = "latent" if self.decoder == "linear" else "pt"
+        linearly = self._decodes_linearly()
+        options["output_type"] = "latent" if linearly else "pt"
         # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         # On an accelerator the weights themselves are in half precision.
@@ -151,7 +183,7 @@ class DiffusionGenerator:
         with torch.inference_mode():
             with fast_multiplication("cpu") if on_cpu else nullcontext():
                 output = self._pipeline(**self._encode(prompts), generator=noise, **options).images
-            if self.decoder == "linear":
+            if linearly:
                 self._linear = self._linear or LinearDecoder(self._pipeline.vae)
                 output = self._linear.decode(output)
             if not bool(torch.isfinite(output).all()):

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,20 @@ import pytest
 import torch
 from PIL import Image
 
-from avalanche_clts import BlipCaptioner, Captioner, DiffusionGenerator, Generator, LabelCaptioner, Pair, load_pair
+from avalanche_clts import (
+    BlipCaptioner,
+    CaptionBuffer,
+    Captioner,
+    DiffusionGenerator,
+    Generator,
+    LabelCaptioner,
+    Pair,
+    load_pair,
+    split_digits,
+)
+from avalanche_clts.compare.image_store import RememberingGenerator
+from avalanche_clts.distributed import _SpreadGenerator
+from avalanche_clts.generators import needing
 from avalanche_clts.precision import fast_multiplication
 from avalanche_clts.weights import MissingWeightsError
 
@@ -111,6 +126,47 @@ def test_linear_decoder_makes_the_same_images_small(embedded_pair_folder: Path) 
     assert (pixels(alone) == pixels(again[0])).all()
     with pytest.raises(ValueError, match="decoder is 'none'; it must be one of"):
         DiffusionGenerator(embedded_pair_folder / "generator", decoder="none")
+
+
+def test_no_more_is_decoded_than_a_stream_needs(embedded_pair_folder: Path) -> None:
+    def made(decoder: str, needed: tuple[int, int] | None = None) -> np.ndarray:
+        generator = DiffusionGenerator(embedded_pair_folder / "generator", steps=1, guidance_scale=1.0, decoder=decoder)
+        with nullcontext() if needed is None else needing(generator, needed):
+            (image,) = generator.generate(["a zero"], [0])
+        (outside,) = generator.generate(["a zero"], [0])
+        assert outside.size == ((8, 8) if decoder == "linear" else (32, 32))
+        return pixels(image)
+
+    small, large = made("linear"), made("autoencoder")
+    assert (made("auto", (4, 4)) == small).all()
+    for needed in ((5, 4), (32, 32), None):
+        assert (made("auto", needed) == large).all()
+    assert (made("autoencoder", (4, 4)) == large).all()
+
+
+def test_replay_says_what_size_it_needs(embedded_pair: Pair, tmp_path: Path) -> None:
+    class Sized:
+        def __init__(self) -> None:
+            self.sizes: list[tuple[int, int] | None] = []
+            self.needed: tuple[int, int] | None = None
+
+        @contextmanager
+        def needing(self, size: tuple[int, int]) -> Iterator[None]:
+            self.needed = size
+            yield
+            self.needed = None
+
+        def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+            self.sizes.append(self.needed)
+            return [Image.new("RGB", self.needed or (32, 32), "white") for _ in prompts]
+
+    sized = Sized()
+    for generator in (sized, _SpreadGenerator(sized), RememberingGenerator(sized, "sized", tmp_path / "images.sqlite")):
+        buffer = CaptionBuffer(pair=Pair(embedded_pair.captioner, generator), captions_per_class=1)
+        buffer.post_adapt(None, split_digits(5).train_stream[0])
+        assert {image.size for image in buffer.images} == {(8, 8)}
+    assert sized.sizes == [(8, 8)] * 3
+    assert sized.needed is None
 
 
 def test_same_call_same_pixels(tiny_pair: Pair) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from ..generators import Generator
+from ..generators import Generator, needing
 
 
 class RememberingGenerator:
@@ -29,12 +29,15 @@ class RememberingGenerator:
         self._generator = generator
         self._identity = identity
         self._file = file
+        self._needed = ""
         with closing(self._connect()) as database, database:
             database.execute("CREATE TABLE IF NOT EXISTS images (key TEXT PRIMARY KEY, png BLOB)")
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """As the generator does it."""
-        keys = [f"{self._identity}\n{seed}\n{prompt}" for prompt, seed in zip(prompts, seeds, strict=True)]
+        keys = [
+            f"{self._identity}{self._needed}\n{seed}\n{prompt}" for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
         with closing(self._connect()) as database:
             found = {key: row[0] for key in keys if (row := _select(database, key))}
         missing = [i for i, key in enumerate(keys) if key not in found]
@@ -45,6 +48,16 @@ class RememberingGenerator:
                 database.executemany("INSERT OR IGNORE INTO images VALUES (?, ?)", new.items())
             found |= new
         return [Image.open(io.BytesIO(found[key])) for key in keys]
+
+    @contextmanager
+    def needing(self, size: tuple[int, int]) -> Iterator[None]:
+        """As the generator does it."""
+        before, self._needed = self._needed, f" for {size[0]}x{size[1]}"
+        try:
+            with needing(self._generator, size):
+                yield
+        finally:
+            self._needed = before
 
     def autoencode(self, images: torch.Tensor) -> torch.Tensor:
         """As the generator does it."""

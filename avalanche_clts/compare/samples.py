@@ -9,6 +9,7 @@ from typing import TypedDict
 from avalanche.benchmarks import NCScenario
 from PIL.Image import Image, Resampling
 
+from ..generators import needing
 from ..images import class_names, image_format, raw_images, to_pil
 from ..pairs import Pair
 
@@ -38,8 +39,9 @@ def make_samples(
     names_of = [chosen[target][1] for target in classes]
     captions = pair.captioner.caption(images, names_of)
     prompts = [caption for caption in captions for _ in range(copies)]
-    generated = pair.generator.generate(prompts, list(range(len(prompts))))
     format = image_format(benchmark.train_stream[0].dataset)
+    with needing(pair.generator, format.size):
+        generated = pair.generator.generate(prompts, list(range(len(prompts))))
     native = [data_url(to_pil(format.restore(image))) for image in generated]
     return [
         Sample(
