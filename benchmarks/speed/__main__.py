@@ -53,9 +53,11 @@ def main() -> None:
         if title.startswith(arguments.only):
             found["stages"][title] = measure()
             _write(found, arguments)
-    if on_cpu and not arguments.no_whole_runs:
-        found["whole_runs"] = whole_runs.measure(rounds=min(3, arguments.rounds))
-        _write(found, arguments)
+    for title, figures_by_round in whole_runs.planned(rounds=min(3, arguments.rounds)) if on_cpu else ():
+        if title.startswith(arguments.only) and not arguments.no_whole_runs:
+            for figures in figures_by_round:
+                found["whole_runs"][title] = figures
+                _write(found, arguments)
     print(format_text(found))
 
 
@@ -67,6 +69,7 @@ def _begun(arguments: argparse.Namespace) -> dict[str, Any]:
         "command": shlex.join(["python", "benchmarks/speed", *sys.argv[1:]]),
         "rounds": arguments.rounds,
         "stages": {},
+        "whole_runs": {},
     }
     file = _file(arguments)
     if arguments.only and file.exists():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from statistics import median
-from typing import Any
 
 from tqdm import tqdm
 
@@ -16,22 +16,24 @@ _RIVALS = ("er-count", "generative-replay", "expert-gate")
 _STREAMS = (("digits", "small-cnn"), ("shapes", "slim-resnet18"))
 
 
-def measure(*, rounds: int) -> dict[str, dict[str, float]]:
-    """Times that a CLTS run takes of each rival's, on both embedded streams; median over seeds."""
-    return {f"whole runs, {name}, {network}": _ratios(name, network, rounds) for name, network in _STREAMS}
+def planned(*, rounds: int) -> Iterator[tuple[str, Iterator[dict[str, float]]]]:
+    """Title of one comparison after the other, and its figures after each round: seconds of every strategy and how many
+    times as long as each rival CLTS takes, medians over rounds, which have seeds of their own."""
+    for stream, network in _STREAMS:
+        yield f"whole runs, {stream}, {network}", _figures(stream, network, rounds)
 
 
-def _ratios(stream: str, network: str, rounds: int) -> dict[str, float]:
+def _figures(stream: str, network: str, rounds: int) -> Iterator[dict[str, float]]:
     parsed = parse_stream(stream)
     settings = replace(default_settings(parsed), network=network)
     seconds: dict[str, list[float]] = {name: [] for name in ("clts", *_RIVALS)}
-    tasks = [Task(parsed, name, seed, settings, "embedded", "cpu") for seed in range(rounds) for name in seconds]
-    with tqdm(total=len(tasks), unit="run", desc=stream) as bar:
+    for seed in tqdm(range(rounds), unit="round", desc=stream):
+        tasks = [Task(parsed, name, seed, settings, "embedded", "cpu") for name in seconds]
         for task, results in execute(tasks):
             seconds[task.strategy].append(results["seconds"]["total"])
-            bar.update()
-    found: dict[str, Any] = {f"{name}: seconds": median(values) for name, values in seconds.items()}
-    for rival in _RIVALS:
-        ratio = median(a / b for a, b in zip(seconds["clts"], seconds[rival], strict=True))
-        found[f"clts takes ... times as long as {rival}"] = ratio
-    return found
+        found: dict[str, float] = {"rounds": seed + 1}
+        found |= {f"{name}: seconds": median(values) for name, values in seconds.items()}
+        for rival in _RIVALS:
+            ratio = median(a / b for a, b in zip(seconds["clts"], seconds[rival], strict=True))
+            found[f"clts takes ... times as long as {rival}"] = ratio
+        yield found
