@@ -8,12 +8,16 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from avalanche.models.slim_resnet18 import ResNet
+from torch import nn
 
+from avalanche_clts import Pair
 from avalanche_clts.cli import main
-from avalanche_clts.compare import Settings, compare, default_settings, execution
-from avalanche_clts.compare.runner import summarize_matrix
+from avalanche_clts.compare import Settings, compare, default_settings, execution, runner
+from avalanche_clts.compare.runner import build, summarize_matrix
 from avalanche_clts.compare.strategies import COMPARED
 from avalanche_clts.compare.table import format_markdown, format_table, human_bytes
 from avalanche_clts.named_streams import parse_stream
@@ -216,6 +220,11 @@ def test_bytes_are_readable() -> None:
             r"strategies has gem; known strategies: joint, cumulative, clts, .*naive",
         ),
         (["compare", "--seeds", "0"], r"seeds is 0"),
+        (["compare", "--batch-size", "0"], r"train_mb_size is 0"),
+        (["compare", "--set", "clts.replay_size"], r"--set is given 'clts.replay_size'; write STRATEGY.OPTION=VALUE"),
+        (["compare", "--set", "gem.size=3"], r"hyperparameters has gem; known strategies: joint"),
+        (["compare", "--set", "ewc.size=3"], r"hyperparameters has ewc.size; the hyper-parameters of ewc: ewc_lambda"),
+        (["compare", "--router", "vgg"], r"router is 'vgg'; known networks: small-cnn, cnn, slim-resnet18$"),
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
         (
             ["compare", "--pair", "nowhere"],
@@ -232,6 +241,39 @@ def test_bad_commands_end_in_one_clear_line(arguments: list[str], message: str, 
     assert error.startswith("clts: ")
     assert len(error.strip().splitlines()) == 1
     assert re.search(message, error)
+
+
+def test_settings_can_be_given_on_the_command_line(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    seen: list[Settings] = []
+
+    def run_quickly(*arguments: Any, settings: Settings, **options: Any) -> dict:
+        seen.append(settings)
+        return runner.run(*arguments, settings=QUICK, **options)
+
+    monkeypatch.setattr(execution, "run", run_quickly)
+    options = ["--epochs", "1", "--batch-size", "64", "--router", "cnn", "--set", "clts.replay_size=12"]
+    options += ["clts.router_epochs=1", "clts.keep=recognised", "ewc.ewc_lambda=0.5"]
+    command = ["compare", "--seeds", "1", "--strategies", "clts", "--pair", str(tiny_pair_folder), *options]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    (settings,) = seen
+    assert (settings.train_epochs, settings.train_mb_size, settings.router) == (1, 64, "cnn")
+    assert settings.tuned["clts"] == {"replay_size": 12, "router_epochs": 1, "keep": "recognised"}
+    assert settings.tuned["ewc"] == {"ewc_lambda": 0.5}
+
+
+def test_router_has_a_network_of_its_own(tiny_pair: Pair) -> None:
+    def parts(**options: Any) -> tuple[nn.Module, nn.Module]:
+        settings = replace(QUICK, **options)
+        agent, _ = build(parse_stream("shapes"), "clts", 0, settings=settings, pair=tiny_pair, device="cpu")
+        return agent.model.heads[0], agent.model.router.backbone
+
+    # Heavy heads do not make a heavy router.
+    head, router = parts(network="slim-resnet18")
+    assert isinstance(head, ResNet)
+    assert isinstance(router, nn.Sequential)
+    head, router = parts(network="cnn", router="slim-resnet18")
+    assert isinstance(head, nn.Sequential)
+    assert isinstance(router, ResNet)
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path, tiny_pair_folder: Path, capsys) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from avalanche_clts import Pair, load_pair, pretraining, split_digits
@@ -233,8 +233,11 @@ def test_photos_that_are_learnt_are_not_those_that_judge(photos: Path) -> None:
     for part, learnt, others in (((1, 2), 20, 20), ((1, 1), 36, 4)):
         domain = photos_domain(photos, part=part)
         pool, (train, test) = domain.pool(), domain.held_out()
-        assert (len(pool.images), len(train.images), len(test.images)) == (learnt, others, 8)
+        assert (len(pool.images), len(train.images), len(test.images)) == (2 * learnt, others, 8)
         assert not {i.tobytes() for i in pool.images} & {i.tobytes() for i in train.images}
+        as_they_are, mirrored = pool.images[:learnt], pool.images[learnt:]
+        assert [ImageOps.mirror(i).tobytes() for i in mirrored] == [i.tobytes() for i in as_they_are]
+        assert pool.captions[:learnt] == pool.captions[learnt:]
 
 
 def test_command_trains_a_pair_on_a_folder(photos: Path, tmp_path: Path, monkeypatch, capsys) -> None:

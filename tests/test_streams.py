@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import struct
 import warnings
 from pathlib import Path
@@ -17,10 +18,10 @@ from avalanche.training.plugins import EvaluationPlugin
 from PIL import Image
 from torchvision.transforms import ToTensor
 
-from avalanche_clts import Pair, RoutedModel, shapes, split_folder, split_shapes
+from avalanche_clts import Pair, RoutedModel, folders, shapes, split_folder, split_shapes
 from avalanche_clts.compare.networks import cnn
 from avalanche_clts.digits import CLASS_NAMES, stream_digits
-from avalanche_clts.folders import open_folder
+from avalanche_clts.folders import FolderDataset, open_folder
 from avalanche_clts.images import class_names, image_format
 from avalanche_clts.named_streams import STREAMS, parse_stream, slug
 from avalanche_clts.streams import ImageDataset
@@ -120,6 +121,26 @@ def test_parts_of_a_folder_do_not_meet(tmp_path: Path) -> None:
     first, second = (open_folder(tmp_path, part=(k, 2))[0].indices for k in (1, 2))
     assert sorted(first + second) == list(range(11))
     assert first == [0, 1, 2, 5, 6, 7]
+
+
+def test_images_are_read_once_and_given_out_as_copies(tmp_path: Path, monkeypatch) -> None:
+    write_images(tmp_path, {"cat": 2, "dog": 2})
+    dataset = FolderDataset(tmp_path)
+    first = dataset[0][0]
+    before = first.tobytes()
+    first.paste((0, 0, 0), (0, 0, 12, 12))
+    for file in tmp_path.rglob("000.png"):
+        file.unlink()
+    assert dataset[0][0].tobytes() == before
+    with pytest.raises(ValueError, match=r"000\.png"):
+        pickle.loads(pickle.dumps(dataset))[0]
+    monkeypatch.setattr(folders, "MEMORY", 2 * 12 * 12 * 3 - 1)
+    large = FolderDataset(tmp_path)
+    assert large[0][0].tobytes()
+    for file in tmp_path.rglob("001.png"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"001\.png"):
+        large[0]
 
 
 def test_images_of_several_sizes_need_a_size(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..serialization import write_text
 from .execution import Task, execute
 from .lock import only_one
 from .memory_curve import areas
+from .networks import BACKBONES, NETWORKS
 from .report import render_report
 from .results import ResultsFolder, merged, read_runs, to_csv
 from .runner import versions
@@ -83,6 +84,8 @@ def compare(
         train_mb_size=_whole("train_mb_size", train_mb_size, settings.train_mb_size),
         tuned=_tuned(settings, hyperparameters or {}),
     )
+    _require_network("network", settings.network, [*NETWORKS, *BACKBONES])
+    _require_network("router", settings.router, NETWORKS)
     loaded = load_pair(pair, device=device)
     conditions = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
     with only_one(out):
@@ -105,6 +108,11 @@ def compare(
     write_text(out / "results.csv", to_csv(runs))
     write_report(out)
     return runs
+
+
+def _require_network(name: str, given: str | None, known: Iterable[str]) -> None:
+    if given is not None and given not in known:
+        raise ValueError(f"{name} is {given!r}; known networks: {', '.join(known)}")
 
 
 def _whole(name: str, given: int | None, otherwise: int) -> int:
