@@ -125,7 +125,13 @@ def format_text(found: dict[str, Any]) -> str:
         if "times_faster" in stage:
             for name, ratio in stage["times_faster"].items():
                 rate = stage["items"] / stage["seconds"][name]
-                lines.append(f"  {name:52}{ratio:8.1f} x the plain loop {rate:10.1f} a second")
+                line = f"  {name:52}{ratio:8.1f} x the plain loop {rate:10.1f} a second"
+                if "TFLOP of the denoiser" in stage:
+                    # Text encoder, decoding and all else count against it.
+                    tflops = stage["TFLOP of the denoiser"] / stage["seconds"][name]
+                    share = 100 * tflops / stage["TFLOP/s of a matrix product"]
+                    line += f", the denoiser at {share:.0f} % of a matrix product's rate or more"
+                lines.append(line)
             if "peak_gib" in stage:
                 lines.append(f"  {'memory of the device at most, GiB':52}{stage['peak_gib']:8.1f}")
         else:

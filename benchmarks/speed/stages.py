@@ -12,7 +12,7 @@ import numpy as np
 import timing
 import torch
 from architectures import saved_captioner, saved_generator
-from diffusers import AutoPipelineForText2Image
+from diffusers import AutoPipelineForText2Image, UNet2DConditionModel
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BlipForConditionalGeneration, BlipProcessor
@@ -163,7 +163,24 @@ def _generation(generator: DiffusionGenerator, prompts: list[str], *, rounds: in
         _like(generator, decoder="linear").generate, prompts, seeds
     )
     found = timing.compare(plain, variants, device=str(generator.device), rounds=rounds, share=PLAIN_SHARE)
-    return found | {"items": len(prompts)}
+    found["items"] = len(prompts)
+    if torch.device(generator.device).type != "cpu":
+        found["TFLOP/s of a matrix product"] = timing.matmul_rate(str(generator.device), pipeline.unet.dtype) / 1e12
+        found["TFLOP of the denoiser"] = denoiser_tflop(generator) * len(prompts)
+    return found
+
+
+def denoiser_tflop(generator: DiffusionGenerator) -> float:
+    """Operations of the denoiser for an image, in units of 1e12; counted, not run."""
+    config = UNet2DConditionModel.load_config(generator.name_or_path, subfolder="unet")
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        unet = UNet2DConditionModel.from_config(config)
+        latents = torch.randn(1, config["in_channels"], config["sample_size"], config["sample_size"])
+        unet(latents, torch.tensor(500), torch.randn(1, 77, config["cross_attention_dim"]))
+    assert generator.steps is not None
+    assert generator.guidance_scale is not None
+    passes = 2 if generator.guidance_scale > 1 else 1
+    return generator.steps * passes * counter.get_total_flops() / 1e12
 
 
 def _plain_pipeline(folder: Path, device: str) -> Any:
