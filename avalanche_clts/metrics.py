@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from abc import abstractmethod
 from contextlib import suppress
@@ -50,7 +51,7 @@ def clts_metrics(
 
     - router_accuracy: share of test inputs that the router sends to a right head, by experience and over the stream.
     - oracle_accuracy: accuracy if the router were always right, by experience and over the stream.
-    - memory: bytes kept between experiences, by kind; see `memory_bytes`.
+    - memory: bytes kept between experiences, by kind, see `memory_bytes`; and what is in use at most, see `PeakMemory`.
     - time: seconds spent so far on captioning, generation and the router.
     - faults: what captioning and generation failed at so far, in numbers; see `Faults`.
     - samples: a grid of regenerated images, as an image.
@@ -66,7 +67,7 @@ def clts_metrics(
     if oracle_accuracy:
         metrics += [OracleAccuracy("experience"), OracleAccuracy("stream")]
     if memory:
-        metrics.append(MemoryBytes())
+        metrics += [MemoryBytes(), PeakMemory()]
     if time:
         metrics.append(Seconds())
     if faults:
@@ -256,6 +257,21 @@ class MemoryBytes(_AfterExperience):
         nbytes = image_format(strategy.experience.dataset).nbytes if num_exemplars(strategy) else 0
         frozen = {f"frozen_{name}": count for name, count in frozen_bytes(strategy).items()}
         return memory_bytes(strategy, image_nbytes=nbytes) | frozen
+
+
+class PeakMemory(_AfterExperience):
+    """Bytes that were in use at once so far, at most: by the process, and by PyTorch on a GPU."""
+
+    def values(self, strategy: Any) -> dict[str, Any]:
+        peak: dict[str, Any] = {}
+        with suppress(ImportError):  # not everywhere
+            from resource import RUSAGE_SELF, getrusage
+
+            unit = 1 if sys.platform == "darwin" else 1024
+            peak["process"] = unit * getrusage(RUSAGE_SELF).ru_maxrss
+        if torch.device(strategy.device).type == "cuda":
+            peak["device"] = torch.cuda.max_memory_allocated(strategy.device)
+        return peak
 
 
 class Seconds(_AfterExperience):

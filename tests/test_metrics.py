@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from avalanche.benchmarks import nc_benchmark
@@ -69,6 +72,8 @@ def test_memory_is_counted_by_kind(tiny_pair: Pair, benchmark) -> None:
     assert module_nbytes(router) == expected["router"]
     for kind, count in expected.items():
         assert metrics[f"MemoryBytes/train_phase/train_stream/Task000/{kind}"] == count
+    in_use = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert 0.5 * in_use < metrics["PeakMemory/train_phase/train_stream/Task000/process"]
 
 
 def test_exemplars_count_as_raw_native_pixels(benchmark) -> None:
