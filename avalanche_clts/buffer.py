@@ -142,8 +142,7 @@ class CaptionBuffer(ExemplarsBuffer):
         if not self._images and len(self.memory) > 0:
             start = time.perf_counter()
             prompts = self.memory.prompts(self.replay_size, rephrase=self._rephrase())
-            assert self.format is not None
-            with needing(self.pair.generator, self.format.size):
+            with needing(self.pair.generator, self.format.size if self.format else None):
                 images = self.pair.generator.generate([p.text for p in prompts], [p.seed for p in prompts])
             self._keep_visible(prompts, images)
             self.seconds["generation"] += time.perf_counter() - start

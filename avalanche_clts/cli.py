@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         default=[],
         metavar="STRATEGY.OPTION=VALUE",
         help="hyper-parameters of a strategy, such as clts.replay_size=5000 (default: what the search found)",
@@ -52,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         "(default: the stream's)",
     )
     compare.add_argument(
-        "--router", metavar="NETWORK", help="of CLTS (default: small-cnn or cnn, by the size of the images)"
+        "--router",
+        metavar="NETWORK",
+        help="network of CLTS's router (default: small-cnn or cnn, by the size of the images)",
     )
     compare.add_argument(
         "--no-real-images", action="store_true", help="show no real images in the report: no file will hold any"
@@ -110,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         help="class subfolders, or metadata.jsonl (default: digits and shapes)",
     )
     pretrain.add_argument("--size", type=int, metavar="N", help="side that the images are brought to, in pixels")
+    pretrain.add_argument(
+        "--no-mirror", action="store_true", help="do not learn from mirrored images as well: letters, left and right"
+    )
     pretrain.add_argument("--part", default="1/1", metavar="K/N", help="learn from the K-th of N parts of the images")
     for part in ("captioner", "autoencoder", "diffusion", "distillation"):
         pretrain.add_argument(f"--{part}-steps", type=int, metavar="N", help="optimizer steps of this part")
@@ -179,7 +185,7 @@ def _hyperparameters(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not (equals and dot and option.isidentifier()):
             raise ValueError(f"--set is given {text!r}; write STRATEGY.OPTION=VALUE, such as clts.replay_size=5000")
         try:
-            found.setdefault(strategy, {})[option] = json.loads(value)
+            found.setdefault(strategy, {})[option] = json.loads(value.lower() if value in ("True", "False") else value)
         except ValueError:
             found.setdefault(strategy, {})[option] = value
     return found
@@ -287,9 +293,13 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     if arguments.images is None:
         pretrain(arguments.out, recipe=replace(Recipe(), **chosen))
     else:
-        domain = photos_domain(arguments.images, size=arguments.size, part=fraction(arguments.part))
+        domain = photos_domain(
+            arguments.images, size=arguments.size, part=fraction(arguments.part), mirror=not arguments.no_mirror
+        )
         side = 8 * -(-max(domain.format.size) // 8)  # latents come in whole pixels
-        photos = PHOTOS if arguments.device == "cpu" else PHOTOS_ON_GPU
+        photos = PHOTOS_ON_GPU if arguments.device.startswith("cuda") else PHOTOS
+        # Large batches are for small images.
+        chosen["batch_size"] = max(PHOTOS.batch_size, int(photos.batch_size * min(1, 32 / side) ** 2))
         pretrain(arguments.out, domains=[domain], recipe=replace(photos, side=side, **chosen))
     return 0
 

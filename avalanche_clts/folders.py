@@ -48,7 +48,7 @@ class FolderDataset(ImageFolder):
         first = _read(self.samples[0][0])
         self.size = size or first.size
         self.mode = "L" if first.mode in ("1", "L", "I", "I;16", "F") else "RGB"
-        nbytes = self.size[0] * self.size[1] * len(self.mode) * len(self.samples)
+        nbytes = self.size[0] * self.size[1] * (1 if self.mode == "L" else 4) * len(self.samples)  # as Pillow has it
         self._kept: dict[str, Image.Image] | None = {} if nbytes <= MEMORY else None
 
     def __getstate__(self) -> dict[str, Any]:

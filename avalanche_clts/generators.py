@@ -34,10 +34,12 @@ class Generator(Protocol):
         ...
 
 
-def needing(generator: Generator, size: tuple[int, int]) -> AbstractContextManager[None]:
+def needing(generator: Generator, size: tuple[int, int] | None) -> AbstractContextManager[None]:
     """A context in which images are wanted no larger than `size`, `(width, height)`, for generators that then spend
-    less."""
-    context: AbstractContextManager[None] = generator.needing(size) if hasattr(generator, "needing") else nullcontext()
+    less. None: not known."""
+    if size is None or not hasattr(generator, "needing"):
+        return nullcontext()
+    context: AbstractContextManager[None] = generator.needing(size)
     return context
 
 
@@ -56,7 +58,7 @@ class DiffusionGenerator:
     - autoencoder: another one for the same latents, such as "madebyollin/taesd", which is smaller and faster; a
         repository on the hub or a folder. None: the pipeline's own.
     - decoder: what makes pixels of latents. "autoencoder"; "linear", an image the size of the latents, an eighth of the
-        pipeline's: see `LinearDecoder`; "auto": the latter where a stream's images are at most half as large as that.
+        pipeline's: see `LinearDecoder`; "auto": linear where a stream's images are at most half the latents' size.
     - steps: denoising steps. None: the pipeline's own default.
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
@@ -108,7 +110,7 @@ class DiffusionGenerator:
         self.compile = compile
         self.num_cut_prompts = 0
         self._pipeline: Any = None
-        self._linear: LinearDecoder | None = None
+        self._fitted: list[LinearDecoder] = []  # one at most; shared by copies, as the pipeline is
         self._needed: tuple[int, int] | None = None
         require_one_of("decoder", decoder, Decoder)
         for size in ("steps", "height", "width"):
@@ -184,8 +186,9 @@ class DiffusionGenerator:
             with fast_multiplication("cpu") if on_cpu else nullcontext():
                 output = self._pipeline(**self._encode(prompts), generator=noise, **options).images
             if linearly:
-                self._linear = self._linear or LinearDecoder(self._pipeline.vae)
-                output = self._linear.decode(output)
+                if not self._fitted:
+                    self._fitted.append(LinearDecoder(self._pipeline.vae))
+                output = self._fitted[0].decode(output)
             if not bool(torch.isfinite(output).all()):
                 raise FloatingPointError(
                     f"{self.name_or_path} made images with values that are not finite, in {output.dtype}; "

@@ -27,9 +27,11 @@ class LinearDecoder:
         import torch
         from torch.nn.functional import interpolate
 
-        pictures = _random_pictures()
+        pictures, precision = _random_pictures(), autoencoder.dtype
+        autoencoder.to(torch.float32)  # in half precision, some autoencoders encode to what is not finite
         with torch.inference_mode():
-            encoded = [autoencoder.encode(p.to(autoencoder.device, autoencoder.dtype)) for p in pictures.split(8)]
+            encoded = [autoencoder.encode(p.to(autoencoder.device)) for p in pictures.split(8)]
+        autoencoder.to(precision)
         # A tiny autoencoder gives the latents themselves, a full one a distribution of them.
         latents = torch.cat([e.latents if hasattr(e, "latents") else e.latent_dist.mode() for e in encoded])
         latents = autoencoder.config.scaling_factor * latents.float().cpu()

@@ -18,7 +18,7 @@ from .buffer import CaptionBuffer
 from .checks import require_one_of, require_whole
 from .models import RoutedModel
 from .pairs import Pair
-from .precision import fast_multiplication
+from .precision import fast_training
 from .selection import Selection
 
 RouterData = Literal["synthetic", "mixed"]
@@ -240,8 +240,7 @@ class CLTSPlugin(SupervisedPlugin):
         else:
             targets = [place.head for place in places]
             router.grow(range(model.num_heads), model.num_router_features)
-        # Convolutions are fastest with the channels of a pixel side by side.
-        router.to(device).to(memory_format=torch.channels_last).requires_grad_(True).train()
+        router.to(device).requires_grad_(True).train()
         optimizer = make_optimizer(router.parameters())
         loader: DataLoader[Any] = DataLoader(
             _Routed(images, targets), batch_size=batch_size, shuffle=True, drop_last=len(targets) > batch_size
@@ -251,17 +250,16 @@ class CLTSPlugin(SupervisedPlugin):
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
         criterion = nn.CrossEntropyLoss(label_smoothing=_LABEL_SMOOTHING)
         after = f"the router after experience {self.storage_policy.num_experiences - 1}"
-        for epoch in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):
-            for step, (x, target) in enumerate(loader):
-                x = x.to(device, memory_format=torch.channels_last if x.dim() == 4 else torch.preserve_format)
-                with fast_multiplication(device):
-                    logits = router.unit_logits(model.features(x))
-                loss = criterion(logits.float(), target.to(device))
-                _require_finite(loss, after, f"epoch {epoch}, iteration {step}")
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+        example = model.features(torch.stack([images[0][0]] * 2).to(device))
+        with fast_training(router, router.unit_logits, example) as unit_logits:
+            for epoch in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):
+                for step, (x, target) in enumerate(loader):
+                    loss = criterion(unit_logits(model.features(x.to(device))), target.to(device))
+                    _require_finite(loss, after, f"epoch {epoch}, iteration {step}")
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
         router.zero_grad()
         router.requires_grad_(False).eval()
         self.router_seconds += time.perf_counter() - start

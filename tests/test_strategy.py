@@ -69,6 +69,35 @@ def test_heads_of_past_experiences_never_change(tiny_pair: Pair) -> None:
     assert len(states) == len(clts.model.heads) == 5
 
 
+class Viewing(nn.Module):
+    """What cannot be computed with the channels side by side, as `view` wants them one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+        self.normalisation = nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.normalisation(self.convolution(x)).relu().view(len(x), -1)
+
+
+@pytest.mark.parametrize("backbone", [None, Viewing()])
+def test_any_network_can_route(tiny_pair: Pair, backbone: nn.Module | None) -> None:
+    head = nn.Linear(256, 10) if backbone else small_net()
+    router = nn.Identity() if backbone else Viewing()
+    model = RoutedModel(head=head, router=router, backbone=backbone)
+    clts = make_clts(tiny_pair, model=model, evaluator=accuracy())
+    before = copy.deepcopy(model.router.backbone.state_dict())
+    stream = digits()
+    for experience in stream.train_stream[:2]:
+        clts.train(experience)
+    clts.eval(stream.test_stream)
+    assert model.router.num_experiences == 2
+    for name, value in model.router.backbone.state_dict().items():
+        assert not torch.equal(value, before[name])
+        assert value.is_contiguous()
+
+
 def test_frozen_heads_leave_the_optimizer(tiny_pair: Pair) -> None:
     clts = make_clts(tiny_pair)
     for experience in digits().train_stream:

@@ -60,7 +60,8 @@ def audit(folder: Path, *, data_root: Path | None = None, device: str = "cpu", c
     document = read_runs(folder)
     arguments = document["arguments"]
     stream = parse_stream(arguments["stream"], data_root)
-    settings = Settings(**{f.name: document["settings"][f.name] for f in fields(Settings)})
+    recorded = {"router": document["settings"]["network"]} | document["settings"]  # once, heads and router were alike
+    settings = Settings(**{f.name: recorded[f.name] for f in fields(Settings)})
     pair = load_pair(arguments["pair"], device=device)
     agent, benchmark = build(stream, _STRATEGY, 0, settings=settings, pair=pair, device=device)
     train = [raw for e in benchmark.train_stream for raw in _images(e)]

@@ -26,7 +26,7 @@ from .samples import make_samples
 from .settings import Settings, default_settings
 from .strategies import COMPARED, STRATEGIES, Results
 from .table import format_table
-from .tuning import options_of, tune
+from .tuning import GRIDS, options_of, tune
 
 __all__ = ["Settings", "compare", "default_settings", "format_table", "write_report"]
 
@@ -66,7 +66,8 @@ def compare(
     - router: network of CLTS's router, likewise.
     - hyperparameters: of single strategies, by their names, in the place of the settings' own: such as
         `{"clts": {"replay_size": 5000}}`.
-    - tuning: search the hyper-parameters first, on a seed that is not reported.
+    - tuning: search the hyper-parameters first, on a seed that is not reported; a strategy that is searched can be
+        given none.
     - jobs: runs at a time, each in a process with its share of the cores.
     - real_images: whether the report shows real images beside regenerated ones; if not, no file in `out` holds any.
     - command: the command line, for the report.
@@ -82,7 +83,7 @@ def compare(
         router=router or settings.router,
         train_epochs=_whole("train_epochs", train_epochs, settings.train_epochs),
         train_mb_size=_whole("train_mb_size", train_mb_size, settings.train_mb_size),
-        tuned=_tuned(settings, hyperparameters or {}),
+        tuned=_tuned(settings, hyperparameters or {}, searched=set(chosen) & set(GRIDS) if tuning else set()),
     )
     _require_network("network", settings.network, [*NETWORKS, *BACKBONES])
     _require_network("router", settings.router, NETWORKS)
@@ -120,7 +121,9 @@ def _whole(name: str, given: int | None, otherwise: int) -> int:
     return otherwise if given is None else given
 
 
-def _tuned(settings: Settings, given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _tuned(
+    settings: Settings, given: Mapping[str, Mapping[str, Any]], *, searched: set[str]
+) -> dict[str, dict[str, Any]]:
     unknown = [name for name in given if name not in STRATEGIES]
     if unknown:
         raise ValueError(f"hyperparameters has {', '.join(unknown)}; known strategies: {', '.join(COMPARED)}")
@@ -130,6 +133,11 @@ def _tuned(settings: Settings, given: Mapping[str, Mapping[str, Any]]) -> dict[s
         if wrong is not None:
             listed = ", ".join(known) or "none"
             raise ValueError(f"hyperparameters has {name}.{wrong}; the hyper-parameters of {name}: {listed}")
+        if name in searched:
+            raise ValueError(f"hyperparameters has {name}, which the search would overrule; leave either out")
+        for option, value in options.items():
+            if option in GRIDS.get(name, {}) and not (isinstance(value, (int, float)) and value > 0):
+                raise ValueError(f"hyperparameters has {name}.{option} of {value!r}; it must be a number above 0")
     return settings.tuned | {name: {**settings.tuned.get(name, {}), **options} for name, options in given.items()}
 
 

@@ -127,7 +127,7 @@ ABLATIONS: dict[str, Ablation] = {
     "decoder": Ablation(
         "How latents become pixels",
         [
-            _as_it_comes("the autoencoder"),
+            Variant("the autoencoder", _pair(generator={"decoder": "autoencoder"})),
             Variant("a linear map, at the latents' size", _pair(generator={"decoder": "linear"})),
         ],
     ),

@@ -34,19 +34,22 @@ _COLOURS = {
 }
 
 
-def photos_domain(root: str | os.PathLike[str], *, size: int | None = None, part: tuple[int, int] = (1, 1)) -> Domain:
+def photos_domain(
+    root: str | os.PathLike[str], *, size: int | None = None, part: tuple[int, int] = (1, 1), mirror: bool = True
+) -> Domain:
     """The domain of a folder.
 
     With a `metadata.jsonl` (a line an image: `file_name` and `text`), the captions are its texts, as in the imagefolder
     convention of Hugging Face's datasets. Otherwise the folder holds class subfolders, as `split_folder` takes them,
-    and a caption says class, brightness and colours ("a photo of a frog brown on green in the dark"); every image is
-    learnt from as it is and mirrored.
+    and a caption says class, brightness and colours ("a photo of a frog brown on green in the dark").
 
     **Arguments:**
 
     - size: side that images are brought to. None: as they are, all of one size.
     - part: `(k, n)`: learn from the k-th of n equal parts of each class's images to train on, and be measured on the
         others; with `(1, 1)`, on a tenth that is held out. The images to test on are never learnt from.
+
+    - mirror: whether images in class subfolders are learnt from mirrored as well: not where left and right matter.
 
     Raises `FileNotFoundError` or `ValueError`, saying what is wrong with the folder.
     """
@@ -59,7 +62,7 @@ def photos_domain(root: str | os.PathLike[str], *, size: int | None = None, part
     return Domain(
         name=root.name,
         class_names=names,
-        pool=partial(_photo_pool, learnt, names),
+        pool=partial(_photo_pool, learnt, names, mirror),
         held_out=cache(lambda: (_labelled(others), _labelled(test))),
         format=ImageFormat("pil", dataset.size, dataset.mode),
         num_generated=3000,
@@ -108,10 +111,12 @@ def _labelled(images: Subset[tuple[Image.Image, int]]) -> LabelledImages:
     return LabelledImages([image for image, _ in pairs], [target for _, target in pairs])
 
 
-def _photo_pool(learnt: Subset[tuple[Image.Image, int]], names: list[str]) -> Pool:
+def _photo_pool(learnt: Subset[tuple[Image.Image, int]], names: list[str], mirror: bool) -> Pool:
     images, targets = _labelled(learnt)
     captions = [describe_photo(image, names[t]) for image, t in zip(images, targets, strict=True)]
-    # Mirrored, an image is another one, and what its caption says still holds.
+    if not mirror:
+        return Pool(images, captions, targets)
+    # Another image, of which the same caption is true.
     return Pool([*images, *map(ImageOps.mirror, images)], 2 * captions, 2 * targets)
 
 

@@ -38,7 +38,8 @@ def fit(
         model's device.
     - name: of this part, for the progress bar and the checkpoint's file name.
     - folder: where the checkpoint is kept, with the seconds spent so far. If it holds one, training goes on there, and
-        since step k's randomness depends on `seed` and k alone, the result is the same as without the interruption.
+        since step k's randomness depends on `seed` and k alone, the result is the same as without the interruption (on
+        a GPU, up to its rounding).
     - ema_decay: of the average. Its horizon, 1 / (1 - ema_decay) steps, must be short against `steps`: an average that
         reaches back to a much worse model is a much worse model. None: the last weights.
     - position: of the progress bar, where several parts train side by side.
