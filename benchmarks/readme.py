@@ -55,17 +55,13 @@ def rendered() -> dict[Path, str]:
 def growth_table(growth: dict[str, Any]) -> str:
     """What streams of few and of many experiences cost."""
     lines = [
-        "| experiences | seconds | predicted from the shortest | generation | router | heads and the rest "
-        "| peak memory | bytes kept | accuracy % |",
-        "| ---: |" + " ---: |" * 8,
+        "| experiences | seconds | predicted from the shortest | peak memory | bytes kept | accuracy % |",
+        "| ---: |" + " ---: |" * 5,
     ]
     for length, run in growth["runs"].items():
-        kinds, total = run["seconds_by_kind"], growth["total_seconds"][length]
-        rest = total - kinds["generation"] - kinds["router"]
         lines.append(
-            f"| {length} | {total:.0f} | {growth['predicted_seconds'][length]:.0f} | {kinds['generation']:.0f} "
-            f"| {kinds['router']:.0f} | {rest:.0f} | {run['peak_bytes'] / 1e6:.0f} MB "
-            f"| {growth['bytes_kept'][length]:,} | {100 * run['accuracy']:.1f} |"
+            f"| {length} | {growth['total_seconds'][length]:.0f} | {growth['predicted_seconds'][length]:.0f} "
+            f"| {run['peak_bytes'] / 1e6:.0f} MB | {growth['bytes_kept'][length]:,} | {100 * run['accuracy']:.1f} |"
         )
     return "\n".join(lines)
 

@@ -223,6 +223,11 @@ def test_bytes_are_readable() -> None:
         (["compare", "--batch-size", "0"], r"train_mb_size is 0"),
         (["compare", "--set", "clts.replay_size"], r"--set is given 'clts.replay_size'; write STRATEGY.OPTION=VALUE"),
         (["compare", "--set", "gem.size=3"], r"hyperparameters has gem; known strategies: joint"),
+        (["compare", "--set", "ewc.ewc_lambda=much"], r"ewc.ewc_lambda of 'much'; it must be a number above 0"),
+        (
+            ["compare", "--tune", "--set", "ewc.ewc_lambda=3"],
+            r"hyperparameters has ewc, which the search would overrule",
+        ),
         (["compare", "--set", "ewc.size=3"], r"hyperparameters has ewc.size; the hyper-parameters of ewc: ewc_lambda"),
         (["compare", "--router", "vgg"], r"router is 'vgg'; known networks: small-cnn, cnn, slim-resnet18$"),
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
@@ -252,12 +257,12 @@ def test_settings_can_be_given_on_the_command_line(tiny_pair_folder: Path, tmp_p
 
     monkeypatch.setattr(execution, "run", run_quickly)
     options = ["--epochs", "1", "--batch-size", "64", "--router", "cnn", "--set", "clts.replay_size=12"]
-    options += ["clts.router_epochs=1", "clts.keep=recognised", "ewc.ewc_lambda=0.5"]
+    options += ["clts.router_epochs=1", "clts.recombine=False", "--set", "ewc.ewc_lambda=0.5"]
     command = ["compare", "--seeds", "1", "--strategies", "clts", "--pair", str(tiny_pair_folder), *options]
     assert main([*command, "--out", str(tmp_path)]) == 0
     (settings,) = seen
     assert (settings.train_epochs, settings.train_mb_size, settings.router) == (1, 64, "cnn")
-    assert settings.tuned["clts"] == {"replay_size": 12, "router_epochs": 1, "keep": "recognised"}
+    assert settings.tuned["clts"] == {"replay_size": 12, "router_epochs": 1, "recombine": False}
     assert settings.tuned["ewc"] == {"ewc_lambda": 0.5}
 
 

@@ -238,6 +238,7 @@ def test_photos_that_are_learnt_are_not_those_that_judge(photos: Path) -> None:
         as_they_are, mirrored = pool.images[:learnt], pool.images[learnt:]
         assert [ImageOps.mirror(i).tobytes() for i in mirrored] == [i.tobytes() for i in as_they_are]
         assert pool.captions[:learnt] == pool.captions[learnt:]
+        assert photos_domain(photos, part=part, mirror=False).pool().captions == pool.captions[:learnt]
 
 
 def test_command_trains_a_pair_on_a_folder(photos: Path, tmp_path: Path, monkeypatch, capsys) -> None:

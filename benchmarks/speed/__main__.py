@@ -51,7 +51,7 @@ def main() -> None:
     found = _begun(arguments)
     for title, measure in planned_stages(arguments, on_cpu):
         if title.startswith(arguments.only):
-            found["stages"][title] = measure()
+            found["stages"][title] = measure() | {"rounds": arguments.rounds}
             _write(found, arguments)
     for title, figures_by_round in whole_runs.planned(rounds=min(3, arguments.rounds)) if on_cpu else ():
         if title.startswith(arguments.only) and not arguments.no_whole_runs:
@@ -67,15 +67,17 @@ def _begun(arguments: argparse.Namespace) -> dict[str, Any]:
         "device": device_name(arguments.device),
         "versions": versions(),
         "command": shlex.join(["python", "benchmarks/speed", *sys.argv[1:]]),
-        "rounds": arguments.rounds,
         "stages": {},
         "whole_runs": {},
     }
     file = _file(arguments)
     if arguments.only and file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
-        if all(before[name] == begun[name] for name in ("device", "versions")):
-            return before | {"command": f"{before['command']} ; {begun['command']}"}
+        if any(before[name] != begun[name] for name in ("device", "versions")):
+            raise SystemExit(
+                f"{file} was measured on {before['device']} with {before['versions']}; choose another --out"
+            )
+        return before | {"command": f"{before['command']} ; {begun['command']}"}
     return begun
 
 
@@ -119,9 +121,9 @@ def device_name(device: str) -> str:
 
 
 def format_text(found: dict[str, Any]) -> str:
-    lines = [f"device: {found['device']}; medians of {found['rounds']} rounds"]
+    lines = [f"device: {found['device']}"]
     for title, stage in found["stages"].items():
-        lines += ["", title]
+        lines += ["", f"{title}; medians of {stage['rounds']} rounds" if "times_faster" in stage else title]
         if "times_faster" in stage:
             for name, ratio in stage["times_faster"].items():
                 rate = stage["items"] / stage["seconds"][name]
