@@ -25,7 +25,7 @@ def test_readme_and_docs_show_the_recorded_results() -> None:
         assert path.read_text() == text, f"{path.name} is not up to date; run: python benchmarks/readme.py"
 
 
-STREAMS = [file.parent.name for file in sorted((ROOT / "benchmarks/results").glob("*/results.json"))]
+STREAMS = [file.parent.name for file in sorted((ROOT / "benchmarks/results").glob("*/tuning-*.json"))]
 
 
 def test_hyperparameters_are_those_of_the_recorded_searches() -> None:
