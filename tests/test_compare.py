@@ -229,6 +229,10 @@ def test_bytes_are_readable() -> None:
             r"hyperparameters has ewc, which the search would overrule",
         ),
         (["compare", "--set", "ewc.size=3"], r"hyperparameters has ewc.size; the hyper-parameters of ewc: ewc_lambda"),
+        (
+            ["compare", "--network", "captioner", "--router", "cnn"],
+            r"router is 'cnn', but with network 'captioner' it is",
+        ),
         (["compare", "--router", "vgg"], r"router is 'vgg'; known networks: small-cnn, cnn, slim-resnet18$"),
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -280,7 +281,7 @@ def test_steps_to_learn_must_divide_those_to_learn_from() -> None:
         Recipe(sampling_steps=3)
 
 
-def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path) -> None:
+def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path, monkeypatch) -> None:
     """What distillation asks for, step by step, leads from noise to where the guided teacher got."""
     torch.manual_seed(0)
     pool = pools.digit_pool(40)
@@ -288,6 +289,8 @@ def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path) -> None:
     train_generator(pool, tmp_path / "generator", work=work, recipe=recipe)
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "generator", dtype=torch.float32)
     tokens = generator_tokens(pipeline.tokenizer, pool.captions)
+    # In the pipeline's precision, whatever the processor.
+    monkeypatch.setattr(distillation, "fast_multiplication", lambda device: nullcontext())
     sampler = distillation.Sampler(pipeline.unet, pipeline.text_encoder, tokens, pipeline.scheduler)
     captions, states = distillation._trajectories(sampler, work, recipe)
     assert states.shape == (8, 3, 4, 8, 8)
@@ -298,7 +301,7 @@ def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path) -> None:
         guidance_scale=1.5,
         output_type="latent",
     ).images
-    assert torch.allclose(guided, states[:, 2], atol=5e-2)  # trajectories may be in bfloat16
+    assert torch.allclose(guided, states[:, 2], atol=1e-3)
     timesteps = distillation._timesteps(pipeline.scheduler, 2)
     alphas, sigmas = distillation._levels(pipeline.scheduler, timesteps)
     latents = states[:, 0]

@@ -25,7 +25,21 @@ def test_readme_and_docs_show_the_recorded_results() -> None:
         assert path.read_text() == text, f"{path.name} is not up to date; run: python benchmarks/readme.py"
 
 
-STREAMS = [file.parent.name for file in sorted((ROOT / "benchmarks/results").glob("*/tuning-*.json"))]
+RECORDED = {
+    file.parent.name: json.loads(file.read_text())
+    for file in sorted((ROOT / "benchmarks/results").glob("*/results.json"))
+}
+STREAMS = [name for name, document in RECORDED.items() if "--tune" in document["command"]]
+
+
+def test_both_embedded_streams_are_recorded() -> None:
+    assert {"digits", "shapes"} <= set(STREAMS)
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED.keys() - set(STREAMS)))
+def test_what_was_not_searched_has_the_hyperparameters_of_a_search(name: str) -> None:
+    tuned = RECORDED[name]["settings"]["tuned"]
+    assert tuned in json.loads((ROOT / "avalanche_clts/compare/hyperparameters.json").read_text()).values()
 
 
 def test_hyperparameters_are_those_of_the_recorded_searches() -> None:

@@ -37,16 +37,16 @@ def stream_accuracy(metrics: dict[str, float]) -> float:
 
 
 def test_clts_remembers_all_digits_with_the_embedded_pair(embedded_pair: Pair) -> None:
-    """Over three seeds: with 500 images, one seed's accuracy is a point up or down from the next one's."""
+    """Over six seeds: with 300 images, one seed's accuracy is a point up or down from the next one's."""
     accuracies = []
-    for seed in range(3):
+    for seed in range(6):
         RNGManager.set_random_seeds(seed)
         model = RoutedModel(head=small_cnn(10, channels=1, side=8), router=small_cnn(10, channels=1, side=8))
         clts = make_clts(
             embedded_pair,
             model=model,
             captions_per_class=20,
-            replay_size=500,
+            replay_size=300,
             router_epochs=20,
             train_epochs=10,
             evaluator=accuracy(),
@@ -55,7 +55,7 @@ def test_clts_remembers_all_digits_with_the_embedded_pair(embedded_pair: Pair) -
         for experience in benchmark.train_stream:
             clts.train(experience)
         accuracies.append(stream_accuracy(clts.eval(benchmark.test_stream)))
-    assert sum(accuracies) / 3 > 0.9, accuracies
+    assert sum(accuracies) / 6 > 0.9, accuracies
 
 
 def test_heads_of_past_experiences_never_change(tiny_pair: Pair) -> None:
@@ -67,35 +67,6 @@ def test_heads_of_past_experiences_never_change(tiny_pair: Pair) -> None:
             assert all(torch.equal(value, state[name]) for name, value in head.state_dict().items())
         states.append(copy.deepcopy(clts.model.heads[-1].state_dict()))
     assert len(states) == len(clts.model.heads) == 5
-
-
-class Viewing(nn.Module):
-    """What cannot be computed with the channels side by side, as `view` wants them one after the other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
-        self.normalisation = nn.BatchNorm2d(4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.normalisation(self.convolution(x)).relu().view(len(x), -1)
-
-
-@pytest.mark.parametrize("backbone", [None, Viewing()])
-def test_any_network_can_route(tiny_pair: Pair, backbone: nn.Module | None) -> None:
-    head = nn.Linear(256, 10) if backbone else small_net()
-    router = nn.Identity() if backbone else Viewing()
-    model = RoutedModel(head=head, router=router, backbone=backbone)
-    clts = make_clts(tiny_pair, model=model, evaluator=accuracy())
-    before = copy.deepcopy(model.router.backbone.state_dict())
-    stream = digits()
-    for experience in stream.train_stream[:2]:
-        clts.train(experience)
-    clts.eval(stream.test_stream)
-    assert model.router.num_experiences == 2
-    for name, value in model.router.backbone.state_dict().items():
-        assert not torch.equal(value, before[name])
-        assert value.is_contiguous()
 
 
 def test_frozen_heads_leave_the_optimizer(tiny_pair: Pair) -> None:

@@ -87,6 +87,10 @@ def compare(
     )
     _require_network("network", settings.network, [*NETWORKS, *BACKBONES])
     _require_network("router", settings.router, NETWORKS)
+    if settings.router is not None and settings.network in BACKBONES:
+        raise ValueError(
+            f"router is {settings.router!r}, but with network {settings.network!r} it is a linear layer too"
+        )
     loaded = load_pair(pair, device=device)
     conditions = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
     with only_one(out):
