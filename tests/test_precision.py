@@ -27,11 +27,11 @@ class Viewing(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+        self.convolutions = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, bias=False))
         self.normalisation = nn.BatchNorm2d(4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.normalisation(self.convolution(x)).relu().view(len(x), -1)
+        return self.normalisation(self.convolutions(x)).relu().view(len(x), -1)
 
 
 @pytest.mark.parametrize("backbone", [None, Viewing()])
@@ -62,9 +62,11 @@ def test_training_is_fast_where_the_network_can_be(monkeypatch) -> None:
     )
     x = torch.rand(2, 3, 8, 8)
     plain = network.eval()(x)
-    means = network[1].running_mean.clone()
+    means = network.train()[1].running_mean.clone()
     with fast_training(network, network, x) as compute:
         assert torch.equal(network[1].running_mean, means)  # the probe taught it nothing
+        assert network[1].training
+        network.eval()
         result = compute(x)
     assert result.dtype == torch.float32
     assert torch.allclose(result, plain, atol=3e-2)
