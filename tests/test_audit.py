@@ -104,6 +104,11 @@ def test_a_comparison_without_real_images_passes_and_one_with_them_does_not(
         assert outcome["membership"]["the same images in a replay buffer"] > 0.99
         assert set(outcome["membership"]) == {"captions", "router", "heads", "the same images in a replay buffer"}
         assert outcome["distances"]["regenerated images"]["median"] > outcome["distances"]["test images"]["median"]
+    # Records once did not tell the router's network from the others'.
+    document = json.loads((folder / "results.json").read_text())
+    del document["settings"]["router"]
+    (folder / "results.json").write_text(json.dumps(document))
+    assert cli.main(["audit", str(folder)]) == 0
 
 
 def test_an_attack_on_captions_knows_whose_caption_is_kept() -> None:
