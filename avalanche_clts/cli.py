@@ -37,26 +37,6 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--tune", action="store_true", help="search every strategy's hyper-parameters first, on a seed of its own"
     )
-    compare.add_argument("--epochs", type=int, metavar="N", help="of every strategy (default: the stream's)")
-    compare.add_argument("--batch-size", type=int, metavar="N", help="of every strategy (default: the stream's)")
-    compare.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="STRATEGY.OPTION=VALUE",
-        help="hyper-parameters of a strategy, such as clts.replay_size=5000 (default: what the search found)",
-    )
-    compare.add_argument(
-        "--network",
-        help="of every strategy: small-cnn, cnn, slim-resnet18, or captioner, a linear layer on its frozen features "
-        "(default: the stream's)",
-    )
-    compare.add_argument(
-        "--router",
-        metavar="NETWORK",
-        help="network of CLTS's router (default: small-cnn or cnn, by the size of the images)",
-    )
     compare.add_argument(
         "--no-real-images", action="store_true", help="show no real images in the report: no file will hold any"
     )
@@ -68,10 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--only", nargs="+", metavar="NAME", help="ablations to run (default: all)")
     ablate.set_defaults(run=_ablate)
 
-    report = commands.add_parser("report", help="print the table and draw the report of finished comparisons anew")
-    report.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders given to compare as --out")
+    report = commands.add_parser("report", help="print the tables and draw the report of finished work anew")
+    report.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="folders given to compare and ablate as --out"
+    )
     report.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: the first DIR)")
-    report.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    report.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     report.set_defaults(run=_report)
 
     audit = commands.add_parser("audit", help="look for real images in the files of a finished comparison")
@@ -133,13 +115,38 @@ def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int,
     parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="folder of the results")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="of every strategy (default: the stream's)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="of every strategy (default: the stream's)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="STRATEGY.OPTION=VALUE",
+        help="hyper-parameters of a strategy, such as clts.replay_size=5000 (default: what the search found)",
+    )
+    parser.add_argument(
+        "--network",
+        help="of every strategy: small-cnn, cnn, slim-resnet18, or captioner, a linear layer on its frozen features "
+        "(default: the stream's)",
+    )
+    parser.add_argument(
+        "--router",
+        metavar="NETWORK",
+        help="network of CLTS's router (default: small-cnn or cnn, by the size of the images)",
+    )
     _add_pair(parser)
 
 
 def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `_add_experiment` added, as `compare` and `ablate` take it."""
-    names = ("stream", "data_root", "seeds", "out", "jobs", "pair", "device")
-    return {name: getattr(arguments, name) for name in names} | {"command": shlex.join(["clts", *sys.argv[1:]])}
+    names = ("stream", "data_root", "seeds", "out", "jobs", "network", "router", "pair", "device")
+    return {name: getattr(arguments, name) for name in names} | {
+        "train_epochs": arguments.epochs,
+        "train_mb_size": arguments.batch_size,
+        "hyperparameters": _hyperparameters(arguments.set),
+        "command": shlex.join(["clts", *sys.argv[1:]]),
+    }
 
 
 def _add_pair(parser: argparse.ArgumentParser) -> None:
@@ -165,11 +172,6 @@ def _compare(arguments: argparse.Namespace) -> int:
         **_experiment(arguments),
         strategies=arguments.strategies,
         tuning=arguments.tune,
-        network=arguments.network,
-        router=arguments.router,
-        train_epochs=arguments.epochs,
-        train_mb_size=arguments.batch_size,
-        hyperparameters=_hyperparameters(arguments.set),
         real_images=not arguments.no_real_images,
     )
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
@@ -193,14 +195,19 @@ def _hyperparameters(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _report(arguments: argparse.Namespace) -> int:
     from .compare import format_table, write_report
-    from .compare.results import merged, read_runs
-    from .compare.table import format_markdown
+    from .compare.results import read_finished
+    from .compare.table import format_ablations, format_markdown, format_markdown_ablations
 
     folders = arguments.folders
-    runs = merged([read_runs(folder) for folder in folders], [str(folder) for folder in folders])["runs"]
+    document, ablations = read_finished(folders)
+    runs = document["runs"] if document else []
     for stream in dict.fromkeys(run["stream"] for run in runs):
         of_stream = [run for run in runs if run["stream"] == stream]
         print(format_markdown(of_stream) if arguments.markdown else f"{stream}\n{format_table(of_stream)}\n")
+    if arguments.markdown and ablations:
+        print(format_markdown_ablations(ablations))
+    elif ablations:
+        print("\n\n".join(f"{found['stream']}\n\n{format_ablations(found)}" for found in ablations))
     print(f"report: {write_report(arguments.out or folders[0], folders)}", file=sys.stderr)
     return 0
 
@@ -210,7 +217,7 @@ def _ablate(arguments: argparse.Namespace) -> int:
     from .compare.table import format_ablations
 
     document = ablate(**_experiment(arguments), only=arguments.only)
-    print(f"\n{format_ablations(document)}\n\nwritten: {arguments.out / 'ablations.json'}")
+    print(f"\n{format_ablations(document)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
 
 

@@ -60,7 +60,7 @@ def test_streams_are_shown_side_by_side(ablated: tuple[Path, dict]) -> None:
     table = format_markdown_ablations([second, first]).splitlines()
     assert table[0] == "### Number of experiences (`experiences`)"
     assert table[2].count("accuracy %") == 2
-    assert [line.split(" | ")[0] for line in table[4:]] == ["| 2", "| 5", "| 10"]
+    assert [line.split(" | ")[0] for line in table[4:]] == ["| 2", "| **5**", "| 10"]
     assert table[4].split(" | ")[1] == "12.3"
     assert table[5].split(" | ")[1:4] == ["-", "-", "-"]
 
@@ -73,7 +73,9 @@ def test_variants_differ_in_what_they_vary(ablated: tuple[Path, dict]) -> None:
     assert captions == sorted(captions)
     assert captions[-1] > 5 * captions[0]
     streams = {label: run["stream"] for label, run in runs("experiences").items()}
-    assert streams == {label: f"digits:experiences={label}" for label in ("2", "5", "10")}
+    assert streams == {"2": "digits:experiences=2", "5": "digits", "10": "digits:experiences=10"}
+    for ablation in ablated[1]["ablations"].values():
+        assert len({json.dumps(v["runs"]) for v in ablation["variants"] if v["default"]}) <= 1
     seconds = [json.loads(file.read_text())["seconds"] for file in (ablated[0] / "runs").glob("digits-clts-*.json")]
     assert sum(s["generation"] == 0 for s in seconds) == 1, "routing by the heads' confidence needs no generator"
 

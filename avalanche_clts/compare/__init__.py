@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from ..checks import require_whole
 from ..named_streams import Stream, parse_stream, slug
 from ..pairs import load_pair, pair_identity, pair_nbytes
 from ..serialization import write_text
 from .execution import Task, execute
 from .lock import only_one
 from .memory_curve import areas
-from .networks import BACKBONES, NETWORKS
-from .report import render_report
-from .results import ResultsFolder, merged, read_runs, to_csv
+from .options import Hyperparameters, adjusted, require_runs
+from .report import write_report
+from .results import ResultsFolder, to_csv
 from .runner import versions
 from .samples import make_samples
 from .settings import Settings, default_settings
 from .strategies import COMPARED, STRATEGIES, Results
 from .table import format_table
-from .tuning import GRIDS, options_of, tune
+from .tuning import GRIDS, tune
 
 __all__ = ["Settings", "compare", "default_settings", "format_table", "write_report"]
 
@@ -45,7 +43,7 @@ def compare(
     router: str | None = None,
     train_epochs: int | None = None,
     train_mb_size: int | None = None,
-    hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
+    hyperparameters: Hyperparameters | None = None,
     tuning: bool = False,
     jobs: int = 1,
     real_images: bool = True,
@@ -76,21 +74,15 @@ def compare(
     """
     chosen = _check(strategies, seeds, device, jobs)
     parsed = parse_stream(stream, data_root)
-    settings = settings or default_settings(parsed)
-    settings = replace(
-        settings,
-        network=network or settings.network,
-        router=router or settings.router,
-        train_epochs=_whole("train_epochs", train_epochs, settings.train_epochs),
-        train_mb_size=_whole("train_mb_size", train_mb_size, settings.train_mb_size),
-        tuned=_tuned(settings, hyperparameters or {}, searched=set(chosen) & set(GRIDS) if tuning else set()),
+    settings = adjusted(
+        settings or default_settings(parsed),
+        network=network,
+        router=router,
+        train_epochs=train_epochs,
+        train_mb_size=train_mb_size,
+        hyperparameters=hyperparameters,
+        searched=set(chosen) & set(GRIDS) if tuning else (),
     )
-    _require_network("network", settings.network, [*NETWORKS, *BACKBONES])
-    _require_network("router", settings.router, NETWORKS)
-    if settings.router is not None and settings.network in BACKBONES:
-        raise ValueError(
-            f"router is {settings.router!r}, but with network {settings.network!r} it is a linear layer too"
-        )
     loaded = load_pair(pair, device=device)
     conditions = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
     with only_one(out):
@@ -113,59 +105,6 @@ def compare(
     write_text(out / "results.csv", to_csv(runs))
     write_report(out)
     return runs
-
-
-def _require_network(name: str, given: str | None, known: Iterable[str]) -> None:
-    if given is not None and given not in known:
-        raise ValueError(f"{name} is {given!r}; known networks: {', '.join(known)}")
-
-
-def _whole(name: str, given: int | None, otherwise: int) -> int:
-    require_whole(name, given, none="the settings' own")
-    return otherwise if given is None else given
-
-
-def _tuned(
-    settings: Settings, given: Mapping[str, Mapping[str, Any]], *, searched: set[str]
-) -> dict[str, dict[str, Any]]:
-    unknown = [name for name in given if name not in STRATEGIES]
-    if unknown:
-        raise ValueError(f"hyperparameters has {', '.join(unknown)}; known strategies: {', '.join(COMPARED)}")
-    for name, options in given.items():
-        known = options_of(name)
-        wrong = next((option for option in options if option not in known), None)
-        if wrong is not None:
-            listed = ", ".join(known) or "none"
-            raise ValueError(f"hyperparameters has {name}.{wrong}; the hyper-parameters of {name}: {listed}")
-        if name in searched:
-            raise ValueError(f"hyperparameters has {name}, which the search would overrule; leave either out")
-        for option, value in options.items():
-            if option in GRIDS.get(name, {}) and not (isinstance(value, (int, float)) and value > 0):
-                raise ValueError(f"hyperparameters has {name}.{option} of {value!r}; it must be a number above 0")
-    return settings.tuned | {name: {**settings.tuned.get(name, {}), **options} for name, options in given.items()}
-
-
-def write_report(out: Path, folders: Sequence[Path] = ()) -> Path:
-    """Draw `report.html` in `out`, and return its path.
-
-    **Arguments:**
-
-    - folders: of finished comparisons, whose runs it shows together; their `ablations.json` too. Empty: `out` alone.
-    """
-    folders = folders or [out]
-    document = merged([read_runs(folder) for folder in folders], [str(folder) for folder in folders])
-    samples: dict[str, Any] = {}
-    ablations = []
-    for folder in folders:
-        for file in sorted(folder.glob("samples-*.json")):
-            content = json.loads(file.read_text(encoding="utf-8"))
-            samples[content["stream"]] = content["samples"]
-        if (folder / "ablations.json").exists():
-            ablations.append(json.loads((folder / "ablations.json").read_text(encoding="utf-8")))
-    out.mkdir(parents=True, exist_ok=True)
-    report = out / "report.html"
-    write_text(report, render_report(document, samples, ablations))
-    return report
 
 
 def _run_all(
@@ -223,13 +162,7 @@ def _check(strategies: Sequence[str] | None, seeds: int, device: str, jobs: int)
     unknown = [name for name in names if name not in STRATEGIES]
     if unknown:
         raise ValueError(f"strategies has {', '.join(unknown)}; known strategies: {', '.join(COMPARED)}")
-    require_whole("seeds", seeds)
-    require_whole("jobs", jobs)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device is {device!r}, which this machine does not have ({reason}); use cpu") from None
+    require_runs(seeds, jobs, device)
     if any(STRATEGIES[name].after_clts for name in names) and "clts" not in names:
         names.append("clts")
     return sorted(set(names), key=list(STRATEGIES).index)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from avalanche.benchmarks import NCScenario
 from tqdm import tqdm
 
 from ..images import class_names
@@ -16,164 +17,14 @@ from ..pairs import Pair, load_pair, pair_identity
 from ..serialization import write_text
 from .execution import Task, execute
 from .lock import only_one
+from .options import Hyperparameters, adjusted, require_runs
+from .report import write_report
+from .results import ABLATIONS as ABLATIONS_FILE
 from .results import ResultsFolder
 from .runner import versions
 from .settings import Settings, default_settings
 from .strategies import Results
-
-
-@dataclass(frozen=True)
-class Variant:
-    """CLTS with something changed.
-
-    **Arguments:**
-
-    - label: what is different, for table and figure.
-    - change: of the settings.
-    - x: where the variant stands on the figure's axis. None: by its label.
-    - stream: options of the stream that are different.
-    - strategy: in the place of CLTS.
-    - default: whether this is CLTS as it comes.
-    """
-
-    label: str
-    change: Callable[[Settings], Settings] = lambda settings: settings
-    x: float | None = None
-    stream: str = ""
-    strategy: str = "clts"
-    default: bool = False
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """A question, and the variants that answer it.
-
-    **Arguments:**
-
-    - x_label: of the figure's axis, where variants have an x. Bytes of the captions are measured, not given.
-    """
-
-    title: str
-    variants: Sequence[Variant]
-    x_label: str = ""
-
-
-def _set(**values: Any) -> Callable[[Settings], Settings]:
-    return lambda settings: replace(settings, **values)
-
-
-def _clts(**values: Any) -> Callable[[Settings], Settings]:
-    """With other arguments of `CLTS`."""
-    return lambda settings: replace(settings, tuned=settings.tuned | {"clts": settings.tuned.get("clts", {}) | values})
-
-
-def _pair(captioner: dict[str, Any] | None = None, generator: dict[str, Any] | None = None) -> Any:
-    return _set(captioner=captioner or {}, generator=generator or {})
-
-
-def _as_it_comes(label: str, x: float | None = None) -> Variant:
-    return Variant(label, x=x, default=True)
-
-
-ABLATIONS: dict[str, Ablation] = {
-    "router-data": Ablation(
-        "What the router learns from",
-        [
-            _as_it_comes("images regenerated from captions"),
-            Variant("with real images of the current experience", _clts(router_data="mixed")),
-            Variant("images regenerated from class names", _set(memory="labels")),
-            Variant("stored real images (the ceiling)", _set(memory="images")),
-        ],
-    ),
-    "router-targets": Ablation(
-        "What the router is taught",
-        [
-            _as_it_comes("the classes of each experience"),
-            Variant("experiences (the paper)", _clts(router_targets="experiences")),
-        ],
-    ),
-    "recombination": Ablation(
-        "Whether captions lend each other their words",
-        [
-            _as_it_comes("every image after a caption's first in borrowed words"),
-            Variant("each caption in its own words (the paper)", _clts(recombine=False)),
-            Variant(
-                "own words, and experiences as targets (the paper)",
-                _clts(recombine=False, router_targets="experiences"),
-            ),
-        ],
-    ),
-    "routing": Ablation("Soft or hard routing", [_as_it_comes("soft"), Variant("hard", _set(routing="hard"))]),
-    "captions": Ablation(
-        "Captions per class",
-        [Variant(str(n), _set(captions_per_class=n), x=n, default=n == 20) for n in (1, 2, 5, 10, 20, 50)],
-        "bytes of all captions, compressed",
-    ),
-    "replay-size": Ablation(
-        "Images regenerated after each experience",
-        [Variant(str(n), _clts(replay_size=n), x=n) for n in (100, 200, 500, 1000, 2000)],
-        "replay_size",
-    ),
-    "guidance": Ablation(
-        "Guidance scale",
-        [Variant(str(g), _pair(generator={"guidance_scale": g}), x=g) for g in (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.5)],
-        "guidance scale",
-    ),
-    "steps": Ablation(
-        "Sampling steps",
-        [Variant(str(n), _pair(generator={"steps": n}), x=n) for n in (1, 2, 3, 4, 6, 10, 20)],
-        "sampling steps",
-    ),
-    "decoder": Ablation(
-        "How latents become pixels",
-        [
-            Variant("the autoencoder", _pair(generator={"decoder": "autoencoder"})),
-            Variant("a linear map, at the latents' size", _pair(generator={"decoder": "linear"})),
-        ],
-    ),
-    "selection": Ablation(
-        "Which images are captioned",
-        [_as_it_comes("random"), Variant("diverse (k-means on BLIP's features)", _clts(selection="diverse"))],
-    ),
-    "filter": Ablation(
-        "Which regenerated images the router sees",
-        [_as_it_comes("all"), Variant("those that their own head recognises", _clts(keep="recognised"))],
-    ),
-    "experiences": Ablation(
-        "Number of experiences",
-        [Variant(str(n), x=n, stream=f"experiences={n}") for n in (2, 4, 5, 10, 20)],
-        "experiences",
-    ),
-    "caption-length": Ablation(
-        "Length of a caption",
-        [Variant(str(n), _pair(captioner={"max_new_tokens": n}), x=n) for n in (3, 5, 7, 9, 13)],
-        "bytes of all captions, compressed",
-    ),
-    "synthetic-data": Ablation(
-        "Regenerated images as training data: one classifier, everything at once",
-        [
-            Variant("real images", strategy="joint"),
-            Variant("regenerated images", strategy="joint-synthetic"),
-            Variant("both", strategy="joint-mixed"),
-        ],
-    ),
-    "evidence": Ablation(
-        "What picks the head",
-        [
-            _as_it_comes("the router"),
-            Variant("the heads' own confidence (no generator at all)", _set(evidence="heads")),
-            Variant("both", _set(evidence="both")),
-        ],
-    ),
-    "view": Ablation(
-        "What the router is shown",
-        [
-            _as_it_comes("the input as it is"),
-            Variant("the input after the generator's autoencoder", _set(view="autoencoded")),
-            Variant("augmented images, while it trains", _set(view="augmented")),
-        ],
-    ),
-}
+from .variants import ABLATIONS, Variant
 
 
 def ablate(
@@ -186,72 +37,119 @@ def ablate(
     pair: str = "embedded",
     data_root: Path | None = None,
     settings: Settings | None = None,
+    network: str | None = None,
+    router: str | None = None,
+    train_epochs: int | None = None,
+    train_mb_size: int | None = None,
+    hyperparameters: Hyperparameters | None = None,
     jobs: int = 1,
     command: str = "",
 ) -> dict[str, Any]:
-    """Run CLTS with one thing changed at a time, and write `ablations.json` to `out`.
+    """Run CLTS with one thing changed at a time, and write `ablations.json` and the report to `out`.
 
     Runs that `out` already holds are not computed again, and a variant that stands in several ablations (CLTS as it
-    comes, above all) is run once.
+    comes, above all) is run once. Ablations that `out` already holds, of the same experiment, stay in its
+    `ablations.json`.
 
     **Arguments:** as in `compare`, and
 
     - only: names from `ABLATIONS`. None: all of them.
     """
+    require_runs(seeds, jobs, device)
     unknown = [name for name in only or () if name not in ABLATIONS]
     if unknown:
         raise ValueError(f"only has {', '.join(unknown)}; known ablations: {', '.join(ABLATIONS)}")
     chosen = {name: ABLATIONS[name] for name in only or ABLATIONS}
-    settings = settings or default_settings(parse_stream(stream, data_root))
+    settings = adjusted(
+        settings or default_settings(parse_stream(stream, data_root)),
+        network=network,
+        router=router,
+        train_epochs=train_epochs,
+        train_mb_size=train_mb_size,
+        hyperparameters=hyperparameters,
+    )
     loaded = load_pair(pair, device=device)
     shared = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
     folder = ResultsFolder(out, shared)
+    benchmark = parse_stream(stream, data_root).build(0)
+    unchanged = {
+        (name, variant.label): _changes_nothing(variant, settings, loaded, len(benchmark.train_stream))
+        for name, ablation in chosen.items()
+        for variant in ablation.variants
+    }
     wanted = {
-        (name, variant.label, seed): _task(stream, variant, seed, settings, pair, data_root, folder)
+        (name, variant.label, seed): _task(
+            stream,
+            Variant(variant.label) if unchanged[name, variant.label] else variant,
+            seed,
+            settings,
+            pair,
+            data_root,
+            folder,
+        )
         for name, ablation in chosen.items()
         for variant in ablation.variants
         for seed in range(seeds)
     }
     with only_one(out):
         results = _run({key: task for key, task in wanted.items() if task is not None}, folder, jobs)
-    document = {
+    experiment = {
         "stream": stream,
-        "class_names": _class_names(parse_stream(stream, data_root)),
+        "class_names": _class_names(benchmark),
         "seeds": seeds,
-        "command": command,
         "versions": shared["versions"],
         "pair": shared["pair"],
         "settings": asdict(settings),
-        "ablations": {
-            name: {
-                "title": ablation.title,
-                "x_label": ablation.x_label,
-                "variants": [
-                    {
-                        "label": variant.label,
-                        "x": variant.x,
-                        "default": variant.default or _samples_as_it_comes(variant, settings, loaded),
-                        "runs": [_figures(results[name, variant.label, seed]) for seed in range(seeds)],
-                    }
-                    for variant in ablation.variants
-                    if (name, variant.label, 0) in results
-                ],
-            }
-            for name, ablation in chosen.items()
-        },
     }
-    write_text(out / "ablations.json", json.dumps(document, indent=1))
+    answers = {
+        name: {
+            "title": ablation.title,
+            "x_label": ablation.x_label,
+            "variants": [
+                {
+                    "label": variant.label,
+                    "x": variant.x,
+                    "default": unchanged[name, variant.label],
+                    "runs": [_figures(results[name, variant.label, seed]) for seed in range(seeds)],
+                }
+                for variant in ablation.variants
+                if (name, variant.label, 0) in results
+            ],
+        }
+        for name, ablation in chosen.items()
+    }
+    document = _beside_earlier(out / ABLATIONS_FILE, experiment, answers, command)
+    write_text(out / ABLATIONS_FILE, json.dumps(document, indent=1))
+    write_report(out)
     return document
 
 
-def _samples_as_it_comes(variant: Variant, settings: Settings, pair: Pair) -> bool:
-    """Whether what a variant sets of the generator is what this pair has set."""
-    options = variant.change(settings).generator
-    return bool(options) and all(getattr(pair.generator, name) == value for name, value in options.items())
+def _beside_earlier(file: Path, experiment: dict[str, Any], answers: dict[str, Any], command: str) -> dict[str, Any]:
+    """The content of `ablations.json`: the answers, and those that the file holds of the same experiment."""
+    earlier: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    commands = [command]
+    if {name: earlier.get(name) for name in experiment} == json.loads(json.dumps(experiment)):
+        commands = list(dict.fromkeys([*earlier["command"].split(" ; "), command]))
+        answers = earlier["ablations"] | answers
+    ordered = {name: answers[name] for name in ABLATIONS if name in answers}
+    return experiment | {"command": " ; ".join(filter(None, commands)), "ablations": ordered}
 
 
-def _class_names(stream: Stream) -> list[str]:
-    benchmark = stream.build(0)
+def _changes_nothing(variant: Variant, settings: Settings, pair: Pair, num_experiences: int) -> bool:
+    """Whether a variant changes nothing, since what it sets is set so anyway."""
+    if variant.strategy != "clts":
+        return False
+    if variant.stream:
+        return variant.stream == f"experiences={num_experiences}"
+    changed = variant.change(settings)
+    return replace(changed, captioner={}, generator={}) == settings and all(
+        getattr(part, name, None) == value
+        for part, options in ((pair.captioner, changed.captioner), (pair.generator, changed.generator))
+        for name, value in options.items()
+    )
+
+
+def _class_names(benchmark: NCScenario) -> list[str]:
     names = class_names(benchmark.train_stream[0].dataset)
     return names or [str(label) for label in range(benchmark.n_classes)]
 

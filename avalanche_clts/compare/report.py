@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ..serialization import write_text
 from . import figures
-from .results import by_strategy
+from .results import by_strategy, read_finished
 from .samples import Sample
 from .strategies import STRATEGIES, Results
 from .table import ablation_rows, human_bytes, table_rows
@@ -46,39 +49,81 @@ _NOTES = {
 }
 
 
+def write_report(out: Path, folders: Sequence[Path] = ()) -> Path:
+    """Draw `report.html` in `out`, and return its path.
+
+    **Arguments:**
+
+    - folders: of finished comparisons and ablations, which it shows together. Empty: `out` alone.
+
+    Raises `FileNotFoundError` for a folder with neither.
+    """
+    folders = folders or [out]
+    document, ablations = read_finished(folders)
+    samples: dict[str, Any] = {}
+    for file in (file for folder in folders for file in sorted(folder.glob("samples-*.json"))):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        samples[content["stream"]] = content["samples"]
+    out.mkdir(parents=True, exist_ok=True)
+    report = out / "report.html"
+    write_text(report, render_report(document, samples, ablations))
+    return report
+
+
 def render_report(
-    document: dict[str, Any], samples: dict[str, list[Sample]], ablations: Sequence[dict[str, Any]] = ()
+    document: dict[str, Any] | None,
+    samples: dict[str, list[Sample]],
+    ablations: Sequence[dict[str, Any]] = (),
 ) -> str:
     """The page.
 
     **Arguments:**
 
-    - document: the content of `results.json`.
+    - document: the content of `results.json`. None: only ablations are shown.
     - samples: real beside regenerated images, by stream.
     - ablations: contents of `ablations.json` files.
     """
-    streams = list(dict.fromkeys(run["stream"] for run in document["runs"]))
+    runs = document["runs"] if document else []
     sections = [
-        _stream_section(stream, [run for run in document["runs"] if run["stream"] == stream], samples.get(stream, []))
-        for stream in streams
+        _stream_section(stream, [run for run in runs if run["stream"] == stream], samples.get(stream, []))
+        for stream in dict.fromkeys(run["stream"] for run in runs)
     ]
-    arguments = ", ".join(f"{name} {value}" for name, value in document["arguments"].items())
-    versions = ", ".join(f"{name} {value}" for name, value in document["versions"].items())
+    sections += map(_ablation_section, ablations)
+    made = [_how_compared(document)] if document else []
+    made += map(_how_ablated, ablations)
+    title = "CLTS, head to head" if document else "CLTS, part by part"
+    lead = (
+        "against Avalanche's baselines: same network, epochs, order of classes and seeds"
+        if document
+        else "and what each part of the method is worth"
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>CLTS, head to head</title><style>{_STYLE}</style></head><body>
-<h1>CLTS, head to head</h1>
-<p class="lead">Continual learning with text in the place of stored images, against Avalanche's baselines:
-same network, epochs, order of classes and seeds.</p>
+<title>{title}</title><style>{_STYLE}</style></head><body>
+<h1>{title}</h1>
+<p class="lead">Continual learning with text in the place of stored images, {lead}.</p>
 {"".join(sections)}
-{"".join(map(_ablation_section, ablations))}
 <h2>How this was made</h2>
-<p class="note"><code>{html.escape(document.get("command", "clts compare"))}</code></p>
-<p class="note">Arguments: {html.escape(arguments)}.<br>Versions: {html.escape(versions)}.<br>
-The pretrained pair ({html.escape(document["pair"]["name"])}), shared by all runs and the same for any stream, takes
-{human_bytes(document["pair"]["bytes"] or 0)} on disk and is not counted above.</p>
+{"".join(made)}
 </body></html>
 """
+
+
+def _how_compared(document: dict[str, Any]) -> str:
+    arguments = ", ".join(f"{name} {value}" for name, value in document["arguments"].items())
+    return f"""<p class="note"><code>{html.escape(document.get("command", "clts compare"))}</code></p>
+<p class="note">Arguments: {html.escape(arguments)}.<br>{_versions(document)}<br>
+The pretrained pair ({html.escape(document["pair"]["name"])}), shared by all runs and the same for any stream, takes
+{human_bytes(document["pair"]["bytes"] or 0)} on disk and is not counted above.</p>"""
+
+
+def _how_ablated(document: dict[str, Any]) -> str:
+    return f"""<p class="note"><code>{html.escape(document["command"] or "clts ablate")}</code></p>
+<p class="note">{_versions(document)}</p>"""
+
+
+def _versions(document: dict[str, Any]) -> str:
+    return f"Versions: {html.escape(', '.join(f'{name} {value}' for name, value in document['versions'].items()))}."
 
 
 def _stream_section(stream: str, runs: Sequence[Results], samples: Sequence[Sample]) -> str:
@@ -135,7 +180,7 @@ def _ablation_section(document: dict[str, Any]) -> str:
     return f"""
 <h2>{html.escape(document["stream"])}: what each part is worth</h2>
 <p class="note">CLTS with one thing changed at a time, mean ± standard deviation over {document["seeds"]} seeds; red is
-CLTS as it comes.</p>{"".join(parts)}"""
+CLTS with nothing changed.</p>{"".join(parts)}"""
 
 
 def _html_table(runs: Sequence[Results]) -> str:

@@ -18,6 +18,8 @@ from .execution import Task
 from .lock import require_still_there
 from .strategies import Results
 
+RESULTS = "results.json"
+ABLATIONS = "ablations.json"
 MEMORY_KINDS = ("captions", "exemplars", "heads", "router", "network")
 SECONDS_KINDS = ("total", "captioning", "generation", "router")
 _SCALARS = (
@@ -160,8 +162,25 @@ def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
 
 def read_runs(folder: Path) -> dict[str, Any]:
     """The `results.json` of a comparison's folder. Raises `FileNotFoundError`, saying what to run."""
-    file = folder / "results.json"
+    file = folder / RESULTS
     if not file.exists():
-        raise FileNotFoundError(f"{folder} holds no results.json; make one with: clts compare --out {folder}")
+        raise FileNotFoundError(f"{folder} holds no {RESULTS}; make one with: clts compare --out {folder}")
     document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return document
+
+
+def read_finished(folders: Sequence[Path]) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """The comparisons of all folders as one document, None if there is none; and the contents of `ablations.json`.
+
+    Raises `FileNotFoundError` for a folder with neither, and `ValueError` as `merged` does.
+    """
+    ablations = []
+    compared = []
+    for folder in folders:
+        file = folder / ABLATIONS
+        if file.exists():
+            ablations.append(json.loads(file.read_text(encoding="utf-8")))
+        if (folder / RESULTS).exists() or not file.exists():
+            compared.append(folder)
+    documents = [read_runs(folder) for folder in compared]
+    return merged(documents, [str(folder) for folder in compared]) if documents else None, ablations

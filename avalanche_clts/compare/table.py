@@ -82,22 +82,28 @@ def format_markdown(runs: Sequence[Results]) -> str:
 
 def format_markdown_ablations(documents: Sequence[dict[str, Any]]) -> str:
     """All tables of several streams' `ablations.json`, streams side by side; the default variant is bold."""
-    parts = []
-    for name, ablation in documents[0]["ablations"].items():
-        # A stream may have variants that another has not: numbers of experiences, above all.
-        variants = {v["label"]: v for document in documents for v in document["ablations"][name]["variants"]}
-        ordered = sorted(variants.values(), key=lambda variant: variant["x"] or 0)
-        rows = {v["label"]: [f"**{v['label']}**" if v["default"] else v["label"]] for v in ordered}
-        header = ["variant"]
-        for document in documents:
-            header += [f"{document['stream']}: accuracy %", "router %", "captions"]
-            for variant in document["ablations"][name]["variants"]:
-                _, ((label, accuracy, router, _, captions),) = ablation_rows([variant])
-                row = rows[label]
-                row += ["-"] * (len(header) - 3 - len(row)) + [accuracy, router, captions]
-        full = [row + ["-"] * (len(header) - len(row)) for row in rows.values()]
-        parts.append(f"### {ablation['title']} (`{name}`)\n\n{_markdown(header, full)}")
-    return "\n\n".join(parts)
+    names = dict.fromkeys(name for document in documents for name in document["ablations"])
+    return "\n\n".join(
+        _markdown_ablation(name, [document for document in documents if name in document["ablations"]])
+        for name in names
+    )
+
+
+def _markdown_ablation(name: str, documents: Sequence[dict[str, Any]]) -> str:
+    # A stream may have variants that another has not: numbers of experiences, above all.
+    variants = {v["label"]: v for document in documents for v in document["ablations"][name]["variants"]}
+    ordered = sorted(variants.values(), key=lambda variant: variant["x"] or 0)
+    rows = {v["label"]: [f"**{v['label']}**" if v["default"] else v["label"]] for v in ordered}
+    header = ["variant"]
+    for document in documents:
+        header += [f"{document['stream']}: accuracy %", "router %", "captions"]
+        for variant in document["ablations"][name]["variants"]:
+            _, ((label, accuracy, router, _, captions),) = ablation_rows([variant])
+            row = rows[label]
+            row += ["-"] * (len(header) - 3 - len(row)) + [accuracy, router, captions]
+    full = [row + ["-"] * (len(header) - len(row)) for row in rows.values()]
+    title = documents[0]["ablations"][name]["title"]
+    return f"### {title} (`{name}`)\n\n{_markdown(header, full)}"
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
