@@ -90,6 +90,33 @@ def test_finished_variants_are_not_computed_again(ablated: tuple[Path, dict], ti
     assert json.loads(json.dumps(again["ablations"])) == json.loads(json.dumps(document["ablations"]))
 
 
+def test_part_of_the_questions_leaves_the_other_answers(ablated: tuple[Path, dict], tiny_pair_folder: Path) -> None:
+    out, document = ablated
+    arguments = {"stream": "digits", "only": ["routing"], "out": out, "pair": str(tiny_pair_folder)}
+    again = ablate(**arguments, seeds=1, settings=QUICK, command="clts ablate --only routing")
+    assert list(again["ablations"]) == SOME
+    assert again["command"] == "clts ablate --only routing"
+    other = ablate(**arguments, seeds=1, settings=QUICK, hyperparameters={"clts": {"router_epochs": 2}})
+    assert list(other["ablations"]) == ["routing"], "answers about other settings were taken for these"
+    assert other["settings"]["tuned"]["clts"]["router_epochs"] == 2
+    (out / "ablations.json").write_text(json.dumps(document))
+
+
+def test_report_of_ablations_alone(ablated: tuple[Path, dict], tmp_path: Path, capsys) -> None:
+    out, _ = ablated
+    assert main(["report", str(out), "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    for name in SOME:
+        assert ABLATIONS[name].title in printed
+        assert f"<h3>{ABLATIONS[name].title}</h3>" in page
+    assert page.count("<svg") == len(SOME) + 1  # one more by class, of how good synthetic data is
+    assert main(["report", str(out), "--out", str(tmp_path), "--markdown"]) == 0
+    assert "### Soft or hard routing (`routing`)" in capsys.readouterr().out
+    assert main(["report", str(tmp_path)]) == 2
+    assert "holds no results.json" in capsys.readouterr().err
+
+
 def test_unknown_ablation_is_refused(capsys) -> None:
     assert main(["ablate", "--only", "luck"]) == 2
     assert "only has luck; known ablations: router-data, router-targets" in capsys.readouterr().err
