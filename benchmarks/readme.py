@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_clts.compare.figures import accuracy_curves
-from avalanche_clts.compare.results import read_runs
+from avalanche_clts.compare.results import ABLATIONS_FILE, read_runs
 from avalanche_clts.compare.table import format_markdown, format_markdown_ablations
 from avalanche_clts.pretraining.quality import format_quality
 from avalanche_clts.serialization import write_text
@@ -42,14 +42,22 @@ def rendered() -> dict[Path, str]:
         },
         ROOT / "docs" / "embedded-pair.md": {"quality": indented(quality)},
     }
-    ablations = [RESULTS / stream / "ablations.json" for stream in STREAMS]
-    if all(file.exists() for file in ablations):
-        tables = format_markdown_ablations([read_json(file) for file in ablations])
-        contents[ROOT / "docs" / "ablations.md"] = {"ablations": tables}
+    ablations = [answers for stream in STREAMS if (answers := ablated(stream))["ablations"]]
+    if ablations:
+        contents[ROOT / "docs" / "ablations.md"] = {"ablations": format_markdown_ablations(ablations)}
     growth = RESULTS / "growth" / "growth.json"
     if growth.exists():
         contents[ROOT / "docs" / "scaling.md"] = {"growth": growth_table(read_json(growth))}
     return {path: with_contents(path, marked) for path, marked in contents.items()}
+
+
+def ablated(stream: str) -> dict[str, Any]:
+    """All ablations recorded on a stream: of how it samples, those of the pair before its distillation."""
+    answers: dict[str, Any] = {}
+    for folder in (RESULTS / stream, RESULTS / f"{stream}-undistilled"):
+        if (folder / ABLATIONS_FILE).exists():
+            answers |= read_json(folder / ABLATIONS_FILE)["ablations"]
+    return {"stream": stream, "ablations": answers}
 
 
 def growth_table(growth: dict[str, Any]) -> str:

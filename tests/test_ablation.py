@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +50,13 @@ def test_every_ablation_answers_with_every_variant(ablated: tuple[Path, dict]) -
         # Ten classes divide into 2, 5 and 10 experiences alone.
         assert labels == (["2", "5", "10"] if name == "experiences" else expected)
         assert all(len(variant["runs"]) == 1 for variant in ablation["variants"])
+    with (out / "ablations.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    answers = [(name, v["label"]) for name, a in document["ablations"].items() for v in a["variants"]]
+    assert [(row["ablation"], row["variant"]) for row in rows] == answers
+    last = list(document["ablations"].values())[-1]["variants"][-1]["runs"][0]
+    assert float(rows[-1]["average_accuracy"]) == last["average_accuracy"]
+    assert int(rows[-1]["memory_bytes.captions"]) == last["memory_bytes"]["captions"]
     text = format_ablations(document)
     assert all(ABLATIONS[name].title in text for name in SOME)
 
@@ -90,8 +99,10 @@ def test_finished_variants_are_not_computed_again(ablated: tuple[Path, dict], ti
     assert json.loads(json.dumps(again["ablations"])) == json.loads(json.dumps(document["ablations"]))
 
 
-def test_part_of_the_questions_leaves_the_other_answers(ablated: tuple[Path, dict], tiny_pair_folder: Path) -> None:
-    out, document = ablated
+def test_part_of_the_questions_leaves_the_other_answers(
+    ablated: tuple[Path, dict], tiny_pair_folder: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(ablated[0], tmp_path / "copy")
     arguments = {"stream": "digits", "only": ["routing"], "out": out, "pair": str(tiny_pair_folder)}
     again = ablate(**arguments, seeds=1, settings=QUICK, command="clts ablate --only routing")
     assert list(again["ablations"]) == SOME
@@ -99,7 +110,6 @@ def test_part_of_the_questions_leaves_the_other_answers(ablated: tuple[Path, dic
     other = ablate(**arguments, seeds=1, settings=QUICK, hyperparameters={"clts": {"router_epochs": 2}})
     assert list(other["ablations"]) == ["routing"], "answers about other settings were taken for these"
     assert other["settings"]["tuned"]["clts"]["router_epochs"] == 2
-    (out / "ablations.json").write_text(json.dumps(document))
 
 
 def test_report_of_ablations_alone(ablated: tuple[Path, dict], tmp_path: Path, capsys) -> None:

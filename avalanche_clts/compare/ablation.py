@@ -19,8 +19,7 @@ from .execution import Task, execute
 from .lock import only_one
 from .options import Hyperparameters, adjusted, require_runs
 from .report import write_report
-from .results import ABLATIONS as ABLATIONS_FILE
-from .results import ResultsFolder
+from .results import ABLATIONS_FILE, ResultsFolder, ablations_to_csv
 from .runner import versions
 from .settings import Settings, default_settings
 from .strategies import Results
@@ -45,7 +44,8 @@ def ablate(
     jobs: int = 1,
     command: str = "",
 ) -> dict[str, Any]:
-    """Run CLTS with one thing changed at a time, and write `ablations.json` and the report to `out`.
+    """Run CLTS with one thing changed at a time, and write `ablations.json`, the same as CSV, and the
+    report to `out`.
 
     Runs that `out` already holds are not computed again, and a variant that stands in several ablations (CLTS as it
     comes, above all) is run once. Ablations that `out` already holds, of the same experiment, stay in its
@@ -120,6 +120,7 @@ def ablate(
     }
     document = _beside_earlier(out / ABLATIONS_FILE, experiment, answers, command)
     write_text(out / ABLATIONS_FILE, json.dumps(document, indent=1))
+    write_text(out / "ablations.csv", ablations_to_csv(document))
     write_report(out)
     return document
 

@@ -18,8 +18,8 @@ from .execution import Task
 from .lock import require_still_there
 from .strategies import Results
 
-RESULTS = "results.json"
-ABLATIONS = "ablations.json"
+RESULTS_FILE = "results.json"
+ABLATIONS_FILE = "ablations.json"
 MEMORY_KINDS = ("captions", "exemplars", "heads", "router", "network")
 SECONDS_KINDS = ("total", "captioning", "generation", "router")
 _SCALARS = (
@@ -124,6 +124,21 @@ def to_csv(runs: Iterable[Results]) -> str:
     return text.getvalue()
 
 
+def ablations_to_csv(document: dict[str, Any]) -> str:
+    """The content of an `ablations.json`, one line a run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    memory = [f"memory_bytes.{kind}" for kind in MEMORY_KINDS]
+    writer.writerow(["ablation", "variant", "x", "default", "stream", "seed", *_SCALARS, *memory, "class_accuracy"])
+    for name, ablation in document["ablations"].items():
+        for variant in ablation["variants"]:
+            for run in variant["runs"]:
+                row = [name, variant["label"], variant["x"], variant["default"], run["stream"], run["seed"]]
+                row += [*(run[scalar] for scalar in _SCALARS), *(run["memory_bytes"][kind] for kind in MEMORY_KINDS)]
+                writer.writerow([*row, json.dumps(run["class_accuracy"])])
+    return text.getvalue()
+
+
 def by_strategy(runs: Sequence[Results]) -> dict[str, list[Results]]:
     """Runs of one stream grouped by strategy, in the order of first appearance."""
     groups: dict[str, list[Results]] = {}
@@ -162,9 +177,9 @@ def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
 
 def read_runs(folder: Path) -> dict[str, Any]:
     """The `results.json` of a comparison's folder. Raises `FileNotFoundError`, saying what to run."""
-    file = folder / RESULTS
+    file = folder / RESULTS_FILE
     if not file.exists():
-        raise FileNotFoundError(f"{folder} holds no {RESULTS}; make one with: clts compare --out {folder}")
+        raise FileNotFoundError(f"{folder} holds no {RESULTS_FILE}; make one with: clts compare --out {folder}")
     document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return document
 
@@ -177,10 +192,10 @@ def read_finished(folders: Sequence[Path]) -> tuple[dict[str, Any] | None, list[
     ablations = []
     compared = []
     for folder in folders:
-        file = folder / ABLATIONS
+        file = folder / ABLATIONS_FILE
         if file.exists():
             ablations.append(json.loads(file.read_text(encoding="utf-8")))
-        if (folder / RESULTS).exists() or not file.exists():
+        if (folder / RESULTS_FILE).exists() or not file.exists():
             compared.append(folder)
     documents = [read_runs(folder) for folder in compared]
     return merged(documents, [str(folder) for folder in compared]) if documents else None, ablations
