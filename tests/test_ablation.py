@@ -81,6 +81,8 @@ def test_variants_differ_in_what_they_vary(ablated: tuple[Path, dict]) -> None:
     captions = [run["memory_bytes"]["captions"] for run in runs("captions").values()]
     assert captions == sorted(captions)
     assert captions[-1] > 5 * captions[0]
+    images = runs("router-data")["stored real images, as many as captions"]["memory_bytes"]
+    assert (images["captions"], images["exemplars"]) == (0, 3 * 10 * 64)
     streams = {label: run["stream"] for label, run in runs("experiences").items()}
     assert streams == {"2": "digits:experiences=2", "5": "digits", "10": "digits:experiences=10"}
     for ablation in ablated[1]["ablations"].values():

@@ -11,16 +11,18 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .memory_curve import areas, curve_families
 from .results import by_strategy
 from .strategies import Results
 
+_CLTS = "#d1495b"
 # Colour says what kind of strategy it is, line style tells relatives apart.
 _STYLES: dict[str, tuple[str, str]] = {
     "joint": ("#444444", "--"),
     "cumulative": ("#777777", "-."),
-    "clts": ("#d1495b", "-"),
+    "clts": (_CLTS, "-"),
     "caption-replay": ("#edae49", "-"),
     "er-bytes": ("#9ecae1", "-"),
     "er-count": ("#4292c6", "-"),
@@ -40,6 +42,7 @@ _STYLES: dict[str, tuple[str, str]] = {
     "naive": ("#999999", ":"),
 }
 _GRID = "#e6e6e6"
+_NARROW = 4.8  # inches: a figure that a telephone shows whole
 
 
 def accuracy_curves(runs: Sequence[Results]) -> str:
@@ -110,38 +113,62 @@ def class_accuracy(variants: Sequence[dict[str, Any]], class_names: Sequence[str
 def ablation(variants: Sequence[dict[str, Any]], x_label: str) -> str:
     """Average accuracy of the variants, mean and standard deviation over seeds; along an axis, where there is one."""
     scores = [[100 * run["average_accuracy"] for run in variant["runs"]] for variant in variants]
-    centre, spread = [mean(s) for s in scores], [stdev(s) if len(s) > 1 else 0.0 for s in scores]
-    colours = ["#d1495b" if variant["default"] else "#8a9bb0" for variant in variants]
+    colours = [_CLTS if variant["default"] else "#8a9bb0" for variant in variants]
     if not x_label:
-        figure = Figure(figsize=(7.2, 0.5 * len(variants) + 0.9), layout="constrained")
-        axes = figure.add_subplot()
-        rows = range(len(variants))
-        axes.barh(rows, centre, xerr=spread, color=colours, height=0.6, error_kw={"ecolor": "#555555", "lw": 1.2})
-        axes.set_yticks(rows, [variant["label"] for variant in variants])
-        axes.invert_yaxis()
-        axes.set_xlim(0, 102)
-        axes.set_xlabel("average accuracy (%)")
-    else:
-        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        in_bytes = x_label.startswith("bytes")
-        x = [
-            mean(run["memory_bytes"]["captions"] for run in variant["runs"]) if in_bytes else variant["x"]
-            for variant in variants
-        ]
-        axes.errorbar(x, centre, yerr=spread, color="#8a9bb0", lw=2, capsize=3, zorder=2)
-        axes.scatter(x, centre, color=colours, s=45, zorder=3)
-        for place, height, variant in zip(x, centre, variants, strict=True):
-            axes.annotate(
-                variant["label"], (place, height), (0, 7), textcoords="offset points", ha="center", fontsize=8
-            )
-        if max(x) > 20 * min(x):
-            axes.set_xscale("log")
-        axes.set_xlabel(x_label)
-        axes.set_ylabel("average accuracy (%)")
-        axes.margins(y=0.25)
+        return _rows(scores, [variant["label"] for variant in variants], colours)
+    in_bytes = x_label.startswith("bytes")
+    x = [
+        mean(run["memory_bytes"]["captions"] for run in variant["runs"]) if in_bytes else variant["x"]
+        for variant in variants
+    ]
+    return _line(x, scores, [variant["label"] for variant in variants], colours, x_label)
+
+
+def _rows(scores: Sequence[Sequence[float]], labels: Sequence[str], colours: Sequence[str]) -> str:
+    """One row a variant, its label above it: the seeds as small dots, their mean and deviation as a large one."""
+    figure = Figure(figsize=(_NARROW, 0.48 * len(scores) + 0.75), layout="constrained")
+    axes = figure.add_subplot()
+    for row, (values, label, colour) in enumerate(zip(scores, labels, colours, strict=True)):
+        axes.plot(values, [row] * len(values), "o", ms=4, mew=0, color=colour, alpha=0.4)
+        axes.errorbar(mean(values), row, xerr=_deviation(values), fmt="o", ms=8, lw=2, color=colour)
+        axes.text(0, row - 0.24, label, transform=axes.get_yaxis_transform(), va="bottom", fontsize=9)
+    lowest, highest = min(map(min, scores)), max(map(max, scores))
+    margin = max(0.08 * (highest - lowest), (4 - highest + lowest) / 2, 0.2)  # no less than four points are shown
+    axes.set_xlim(lowest - margin, highest + margin)
+    axes.set_ylim(len(scores) - 0.6, -0.8)
+    axes.set_yticks([])
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=3))
+    axes.set_xlabel("average accuracy (%)")
+    _clean(axes)
+    axes.spines["left"].set_visible(False)
+    return _svg(figure)
+
+
+def _line(
+    x: Sequence[float],
+    scores: Sequence[Sequence[float]],
+    labels: Sequence[str],
+    colours: Sequence[str],
+    x_label: str,
+) -> str:
+    figure = Figure(figsize=(_NARROW, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    centre = [mean(values) for values in scores]
+    axes.errorbar(x, centre, yerr=list(map(_deviation, scores)), color="#8a9bb0", lw=2, capsize=3, zorder=2)
+    axes.scatter(x, centre, color=colours, s=45, zorder=3)
+    for place, height, label in zip(x, centre, labels, strict=True):
+        axes.annotate(label, (place, height), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+    if max(x) > 20 * min(x):
+        axes.set_xscale("log")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel("average accuracy (%)")
+    axes.margins(y=0.25)
     _clean(axes)
     return _svg(figure)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return stdev(values) if len(values) > 1 else 0.0
 
 
 def _numbered(count: int) -> list[str]:

@@ -29,6 +29,9 @@ th:first-child, td:first-child { text-align: left; } th { color: #555; font-weig
 tr.clts td { background: #fbeef0; font-weight: 600; }
 svg { max-width: 100%; height: auto; }
 .figure svg { min-width: 36rem; }
+.ablation { display: flex; flex-wrap: wrap; align-items: center; gap: .6rem 2rem; }
+.ablation svg { width: 28rem; } .ablation .wide { max-width: 100%; }
+.ablation td:first-child { white-space: normal; min-width: 9rem; max-width: 17rem; }
 .matrices, .samples { display: flex; flex-wrap: wrap; gap: 1.1rem; }
 .matrices figure { margin: 0; } .matrices figcaption { text-align: center; font-size: .9rem; }
 .sample { border: 1px solid #e4e4e4; border-radius: 8px; padding: .7rem; width: 17.5rem; max-width: 100%; }
@@ -171,16 +174,20 @@ def _ablation_section(document: dict[str, Any]) -> str:
     parts = []
     for name, ablation in document["ablations"].items():
         variants = ablation["variants"]
-        figure = f'<div class="wide figure">{figures.ablation(variants, ablation["x_label"])}</div>'
-        if name == "synthetic-data":
-            by_class = figures.class_accuracy(variants, document["class_names"])
-            figure += f'<div class="wide figure">{by_class}</div>'
-        table = _table(*ablation_rows(variants))
-        parts.append(f'<h3>{html.escape(ablation["title"])}</h3>{figure}<div class="wide">{table}</div>')
+        by_class = (
+            f'<div class="wide figure">{figures.class_accuracy(variants, document["class_names"])}</div>'
+            if name == "synthetic-data"
+            else ""
+        )
+        parts.append(f"""
+<h3>{html.escape(ablation["title"])}</h3>
+<div class="ablation">{figures.ablation(variants, ablation["x_label"])}
+<div class="wide">{_table(*ablation_rows(variants))}</div></div>{by_class}""")
     return f"""
 <h2>{html.escape(document["stream"])}: what each part is worth</h2>
 <p class="note">CLTS with one thing changed at a time, mean ± standard deviation over {document["seeds"]} seeds; red is
-CLTS with nothing changed.</p>{"".join(parts)}"""
+CLTS with nothing changed. Small dots are single seeds. Kept: captions, compressed, or images in their place.</p>
+{"".join(parts)}"""
 
 
 def _html_table(runs: Sequence[Results]) -> str:

@@ -88,7 +88,7 @@ def run(
         "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
         "router_confusion": _router_confusion(agent, benchmark.test_stream),
         "class_accuracy": _class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
-        "memory_bytes": memory_bytes(agent, image_nbytes=image_nbytes),
+        "memory_bytes": _memory_bytes(agent, settings, image_nbytes),
         "seconds": {
             "total": seconds,
             **{kind: synthesis.get(kind) for kind in ("captioning", "generation", "router")},
@@ -190,6 +190,15 @@ def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[li
         return rows["matrix"][: load_checkpoint(agent, unfinished)], rows["seconds"]
     except (FileNotFoundError, ValueError):  # nothing that is whole: the run starts anew
         return [], 0.0
+
+
+def _memory_bytes(agent: SupervisedTemplate, settings: Settings, image_nbytes: int) -> dict[str, int]:
+    """What the strategy keeps between experiences; captions that are numbers of stored images count as these."""
+    kept = memory_bytes(agent, image_nbytes=image_nbytes)
+    buffer = caption_buffer(agent)
+    if buffer is None or settings.memory != "images":
+        return kept
+    return kept | {"captions": 0, "exemplars": len(buffer.memory) * image_nbytes}
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The ceiling of text replay: a pair whose captions are the numbers of stored images."""
+"""What text replay does without: a pair whose captions are the numbers of stored images."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def table_rows(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
 
 def ablation_rows(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of an ablation, in the order of its variants."""
-    header = ["variant", "accuracy %", "router %", "oracle %", "captions"]
+    header = ["variant", "accuracy %", "router %", "oracle %", "kept"]
     rows = []
     for variant in variants:
         runs = variant["runs"]
@@ -44,8 +44,9 @@ def ablation_rows(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[l
             spread([run[name] for run in runs], lambda v: f"{100 * v:.1f}")
             for name in ("average_accuracy", "router_accuracy", "oracle_accuracy")
         ]
-        captions = human_bytes(mean(run["memory_bytes"]["captions"] for run in runs))
-        rows.append([variant["label"], *figures, captions])
+        # Captions, or the images that a variant keeps in their place.
+        kept = [run["memory_bytes"]["captions"] + run["memory_bytes"]["exemplars"] for run in runs]
+        rows.append([variant["label"], *figures, human_bytes(mean(kept))])
     return header, rows
 
 
@@ -96,11 +97,11 @@ def _markdown_ablation(name: str, documents: Sequence[dict[str, Any]]) -> str:
     rows = {v["label"]: [f"**{v['label']}**" if v["default"] else v["label"]] for v in ordered}
     header = ["variant"]
     for document in documents:
-        header += [f"{document['stream']}: accuracy %", "router %", "captions"]
+        header += [f"{document['stream']}: accuracy %", "router %", "kept"]
         for variant in document["ablations"][name]["variants"]:
-            _, ((label, accuracy, router, _, captions),) = ablation_rows([variant])
+            _, ((label, accuracy, router, _, kept),) = ablation_rows([variant])
             row = rows[label]
-            row += ["-"] * (len(header) - 3 - len(row)) + [accuracy, router, captions]
+            row += ["-"] * (len(header) - 3 - len(row)) + [accuracy, router, kept]
     full = [row + ["-"] * (len(header) - len(row)) for row in rows.values()]
     title = documents[0]["ablations"][name]["title"]
     return f"### {title} (`{name}`)\n\n{_markdown(header, full)}"

@@ -63,7 +63,7 @@ ABLATIONS: dict[str, Ablation] = {
             Variant("images regenerated from captions"),
             Variant("with real images of the current experience", _clts(router_data="mixed")),
             Variant("images regenerated from class names", _set(memory="labels")),
-            Variant("stored real images (the ceiling)", _set(memory="images")),
+            Variant("stored real images, as many as captions", _set(memory="images")),
         ],
     ),
     "router-targets": Ablation(
