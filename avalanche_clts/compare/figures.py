@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from .memory_curve import areas, curve_families
 from .results import by_strategy
@@ -121,7 +121,7 @@ def ablation(variants: Sequence[dict[str, Any]], x_label: str) -> str:
         mean(run["memory_bytes"]["captions"] for run in variant["runs"]) if in_bytes else variant["x"]
         for variant in variants
     ]
-    return _line(x, scores, [variant["label"] for variant in variants], colours, x_label)
+    return _line(x, scores, [variant["label"] for variant in variants], colours, x_label, in_bytes)
 
 
 def _rows(scores: Sequence[Sequence[float]], labels: Sequence[str], colours: Sequence[str]) -> str:
@@ -150,16 +150,24 @@ def _line(
     labels: Sequence[str],
     colours: Sequence[str],
     x_label: str,
+    measured: bool,
 ) -> str:
+    """The variants along an axis; where x is measured, each has its label beside it."""
     figure = Figure(figsize=(_NARROW, 3.0), layout="constrained")
     axes = figure.add_subplot()
     centre = [mean(values) for values in scores]
     axes.errorbar(x, centre, yerr=list(map(_deviation, scores)), color="#8a9bb0", lw=2, capsize=3, zorder=2)
     axes.scatter(x, centre, color=colours, s=45, zorder=3)
-    for place, height, label in zip(x, centre, labels, strict=True):
-        axes.annotate(label, (place, height), (0, 7), textcoords="offset points", ha="center", fontsize=8)
-    if max(x) > 20 * min(x):
+    if max(x) > 8 * min(x):
         axes.set_xscale("log")
+        axes.minorticks_off()
+    if measured:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if axes.get_xscale() == "log" else MaxNLocator(6))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        for place, height, label in zip(x, centre, labels, strict=True):
+            axes.annotate(label, (place, height), (5, 5), textcoords="offset points", fontsize=8)
+    else:
+        axes.set_xticks(x, labels)
     axes.set_xlabel(x_label)
     axes.set_ylabel("average accuracy (%)")
     axes.margins(y=0.25)
