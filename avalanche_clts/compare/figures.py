@@ -164,8 +164,11 @@ def _line(
     if measured:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if axes.get_xscale() == "log" else MaxNLocator(6))
         axes.xaxis.set_major_formatter("{x:,.0f}")
+        at: dict[tuple[float, float], list[str]] = {}  # variants that make no difference share a place
         for place, height, label in zip(x, centre, labels, strict=True):
-            axes.annotate(label, (place, height), (5, 5), textcoords="offset points", fontsize=8)
+            at.setdefault((place, height), []).append(label)
+        for point, there in at.items():
+            axes.annotate(", ".join(there), point, (5, 5), textcoords="offset points", fontsize=8)
     else:
         axes.set_xticks(x, labels)
     axes.set_xlabel(x_label)
