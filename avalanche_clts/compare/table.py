@@ -82,7 +82,7 @@ def format_markdown(runs: Sequence[Results]) -> str:
 
 
 def format_markdown_ablations(documents: Sequence[dict[str, Any]]) -> str:
-    """All tables of several streams' `ablations.json`, streams side by side; the default variant is bold."""
+    """All tables of several streams' `ablations.json`, side by side; what is the default on a stream is bold."""
     names = dict.fromkeys(name for document in documents for name in document["ablations"])
     return "\n\n".join(
         _markdown_ablation(name, [document for document in documents if name in document["ablations"]])
@@ -94,13 +94,14 @@ def _markdown_ablation(name: str, documents: Sequence[dict[str, Any]]) -> str:
     # A stream may have variants that another has not: numbers of experiences, above all.
     variants = {v["label"]: v for document in documents for v in document["ablations"][name]["variants"]}
     ordered = sorted(variants.values(), key=lambda variant: variant["x"] or 0)
-    rows = {v["label"]: [f"**{v['label']}**" if v["default"] else v["label"]] for v in ordered}
+    rows = {v["label"]: [v["label"]] for v in ordered}
     header = ["variant"]
     for document in documents:
         header += [f"{document['stream']}: accuracy %", "router %", "kept"]
         for variant in document["ablations"][name]["variants"]:
             _, ((label, accuracy, router, _, kept),) = ablation_rows([variant])
             row = rows[label]
+            accuracy = f"**{accuracy}**" if variant["default"] else accuracy
             row += ["-"] * (len(header) - 3 - len(row)) + [accuracy, router, kept]
     full = [row + ["-"] * (len(header) - len(row)) for row in rows.values()]
     title = documents[0]["ablations"][name]["title"]
