@@ -17,7 +17,7 @@ from torchvision.transforms.functional import to_tensor
 from avalanche_clts import Pair
 from avalanche_clts.cli import main
 from avalanche_clts.compare import Settings, compare, execution, tuning
-from avalanche_clts.compare.ablation import ABLATIONS, ablate
+from avalanche_clts.compare.ablation import ABLATIONS, _changes_nothing, ablate
 from avalanche_clts.compare.image_store import RememberingGenerator
 from avalanche_clts.compare.memory_curve import areas
 from avalanche_clts.compare.results import ResultsFolder, merged
@@ -86,8 +86,8 @@ def test_variants_differ_in_what_they_vary(ablated: tuple[Path, dict]) -> None:
     assert (images["captions"], images["exemplars"]) == (0, 3 * 10 * 64)
     streams = {label: run["stream"] for label, run in runs("experiences").items()}
     assert streams == {"2": "digits:experiences=2", "5": "digits", "10": "digits:experiences=10"}
-    for ablation in ablated[1]["ablations"].values():
-        assert len({json.dumps(v["runs"]) for v in ablation["variants"] if v["default"]}) <= 1
+    for answer in ablated[1]["ablations"].values():
+        assert len({json.dumps(v["runs"]) for v in answer["variants"] if v["default"]}) <= 1
     seconds = [json.loads(file.read_text())["seconds"] for file in (ablated[0] / "runs").glob("digits-clts-*.json")]
     assert sum(s["generation"] == 0 for s in seconds) == 1, "routing by the heads' confidence needs no generator"
 
@@ -113,6 +113,20 @@ def test_part_of_the_questions_leaves_the_other_answers(
     other = ablate(**arguments, seeds=1, settings=QUICK, hyperparameters={"clts": {"router_epochs": 2}})
     assert list(other["ablations"]) == ["routing"], "answers about other settings were taken for these"
     assert other["settings"]["tuned"]["clts"]["router_epochs"] == 2
+
+
+def test_what_is_set_anyway_is_no_change(tiny_pair: Pair) -> None:
+    def unchanged(name: str, settings: Settings) -> list[str]:
+        variants = ABLATIONS[name].variants
+        return [v.label for v in variants if _changes_nothing(v, settings, tiny_pair, 5)]
+
+    steps = tiny_pair.generator.steps
+    other = next(int(v.label) for v in ABLATIONS["steps"].variants if int(v.label) != steps)
+    assert unchanged("steps", replace(QUICK, generator={"steps": other})) == [str(other)]
+    assert unchanged("routing", replace(QUICK, generator={"steps": other})) == ["soft"]
+    assert unchanged("replay-size", replace(QUICK, tuned={"clts": {"replay_size": 500}})) == ["500"]
+    assert unchanged("experiences", QUICK) == ["5"]
+    assert unchanged("synthetic-data", QUICK) == []
 
 
 def test_report_of_ablations_alone(ablated: tuple[Path, dict], tmp_path: Path, capsys) -> None:

@@ -44,8 +44,7 @@ def ablate(
     jobs: int = 1,
     command: str = "",
 ) -> dict[str, Any]:
-    """Run CLTS with one thing changed at a time, and write `ablations.json`, the same as CSV, and the
-    report to `out`.
+    """Run CLTS with one thing changed at a time, and write `ablations.json`, the same as CSV, and the report to `out`.
 
     Runs that `out` already holds are not computed again, and a variant that stands in several ablations (CLTS as it
     comes, above all) is run once. Ablations that `out` already holds, of the same experiment, stay in its
@@ -97,6 +96,7 @@ def ablate(
         "stream": stream,
         "class_names": _class_names(benchmark),
         "seeds": seeds,
+        "device": device,
         "versions": shared["versions"],
         "pair": shared["pair"],
         "settings": asdict(settings),
@@ -143,9 +143,12 @@ def _changes_nothing(variant: Variant, settings: Settings, pair: Pair, num_exper
     if variant.stream:
         return variant.stream == f"experiences={num_experiences}"
     changed = variant.change(settings)
-    return replace(changed, captioner={}, generator={}) == settings and all(
-        getattr(part, name, None) == value
-        for part, options in ((pair.captioner, changed.captioner), (pair.generator, changed.generator))
+    return replace(changed, captioner=settings.captioner, generator=settings.generator) == settings and all(
+        set_of_it.get(name, getattr(part, name, None)) == value
+        for part, set_of_it, options in (
+            (pair.captioner, settings.captioner, changed.captioner),
+            (pair.generator, settings.generator, changed.generator),
+        )
         for name, value in options.items()
     )
 

@@ -52,8 +52,11 @@ def _clts(**values: Any) -> Callable[[Settings], Settings]:
     return lambda settings: replace(settings, tuned=settings.tuned | {"clts": settings.tuned.get("clts", {}) | values})
 
 
-def _pair(captioner: dict[str, Any] | None = None, generator: dict[str, Any] | None = None) -> Any:
-    return _set(captioner=captioner or {}, generator=generator or {})
+def _pair(captioner: dict[str, Any] | None = None, generator: dict[str, Any] | None = None) -> Callable[..., Settings]:
+    """With other attributes of the pair's parts."""
+    return lambda settings: replace(
+        settings, captioner=settings.captioner | (captioner or {}), generator=settings.generator | (generator or {})
+    )
 
 
 ABLATIONS: dict[str, Ablation] = {
