@@ -8,11 +8,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from .captioners import Captioner
 from .distributed import is_first_process, share_of, wait_for_everyone
 from .generators import Generator
+from .images import open_image
 from .serialization import write_text
 
 _AT_ONCE = 512  # finished and written before the next are begun
@@ -120,15 +119,6 @@ def generate_files(
     if is_first_process():
         write_text(out / METADATA, "".join(_line(f.name, p) for f, p in zip(files, prompts, strict=True)))
     return files
-
-
-def open_image(path: Path) -> Image.Image:
-    """The image in a file. Raises `ValueError` if Pillow cannot read it."""
-    try:
-        with Image.open(path) as image:
-            return image.copy()
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that Pillow can read") from None
 
 
 def _require_same(file: Path, content: object) -> None:

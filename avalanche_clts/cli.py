@@ -255,8 +255,9 @@ Weights are in half precision; beside them the device needs memory for a batch (
 
 
 def _caption(arguments: argparse.Namespace) -> int:
-    from .bulk import caption_files, image_files, open_image
+    from .bulk import caption_files, image_files
     from .distributed import device_of_process, is_first_process
+    from .images import open_image
     from .pairs import load_pair
 
     files = image_files(arguments.images)

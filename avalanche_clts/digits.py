@@ -23,7 +23,7 @@ def pair_digits() -> LabelledImages:
 
 
 def stream_digits() -> tuple[LabelledImages, LabelledImages]:
-    """The other 1,197 digits, 798 to train on and 399 to test on, as they are: 8x8, grey (mode "L").
+    """The other 1,197 digits, 801 to train on and 396 to test on, as they are: 8x8, grey (mode "L").
 
     The pair has never seen them.
     """

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
+
+from .images import open_image
 
 MEMORY = 1 << 30  # bytes of images that are kept, once read
 _TRAIN_NAMES = ("train", "training")
@@ -45,9 +48,9 @@ class FolderDataset(ImageFolder):
         names: list[str] = self.classes  # type: ignore[has-type]
         self.classes = [name.replace("_", " ").lower() for name in names]
         self._resized_to = size
-        first = _read(self.samples[0][0])
+        first = open_image(self.samples[0][0])
         self.size = size or first.size
-        self.mode = "L" if first.mode in ("1", "L", "I", "I;16", "F") else "RGB"
+        self.mode = "L" if first.mode in ("1", "L") else "RGB"
         nbytes = self.size[0] * self.size[1] * (1 if self.mode == "L" else 4) * len(self.samples)  # as Pillow has it
         self._kept: dict[str, Image.Image] | None = {} if nbytes <= MEMORY else None
 
@@ -62,7 +65,7 @@ class FolderDataset(ImageFolder):
         return self._kept[path].copy()  # a transform may draw on what it is given
 
     def _open(self, path: str) -> Image.Image:
-        image = _read(path)
+        image = open_image(path)
         if self._resized_to is not None:
             image = image.resize(self.size, Image.Resampling.LANCZOS)
         elif image.size != self.size:
@@ -102,7 +105,7 @@ def open_folder(
         raise ValueError(f"part is {part}; it must be (k, n) with k from 1 to n")
     both = (size, size) if isinstance(size, int) else size
     root = Path(root)
-    train_root, test_root = _subfolder(root, _TRAIN_NAMES), _subfolder(root, _TEST_NAMES)
+    train_root, test_root = divided(root)
     if train_root is not None and test_root is not None:
         train, test = FolderDataset(train_root, size=both), FolderDataset(test_root, size=both)
         if train.classes != test.classes:
@@ -125,12 +128,16 @@ def open_folder(
     return Subset(train, chosen), Subset(test, test_indices)
 
 
-def _read(path: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert() if image.mode == "P" else image.copy()
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} is not an image that Pillow can read ({error}); remove or replace it") from None
+def divided(root: Path) -> tuple[Path | None, Path | None]:
+    """The subfolders of images to train on and of images to test on, as far as there are any."""
+    return _subfolder(root, _TRAIN_NAMES), _subfolder(root, _TEST_NAMES)
+
+
+def folder_digest(root: str | os.PathLike[str]) -> str:
+    """A digest of the names and sizes of all files under `root`: another one, once images have come or gone."""
+    files = [Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names]
+    lines = sorted(f"{file.relative_to(root).as_posix()}\t{file.stat().st_size}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _subfolder(root: Path, names: Sequence[str]) -> Path | None:

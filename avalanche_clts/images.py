@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, TransformGroups
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 _REMEDY = (
@@ -58,6 +59,22 @@ class ImageFormat:
         pixels = torch.from_numpy(np.array(native))
         channels_first = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
         return channels_first if self.kind == "uint8" else channels_first.float() / 255
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """The image in a file; 16 bits of grey become 8, where Pillow would cut them off.
+
+    Raises `ValueError` if Pillow cannot read it, or its pixels are floating-point numbers, of no known range.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):
+                return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+            if image.mode == "F":
+                raise OSError("its pixels are floating-point numbers")
+            return image.convert() if image.mode == "P" else image.copy()
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not an image that Pillow can read ({error}); remove or replace it") from None
 
 
 def image_format(dataset: AvalancheDataset) -> ImageFormat:

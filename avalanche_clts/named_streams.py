@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from avalanche.benchmarks.classic import (
     SplitTinyImageNet,
 )
 
+from .folders import folder_digest
 from .streams import split_digits, split_folder, split_shapes
 
 Options = dict[str, Any]
@@ -36,6 +39,8 @@ class StreamKind:
     - build: makes one, given the seed of its order, its options and the folder of downloaded data (or None).
     - options: how each option's text is read.
     - downloads: whether its data are downloaded.
+    - contents: a digest of its images, given its options, where they are the user's and may change. None: they are
+        always the same.
     - network: that a comparison uses by default, a key of `NETWORKS`; None: by the size of the images.
     """
 
@@ -44,6 +49,7 @@ class StreamKind:
     options: dict[str, Callable[[str], Any]] = field(default_factory=dict)
     network: str | None = None
     downloads: bool = True
+    contents: Callable[[Options], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,12 @@ class Stream:
     kind: str
     options: Options
     data_root: Path | None = None
+
+    @cached_property
+    def contents(self) -> str | None:
+        """A digest of its images, where they are the user's; None where the name says which they are."""
+        digest = STREAMS[self.kind].contents
+        return None if digest is None else digest(self.options)
 
     def build(self, seed: int) -> Any:
         """The benchmark, with its experiences in the order that `seed` gives.
@@ -82,8 +94,12 @@ class Stream:
 
 
 def slug(stream: str) -> str:
-    """The name of a stream as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", stream).strip("-")
+    """The name of a stream as part of a file name: another one for each stream."""
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", stream).strip("-")
+    if not stream.startswith("folder:"):
+        return readable
+    # Paths may differ in nothing but what a file name does not hold.
+    return f"{readable}-{hashlib.sha256(stream.encode()).hexdigest()[:6]}"
 
 
 def parse_stream(text: str, data_root: Path | None = None) -> Stream:
@@ -139,6 +155,10 @@ def _folder(seed: int, options: Options, data_root: Path | None) -> Any:
     return split_folder(seed=seed, **{names.get(name, name): value for name, value in options.items()})
 
 
+def _folder_contents(options: Options) -> str:
+    return folder_digest(options["root"])
+
+
 def _classic(builder: Callable[..., Any], n_experiences: int) -> Callable[[int, Options, Path | None], Any]:
     def build(seed: int, options: Options, data_root: Path | None) -> Any:
         return builder(options.get("experiences", n_experiences), seed=seed, dataset_root=data_root)
@@ -150,6 +170,12 @@ def _core50(seed: int, options: Options, data_root: Path | None) -> Any:
     # CORe50 comes with ten fixed orders, its "runs".
     scenario, mini = options.get("scenario", "nc"), options.get("size", 32) == 32
     return CORe50(scenario=scenario, run=seed % 10, mini=mini, dataset_root=data_root)
+
+
+def _core50_size(text: str) -> int:
+    if text not in ("32", "128"):
+        raise ValueError(text)
+    return int(text)
 
 
 def _core50_scenario(text: str) -> str:
@@ -200,12 +226,13 @@ STREAMS: dict[str, StreamKind] = {
     "core50": StreamKind(
         "CORe50: 50 objects in video, scenario=nc (or ni, nic, nicv2_79, ...), size=32 (or 128)",
         _core50,
-        {"scenario": _core50_scenario, "size": int},
+        {"scenario": _core50_scenario, "size": _core50_size},
     ),
     "folder": StreamKind(
         "folder:PATH[,experiences=5][,size=64][,test=0.2][,part=1/2]: your images, a subfolder a class",
         _folder,
         {"experiences": int, "size": _size, "test": float, "part": fraction},
         downloads=False,
+        contents=_folder_contents,
     ),
 }

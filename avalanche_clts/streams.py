@@ -49,7 +49,7 @@ def split_digits(
 ) -> NCScenario:
     """Split Digits: 1,197 real handwritten digits (8x8, grey) in experiences of different classes.
 
-    798 images train and 399 test; the pair that ships with this package has seen none of them. Works offline.
+    801 images train and 396 test; the pair that ships with this package has seen none of them. Works offline.
 
     **Arguments:**
 

@@ -43,7 +43,7 @@ def main() -> None:
 
 def train_router(x: Tensor, tasks: Tensor, epochs: int, falling: bool, smoothing: float, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    router = small_cnn(5, channels=1, side=8)
+    router = small_cnn(5, channels=1, size=(8, 8))
     optimizer = torch.optim.Adam(router.parameters(), lr=3e-3)
     steps = epochs * -(-len(x) // 32)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0 if falling else 1.0, total_iters=steps)

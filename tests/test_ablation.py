@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import ToTensor, v2
 from torchvision.transforms.functional import to_tensor
 
-from avalanche_clts import Pair
+from avalanche_clts import CLTS, Pair
 from avalanche_clts.cli import main
 from avalanche_clts.compare import Settings, compare, execution, tuning
 from avalanche_clts.compare.ablation import ABLATIONS, _changes_nothing, ablate
+from avalanche_clts.compare.figures import class_accuracy
 from avalanche_clts.compare.image_store import RememberingGenerator
 from avalanche_clts.compare.memory_curve import areas
+from avalanche_clts.compare.networks import CaptionerFeatures
+from avalanche_clts.compare.normalisation import Normalisation, measure_normalisation
 from avalanche_clts.compare.results import ResultsFolder, merged
 from avalanche_clts.compare.stored_images import stored_images
 from avalanche_clts.compare.table import format_ablations, format_markdown_ablations
@@ -27,6 +31,7 @@ from avalanche_clts.compare.views import Augmented, Autoencoded
 from avalanche_clts.digits import stream_digits
 from avalanche_clts.named_streams import parse_stream
 from avalanche_clts.pairs import load_pair, pair_identity
+from avalanche_clts.streams import split_shapes
 from tests.test_compare import QUICK
 
 # One of each kind: those left out change a number that another one changes too.
@@ -159,14 +164,61 @@ def test_stored_images_come_back_as_they_were() -> None:
 
 def test_views_keep_shape_and_range(tiny_pair: Pair) -> None:
     x = torch.rand(5, 1, 8, 8)
-    restored = Autoencoded(tiny_pair)(x)
+    restored = Autoencoded(tiny_pair, Normalisation())(x)
     assert restored.shape == x.shape
     assert 0 <= restored.min() <= restored.max() <= 1
-    assert not list(Autoencoded(tiny_pair).parameters()), "the pair's weights are neither trained nor saved"
-    augmented = Augmented(8)
+    weights = list(Autoencoded(tiny_pair, Normalisation()).parameters())
+    assert not weights, "the pair's weights are neither trained nor saved"
+    augmented = Augmented((8, 8), Normalisation())
     assert augmented(x).shape == x.shape
     assert not torch.equal(augmented(x), x)
     assert torch.equal(augmented.eval()(x), x)
+
+
+def test_normalised_images_are_seen_as_they_were(tiny_pair: Pair) -> None:
+    mean, deviation = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
+    plain = split_shapes(seed=0).train_stream[0].dataset
+    normalised = (
+        split_shapes(seed=0, eval_transform=v2.Compose([ToTensor(), v2.Normalize(mean, deviation)]))
+        .train_stream[0]
+        .dataset
+    )
+    found = measure_normalisation(normalised)
+    x, y = (torch.stack([d.eval()[i][0] for i in range(8)]) for d in (plain, normalised))
+    assert torch.allclose(found.undone(y), x, atol=1e-4)
+    assert torch.allclose(found.done(x), y, atol=1e-3)
+    assert measure_normalisation(plain) == Normalisation()
+    features = [CaptionerFeatures(tiny_pair, n)(z) for n, z in ((Normalisation(), x), (found, y))]
+    assert torch.allclose(*features, atol=1e-2)
+    restored = [Autoencoded(tiny_pair, n)(z) for n, z in ((Normalisation(), x), (found, y))]
+    assert torch.allclose(found.done(restored[0]), restored[1], atol=1e-2)
+    augmented = found.undone(Augmented((32, 32), found)(y))
+    assert -1e-4 <= augmented.min() <= augmented.max() <= 1 + 1e-4
+    inverted = split_shapes(seed=0, eval_transform=lambda image: ToTensor()(image).square())
+    with pytest.raises(ValueError, match="does more than normalise"):
+        measure_normalisation(inverted.train_stream[0].dataset)
+
+
+def test_stored_images_do_not_go_on_from_a_checkpoint(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    """Their checkpoint holds the numbers of images and not the images: an interrupted run must begin anew."""
+
+    def stop_at_the_third(*arguments, **options):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(evaluate(*arguments, **options))
+        return calls[-1]
+
+    settings = replace(QUICK, memory="images")
+    options = {"strategies": ["clts"], "seeds": 1, "pair": str(tiny_pair_folder), "settings": settings}
+    calls: list[object] = []
+    evaluate = CLTS.eval
+    monkeypatch.setattr(CLTS, "eval", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        compare(**options, out=tmp_path / "stopped")
+    monkeypatch.undo()
+    stopped, whole = (compare(**options, out=tmp_path / name)[0] for name in ("stopped", "whole"))
+    assert len(calls) == 2
+    assert stopped["accuracy_matrix"] == whole["accuracy_matrix"]
 
 
 def test_images_are_made_once_and_kept_for_other_processes(tiny_pair: Pair, tmp_path: Path) -> None:
@@ -267,6 +319,32 @@ def test_runs_of_several_folders_are_shown_together() -> None:
     assert [run["strategy"] for run in both["runs"]] == ["clts", "naive"]
     with pytest.raises(ValueError, match="a and b both hold clts on digits with seed 0, with different outcomes"):
         merged([document(made_run("clts", 1, 0.5)), document(made_run("clts", 1, 0.6))], ["a", "b"])
+
+
+def test_runs_that_are_not_alike_are_not_brought_together() -> None:
+    def document(strategy: str, pair: str = "x", stream: str = "digits", **settings: object) -> dict:
+        return {
+            "runs": [made_run(strategy, 1, 0.5)],
+            "arguments": {"stream": stream},
+            "settings": {"train_epochs": 5, "routing": "soft", "tuned": {}} | settings,
+            "pair": {"identity": [pair]},
+        }
+
+    alike = [document("clts"), document("naive", pair="y", routing="hard", tuned={"ewc": {"ewc_lambda": 1}})]
+    assert len(merged(alike, ["a", "b"])["runs"]) == 2, "naive has no use for the pair"
+    assert merged([document("clts"), document("naive", stream="shapes", train_epochs=1)], ["a", "b"])
+    with pytest.raises(ValueError, match="a and b hold runs of digits that differ in train_epochs; bring together"):
+        merged([document("clts"), document("naive", train_epochs=1)], ["a", "b"])
+    with pytest.raises(ValueError, match="differ in routing, pair"):
+        merged([document("clts"), document("er-bytes", pair="y", routing="hard")], ["a", "b"])
+
+
+def test_classes_without_images_are_not_drawn() -> None:
+    variants = [{"label": "real", "runs": [{"class_accuracy": [0.25, None, 0.75]}]}]
+    svg = class_accuracy(variants, ["cat", "nothing", "dog"])
+    assert "<!-- cat -->" in svg
+    assert "<!-- dog -->" in svg
+    assert "<!-- nothing -->" not in svg
 
 
 def test_settings_that_no_pair_has_are_refused(tiny_pair_folder: Path, tmp_path: Path) -> None:

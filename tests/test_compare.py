@@ -11,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from avalanche.benchmarks import ni_benchmark
 from avalanche.models.slim_resnet18 import ResNet
 from torch import nn
+from torchvision.transforms import ToTensor
 
+import avalanche_clts.compare as comparison
 from avalanche_clts import Pair
 from avalanche_clts.cli import main
 from avalanche_clts.compare import Settings, compare, default_settings, execution, runner
+from avalanche_clts.compare.options import adjusted
 from avalanche_clts.compare.runner import build, summarize_matrix
 from avalanche_clts.compare.strategies import COMPARED
 from avalanche_clts.compare.table import format_markdown, format_table, human_bytes
-from avalanche_clts.named_streams import parse_stream
+from avalanche_clts.digits import CLASS_NAMES, stream_digits
+from avalanche_clts.named_streams import STREAMS, parse_stream
+from avalanche_clts.streams import ImageDataset
 
 QUICK = Settings(
     train_epochs=1,
@@ -233,6 +239,16 @@ def test_bytes_are_readable() -> None:
             ["compare", "--network", "captioner", "--router", "cnn"],
             r"router is 'cnn', but with network 'captioner' it is",
         ),
+        (
+            ["compare", "--set", "clts.replay_size=1e3"],
+            r"clts.replay_size of 1000.0; it must be a whole number above 0",
+        ),
+        (["compare", "--set", "clts.recombine=1"], r"clts.recombine of 1; it must be one of True, False"),
+        (["compare", "--set", "clts.keep=none"], r"clts.keep of 'none'; it must be one of all, recognised"),
+        (
+            ["compare", "--strategies", "naive", "--network", "slim-resnet18"],
+            r"network is 'slim-resnet18', which cannot take images of 8x8 pixels and 1 channels; choose another",
+        ),
         (["compare", "--router", "vgg"], r"router is 'vgg'; known networks: small-cnn, cnn, slim-resnet18$"),
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
         (
@@ -268,6 +284,36 @@ def test_settings_can_be_given_on_the_command_line(tiny_pair_folder: Path, tmp_p
     assert (settings.train_epochs, settings.train_mb_size, settings.router) == (1, 64, "cnn")
     assert settings.tuned["clts"] == {"replay_size": 12, "router_epochs": 1, "recombine": False}
     assert settings.tuned["ewc"] == {"ewc_lambda": 0.5}
+
+
+def test_epochs_are_for_everyone() -> None:
+    searched = replace(QUICK, tuned={"gdumb": {"train_epochs": 50}, "icarl": {"train_epochs": 20, "learning_rate": 1}})
+    assert adjusted(searched, train_mb_size=8).tuned == searched.tuned
+    assert adjusted(searched, train_epochs=1).tuned == {"gdumb": {}, "icarl": {"learning_rate": 1}}
+    assert adjusted(searched, train_epochs=1, hyperparameters={"gdumb": {"train_epochs": 3}}).tuned["gdumb"] == {
+        "train_epochs": 3
+    }
+
+
+def test_where_classes_come_again_rivals_keep_as_many_images_as_there_are_captions(
+    tiny_pair_folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    def every_class_each_time(seed: int, options: dict, data_root: Path | None) -> Any:
+        train, test = (ImageDataset(*part, classes=list(CLASS_NAMES)) for part in stream_digits())
+        return ni_benchmark(
+            train, test, n_experiences=3, seed=seed, train_transform=ToTensor(), eval_transform=ToTensor()
+        )
+
+    monkeypatch.setitem(STREAMS, "digits", replace(STREAMS["digits"], build=every_class_each_time))
+    options: dict[str, Any] = {"seeds": 1, "pair": str(tiny_pair_folder), "settings": QUICK}
+    monkeypatch.setattr(comparison, "COMPARED", ["clts", "er-count", "icarl"])
+    clts, replay = compare(**options, out=tmp_path)
+    captions = 3 * 10 * QUICK.captions_per_class
+    assert clts["router_accuracy"] is not None
+    assert replay["memory_bytes"]["exemplars"] == captions * 64
+    assert "icarl is left out: iCaRL gives each class to one experience" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="strategies has icarl, which cannot run on digits: iCaRL gives each class"):
+        compare(**options, strategies=["icarl"], out=tmp_path)
 
 
 def test_router_has_a_network_of_its_own(tiny_pair: Pair) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -274,6 +275,35 @@ def test_command_trains_a_pair_on_given_captions(photos: Path, tmp_path: Path, c
     (files[0].parent / "metadata.jsonl").write_text('{"file_name": "00.png"}')
     assert main(["pretrain", "--images", str(files[0].parent), "--out", str(tmp_path / "other")]) == 2
     assert "line 1: must be an object with file_name and text" in capsys.readouterr().err
+
+
+def test_given_captions_of_images_to_test_on_are_not_learnt(photos: Path, tmp_path: Path) -> None:
+    root = tmp_path / "captioned"
+    shutil.copytree(photos, root)
+    files = sorted(root.glob("*/*/*.png"))
+    lines = [json.dumps({"file_name": str(f.relative_to(root)), "text": str(f.relative_to(root))}) for f in files]
+    (root / "metadata.jsonl").write_text("\n".join(lines))
+    domain = photos_domain(root)
+    learnt, (_, judged) = domain.pool(), domain.held_out()
+    assert all(caption.startswith("train") for caption in learnt.captions)
+    assert (len(learnt.images), len(judged.images)) == (36, 4)
+    assert {caption.split("/")[1] for caption in learnt.captions} == {"frog", "sky"}
+    assert not {i.tobytes() for i in learnt.images} & {i.tobytes() for i in judged.images}
+    with pytest.raises(ValueError, match=r"part is \(1, 2\), but .* holds a metadata.jsonl"):
+        photos_domain(root, part=(1, 2))
+    Image.new("RGB", (20, 16)).save(files[-1])
+    Image.new("RGB", (20, 16)).save(root / "train" / "frog" / "03.png")
+    with pytest.raises(ValueError, match=r"03\.png is 20x16 pixels and the first image 16x16; give the size"):
+        photos_domain(root)
+
+
+def test_too_few_images_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(ValueError, match="fewer than 10 images to train on in every class"):
+        photos_domain(tmp_path)
 
 
 def test_steps_to_learn_must_divide_those_to_learn_from() -> None:

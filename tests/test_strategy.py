@@ -41,7 +41,7 @@ def test_clts_remembers_all_digits_with_the_embedded_pair(embedded_pair: Pair) -
     accuracies = []
     for seed in range(6):
         RNGManager.set_random_seeds(seed)
-        model = RoutedModel(head=small_cnn(10, channels=1, side=8), router=small_cnn(10, channels=1, side=8))
+        model = RoutedModel(head=small_cnn(10, channels=1, size=(8, 8)), router=small_cnn(10, channels=1, size=(8, 8)))
         clts = make_clts(
             embedded_pair,
             model=model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import shutil
 import struct
 import warnings
 from pathlib import Path
@@ -153,6 +154,21 @@ def test_images_of_several_sizes_need_a_size(tmp_path: Path) -> None:
     assert {image.size for image, _ in train} == {(16, 16)}
 
 
+def test_grey_of_16_bits_keeps_its_shades(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 2**16 - 1, 256).astype(np.uint16).reshape(16, 16)
+    for name in ("cat/a.png", "cat/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(ramp).save(tmp_path / name)
+    dataset = FolderDataset(tmp_path)
+    image, _ = dataset[0]
+    assert image.mode == "L"
+    assert np.array_equal(np.asarray(image), ramp >> 8)
+    Image.fromarray(np.zeros((16, 16), np.float32)).save(tmp_path / "cat" / "a.tiff")
+    (tmp_path / "cat" / "a.png").unlink()
+    with pytest.raises(ValueError, match=r"a\.tiff .* floating-point numbers"):
+        FolderDataset(tmp_path)
+
+
 def test_bad_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         split_folder(tmp_path / "nowhere")
@@ -177,7 +193,23 @@ def test_options_are_read() -> None:
     assert len(parse_stream("shapes:experiences=20").build(0).train_stream) == 20
     folder = parse_stream("folder:some/where,experiences=4,size=64x48,part=1/2")
     assert folder.options == {"root": "some/where", "experiences": 4, "size": (64, 48), "part": (1, 2)}
-    assert slug(folder.name) == "folder-some-where-experiences-4-size-64x48-part-1-2"
+    assert slug(folder.name).startswith("folder-some-where-experiences-4-size-64x48-part-1-2-")
+    assert slug("shapes:experiences=20") == "shapes-experiences-20"
+    names = ["folder:写真", "folder:猫", "folder:cats_dogs", "folder:cats-dogs", "folder:cats/dogs"]
+    assert len({slug(name) for name in names}) == len(names)
+
+
+def test_contents_of_a_folder_are_told_apart(tmp_path: Path) -> None:
+    def contents() -> str | None:
+        return parse_stream(f"folder:{root}").contents
+
+    root = write_images(tmp_path / "photos", {"cat": 3, "dog": 3})
+    before = contents()
+    shutil.copytree(root, tmp_path / "copy")
+    assert parse_stream(f"folder:{tmp_path / 'copy'}").contents == before
+    (root / "cat" / "000.png").unlink()
+    assert contents() != before
+    assert parse_stream("shapes").contents is None
 
 
 @pytest.mark.parametrize(
@@ -188,6 +220,7 @@ def test_options_are_read() -> None:
         ("shapes:experiences=few", "'few' is no value for the option experiences"),
         ("folder", "name the folder: folder:PATH"),
         ("core50:scenario=abc", "'abc' is no value for the option scenario"),
+        ("core50:size=64", "'64' is no value for the option size"),
     ],
 )
 def test_bad_names_say_what_is_known(name: str, message: str) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..buffer import CaptionBuffer
 from ..captioners import LabelCaptioner
 from ..checkpoint import load_checkpoint
+from ..compare.execution import Task
 from ..compare.results import ResultsFolder, read_runs
 from ..compare.runner import build
 from ..compare.settings import Settings
@@ -73,7 +74,9 @@ def audit(folder: Path, *, data_root: Path | None = None, device: str = "cpu", c
         "images_searched_for": len(train) + len(test),
         "files_with_real_images": search(folder, RealImages(train + test, _CLOSE * float(np.median(among_real)))),
     }
-    kept = ResultsFolder(folder, {}).kept(stream.name, _STRATEGY, 0)
+    conditions = {"pair": document["pair"]["identity"], "device": arguments["device"], "versions": document["versions"]}
+    task = Task(stream, _STRATEGY, 0, settings, arguments["pair"], arguments["device"])
+    kept = ResultsFolder(folder, conditions).kept(task)
     if kept.exists():
         load_checkpoint(agent, kept)
         buffer = caption_buffer(agent)

@@ -16,7 +16,7 @@ from ..serialization import write_text
 from .execution import Task, execute
 from .lock import only_one
 from .memory_curve import areas
-from .options import Hyperparameters, adjusted, require_runs
+from .options import Hyperparameters, adjusted, require_networks, require_runs
 from .report import write_report
 from .results import ResultsFolder, to_csv
 from .runner import versions
@@ -83,6 +83,9 @@ def compare(
         hyperparameters=hyperparameters,
         searched=set(chosen) & set(GRIDS) if tuning else (),
     )
+    benchmark = parsed.build(0)
+    chosen = _fit(chosen, benchmark, stream, asked_for=strategies is not None)
+    require_networks(settings, benchmark.train_stream[0].dataset)
     loaded = load_pair(pair, device=device)
     conditions = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
     with only_one(out):
@@ -154,6 +157,16 @@ def _keep_samples(stream: Stream, pair: Any, file: Path, real_images: bool) -> N
     if {name: kept.get(name) for name in wanted} != wanted:
         made = make_samples(stream.build(0), pair, real_images=real_images)
         write_text(file, json.dumps({**wanted, "samples": made}))
+
+
+def _fit(chosen: Sequence[str], benchmark: Any, stream: str, *, asked_for: bool) -> list[str]:
+    """The strategies that can run on the stream; the others are told of, or refused if they were asked for."""
+    reasons = {name: reason for name in chosen if (reason := STRATEGIES[name].unfit(benchmark)) is not None}
+    for name, reason in reasons.items():
+        if asked_for:
+            raise ValueError(f"strategies has {name}, which cannot run on {stream}: {reason}; leave it out")
+        print(f"{name} is left out: {reason}")
+    return [name for name in chosen if name not in reasons]
 
 
 def _check(strategies: Sequence[str] | None, seeds: int, device: str, jobs: int) -> list[str]:

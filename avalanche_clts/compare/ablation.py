@@ -17,7 +17,7 @@ from ..pairs import Pair, load_pair, pair_identity
 from ..serialization import write_text
 from .execution import Task, execute
 from .lock import only_one
-from .options import Hyperparameters, adjusted, require_runs
+from .options import Hyperparameters, adjusted, require_networks, require_runs
 from .report import write_report
 from .results import ABLATIONS_FILE, ResultsFolder, ablations_to_csv
 from .runner import versions
@@ -71,6 +71,7 @@ def ablate(
     shared = {"pair": pair_identity(loaded), "device": device, "versions": versions()}
     folder = ResultsFolder(out, shared)
     benchmark = parse_stream(stream, data_root).build(0)
+    require_networks(settings, benchmark.train_stream[0].dataset)
     unchanged = {
         (name, variant.label): _changes_nothing(variant, settings, loaded, len(benchmark.train_stream))
         for name, ablation in chosen.items()
@@ -98,6 +99,7 @@ def ablate(
         "seeds": seeds,
         "device": device,
         "versions": shared["versions"],
+        "contents": parse_stream(stream, data_root).contents,
         "pair": shared["pair"],
         "settings": asdict(settings),
     }
@@ -118,6 +120,7 @@ def ablate(
         }
         for name, ablation in chosen.items()
     }
+    answers = {name: answer for name, answer in answers.items() if answer["variants"]}
     document = _beside_earlier(out / ABLATIONS_FILE, experiment, answers, command)
     write_text(out / ABLATIONS_FILE, json.dumps(document, indent=1))
     write_text(out / "ablations.csv", ablations_to_csv(document))
@@ -175,12 +178,12 @@ def _task(
 ) -> Task | None:
     """A variant's run; None where the stream has no such form."""
     name = f"{stream}{',' if ':' in stream else ':'}{variant.stream}" if variant.stream else stream
-    parsed: Stream = parse_stream(name, data_root)
-    if variant.stream:
-        try:
+    try:
+        parsed: Stream = parse_stream(name, data_root)
+        if variant.stream:
             parsed.build(seed)
-        except ValueError:
-            return None
+    except ValueError:
+        return None
     changed = variant.change(settings)
     return Task(parsed, variant.strategy, seed, changed, pair, folder.conditions["device"], images=folder.images)
 

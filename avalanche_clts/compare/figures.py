@@ -106,8 +106,11 @@ def router_confusion(group: Sequence[Results]) -> str:
 
 def class_accuracy(variants: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str:
     """The mean accuracy on each class: rows are variants, columns classes."""
-    table = [np.mean([run["class_accuracy"] for run in variant["runs"]], axis=0) for variant in variants]
-    return _heat_map(table, [variant["label"] for variant in variants], class_names, "", "")
+    scores = [np.array([run["class_accuracy"] for run in variant["runs"]], float) for variant in variants]
+    tested = ~np.isnan(scores[0]).any(0)  # some streams count classes that they have no image of
+    table = np.array([of_variant[:, tested].mean(0) for of_variant in scores])
+    names = [name for name, shown in zip(class_names, tested, strict=True) if shown]
+    return _heat_map(table, [variant["label"] for variant in variants], names, "", "")
 
 
 def ablation(variants: Sequence[dict[str, Any]], x_label: str) -> str:

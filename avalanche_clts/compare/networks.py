@@ -7,21 +7,23 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.models import SlimResNet18
 from torch import Tensor, nn
 
 from ..captioners import BlipCaptioner
-from ..images import ImageFormat
+from ..images import ImageFormat, image_format
 from ..pairs import Pair
+from .normalisation import Normalisation
 
 
-def small_cnn(num_outputs: int, *, channels: int, side: int) -> nn.Sequential:
+def small_cnn(num_outputs: int, *, channels: int, size: tuple[int, int]) -> nn.Sequential:
     """Two convolutions and a linear layer, for small images.
 
     **Arguments:**
 
     - num_outputs: classes.
-    - channels, side: of the square images, `(n, channels, side, side)`; side in pixels, divisible by 4.
+    - channels, size: of the images, `(n, channels, height, width)`; size is `(width, height)` in pixels.
     """
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3, padding=1),
@@ -31,7 +33,7 @@ def small_cnn(num_outputs: int, *, channels: int, side: int) -> nn.Sequential:
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(64 * (side // 4) ** 2, num_outputs),
+        nn.Linear(64 * (size[0] // 4) * (size[1] // 4), num_outputs),
     )
 
 
@@ -54,17 +56,22 @@ def cnn(num_outputs: int, *, channels: int) -> nn.Sequential:
 
 
 class CaptionerFeatures(nn.Module):
-    """The vision model of the pair's captioner as a frozen backbone, for inputs in [0, 1].
+    """The vision model of the pair's captioner as a frozen backbone.
 
     Its weights are the pair's: neither trained, nor counted, nor saved here.
+
+    **Arguments:**
+
+    - normalisation: of the inputs, which is undone.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, normalisation: Normalisation) -> None:
         super().__init__()
         if not isinstance(pair.captioner, BlipCaptioner):
             given = type(pair.captioner).__name__
             raise ValueError(f"network is 'captioner', which needs a pair with a BlipCaptioner, not a {given}")
         self._encode = pair.captioner.encode
+        self._normalisation = normalisation
         self.width = self._encode(torch.zeros(1, 3, 8, 8)).shape[1]
 
     def __deepcopy__(self, memo: dict[int, object]) -> CaptionerFeatures:
@@ -72,16 +79,16 @@ class CaptionerFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, 1 or 3, h, w)` to `(n, hidden size)`."""
-        features = self._encode(x.expand(-1, 3, -1, -1))
+        features = self._encode(self._normalisation.undone(x).expand(-1, 3, -1, -1))
         return F.layer_norm(features, features.shape[-1:])  # a scale that a linear layer learns on at any rate
 
 
 NETWORKS: dict[str, Callable[[ImageFormat], Callable[[int], nn.Module]]] = {
-    "small-cnn": lambda format: partial(small_cnn, channels=format.channels, side=format.size[0]),
+    "small-cnn": lambda format: partial(small_cnn, channels=format.channels, size=format.size),
     "cnn": lambda format: partial(cnn, channels=format.channels),
     "slim-resnet18": lambda format: SlimResNet18,  # Lopez-Paz and Ranzato (2017); 32x32 RGB only
 }
-BACKBONES: dict[str, Callable[[Pair], CaptionerFeatures]] = {"captioner": CaptionerFeatures}
+BACKBONES: dict[str, Callable[[Pair, Normalisation], CaptionerFeatures]] = {"captioner": CaptionerFeatures}
 
 
 def split_network(network: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -91,6 +98,26 @@ def split_network(network: nn.Module) -> tuple[nn.Module, nn.Module]:
     classifier: nn.Module = network.linear  # type: ignore[assignment]
     network.linear = nn.Identity()
     return network, classifier
+
+
+def require_fitting(argument: str, name: str | None, dataset: AvalancheDataset) -> None:
+    """Raise `ValueError` if a network cannot take the images of a data set.
+
+    **Arguments:**
+
+    - argument: for the message.
+    - name: as in `network_for`.
+    """
+    x: Tensor = dataset.eval()[0][0][None]
+    try:
+        with torch.no_grad():
+            network_for(image_format(dataset), name)(2).eval()(x)
+    except RuntimeError:
+        _, channels, height, width = x.shape
+        raise ValueError(
+            f"{argument} is {name!r}, which cannot take images of {width}x{height} pixels and {channels} channels; "
+            f"choose another of {', '.join(NETWORKS)}"
+        ) from None
 
 
 def network_for(format: ImageFormat, name: str | None = None) -> Callable[[int], nn.Module]:

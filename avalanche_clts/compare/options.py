@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from avalanche.benchmarks.utils import AvalancheDataset
 
 from ..checks import require_whole
-from .networks import BACKBONES, NETWORKS
+from .networks import BACKBONES, NETWORKS, require_fitting
 from .settings import Settings
 from .strategies import COMPARED, STRATEGIES
-from .tuning import GRIDS, options_of
+from .tuning import GRIDS, UNSEARCHED, options_of
 
 Hyperparameters = Mapping[str, Mapping[str, Any]]
 
@@ -48,6 +49,11 @@ def adjusted(
 
     Raises `ValueError` for what does not exist or cannot be.
     """
+    if train_epochs is not None:  # given for everyone: no longer as a search had found them for some
+        own = {
+            name: {k: v for k, v in options.items() if k != "train_epochs"} for name, options in settings.tuned.items()
+        }
+        settings = replace(settings, tuned=own)
     settings = replace(
         settings,
         network=network or settings.network,
@@ -63,6 +69,13 @@ def adjusted(
             f"router is {settings.router!r}, but with network {settings.network!r} it is a linear layer too"
         )
     return settings
+
+
+def require_networks(settings: Settings, dataset: AvalancheDataset) -> None:
+    """Raise `ValueError` if the networks of the settings cannot take the images of a data set."""
+    if settings.network not in BACKBONES:
+        require_fitting("network", settings.network, dataset)
+        require_fitting("router", settings.router, dataset)
 
 
 def _require_network(name: str, given: str | None, known: Iterable[str]) -> None:
@@ -88,6 +101,19 @@ def _tuned(settings: Settings, given: Hyperparameters, searched: set[str]) -> di
         if name in searched:
             raise ValueError(f"hyperparameters has {name}, which the search would overrule; leave either out")
         for option, value in options.items():
-            if option in GRIDS.get(name, {}) and not (isinstance(value, (int, float)) and value > 0):
-                raise ValueError(f"hyperparameters has {name}.{option} of {value!r}; it must be a number above 0")
+            allowed = UNSEARCHED.get(name, {}).get(option)
+            if allowed is None:
+                _require_like(f"{name}.{option}", value, GRIDS[name][option])
+            elif value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):  # 1 == True
+                listed = ", ".join(map(str, allowed))
+                raise ValueError(f"hyperparameters has {name}.{option} of {value!r}; it must be one of {listed}")
     return settings.tuned | {name: {**settings.tuned.get(name, {}), **options} for name, options in given.items()}
+
+
+def _require_like(name: str, value: Any, tried: Sequence[Any]) -> None:
+    """Raise `ValueError` unless `value` is a number above 0, and a whole one where a search tries only such."""
+    whole = all(isinstance(other, int) for other in tried)
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not (isinstance(value, kinds) and value > 0):
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"hyperparameters has {name} of {value!r}; it must be {kind} above 0")

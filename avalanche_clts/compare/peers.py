@@ -30,6 +30,13 @@ def icarl(common: dict[str, Any], *, mem_size: int) -> SupervisedTemplate:
     )
 
 
+def unfit_for_icarl(benchmark: Any) -> str | None:
+    """Why iCaRL cannot run on a benchmark, or None."""
+    if hasattr(benchmark, "n_classes_per_exp"):
+        return None
+    return "iCaRL gives each class to one experience, and here classes come again"
+
+
 class _VAETraining(VAETraining):
     """Without a batch of one, which the VAE's batch normalisation refuses."""
 

@@ -131,8 +131,9 @@ def _versions(document: dict[str, Any]) -> str:
 
 def _stream_section(stream: str, runs: Sequence[Results], samples: Sequence[Sample]) -> str:
     groups = by_strategy(runs)
-    seeds = len({run["seed"] for run in runs})
-    spread = f"Percentages are mean ± standard deviation over {seeds} seeds" if seeds > 1 else "One seed"
+    fewest, most = min(map(len, groups.values())), max(map(len, groups.values()))
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
+    spread = f"Percentages are mean ± standard deviation over {seeds} seeds" if most > 1 else "One seed"
     matrices = "".join(
         f"<figure>{figures.accuracy_matrix(group)}<figcaption>{html.escape(name)}</figcaption></figure>"
         for name, group in groups.items()

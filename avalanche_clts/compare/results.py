@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,8 @@ from ..named_streams import slug
 from ..serialization import write_text
 from .execution import Task
 from .lock import require_still_there
-from .strategies import Results
+from .settings import PAIR_SETTINGS
+from .strategies import STRATEGIES, Results
 
 RESULTS_FILE = "results.json"
 ABLATIONS_FILE = "ablations.json"
@@ -33,7 +35,8 @@ _MATRICES = ("accuracy_matrix", "router_confusion", "class_accuracy")
 
 
 class ResultsFolder:
-    """Finished runs on disk. A run is known by its stream, strategy, seed and everything that could change its outcome.
+    """Finished runs on disk. A run is known by its stream, strategy, seed and everything that could change its outcome,
+    the images of a folder among it.
 
     **Arguments:**
 
@@ -69,11 +72,11 @@ class ResultsFolder:
         events = self.path / "tensorboard" / slug(task.stream.name) / f"{task.strategy}-seed{task.seed}"
         if not self._unfinished(task).exists():
             shutil.rmtree(events, ignore_errors=True)  # of an earlier run, or of one that begins again
-        return replace(task, tensorboard=events, kept=self.kept(task.stream.name, task.strategy, task.seed))
+        return replace(task, tensorboard=events, kept=self.kept(task))
 
-    def kept(self, stream: str, strategy: str, seed: int) -> Path:
+    def kept(self, task: Task) -> Path:
         """Where a trained strategy is kept."""
-        return self.path / "checkpoints" / f"{slug(stream)}-{strategy}-seed{seed}"
+        return self.path / "checkpoints" / self.file(task).stem
 
     def load(self, task: Task) -> Results | None:
         """A finished run, or None."""
@@ -104,9 +107,11 @@ class ResultsFolder:
         return self._runs / "unfinished" / self.file(task).stem
 
     def dependencies(self, task: Task) -> dict[str, Any]:
-        """What the run depends on: its settings, the device, the versions, and the pair if it makes use of one."""
+        """What the run depends on: its settings, the device, the versions, a folder's images, and the pair if it makes
+        use of one."""
         shared = {name: value for name, value in self.conditions.items() if name != "pair" or task.needs_pair}
-        return {"settings": task.own_settings()} | shared
+        contents = {} if task.stream.contents is None else {"contents": task.stream.contents}
+        return {"settings": task.own_settings()} | shared | contents
 
 
 def to_csv(runs: Iterable[Results]) -> str:
@@ -150,10 +155,18 @@ def by_strategy(runs: Sequence[Results]) -> dict[str, list[Results]]:
 def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
     """One document of the runs of several `results.json`; what they do not share is told apart by `names`.
 
-    Raises `ValueError` if two of them hold the same run with different outcomes.
+    Raises `ValueError` if two of them hold the same run with different outcomes, or runs of one stream that are not to
+    be compared: under different settings, or with different pairs.
     """
     if len(documents) == 1:
         return documents[0]
+    for (one, name), (other, other_name) in itertools.combinations(zip(documents, names, strict=True), 2):
+        differing = _differing(one, other)
+        if differing:
+            raise ValueError(
+                f"{name} and {other_name} hold runs of {one['arguments']['stream']} that differ in "
+                f"{', '.join(differing)}; bring together what was run alike"
+            )
     runs: dict[tuple[str, str, int], tuple[Results, str]] = {}
     for document, name in zip(documents, names, strict=True):
         for run in document["runs"]:
@@ -173,6 +186,20 @@ def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
         },
         "command": " ; ".join(dict.fromkeys(document.get("command", "") for document in documents)),
     }
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """What runs of the same stream in two documents should share and do not. Hyper-parameters are each strategy's own,
+    and may have been searched for anew."""
+    if one["arguments"].get("stream") != other["arguments"].get("stream"):
+        return []
+    with_pair = all(any(STRATEGIES[run["strategy"]].needs_pair for run in d["runs"]) for d in (one, other))
+    settings, others = one.get("settings", {}), other.get("settings", {})
+    shared = [name for name in settings if name in others and name != "tuned"]
+    differing = [n for n in shared if settings[n] != others[n] and (with_pair or n not in PAIR_SETTINGS)]
+    if with_pair and one.get("pair", {}).get("identity") != other.get("pair", {}).get("identity"):
+        differing.append("pair")
+    return differing
 
 
 def read_runs(folder: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from ..pairs import Pair
 from ..serialization import write_text
 from .lock import require_still_there
 from .networks import BACKBONES, network_for
+from .normalisation import Normalisation, measure_normalisation
 from .settings import Settings
 from .strategies import STRATEGIES, Results, Setup
 
@@ -71,9 +72,9 @@ def run(
     agent, benchmark = build(
         stream, strategy, seed, settings=settings, pair=pair, device=device, tensorboard=tensorboard, clts=clts
     )
-    matrix, metrics, seconds = _train_and_evaluate(
-        agent, benchmark, unfinished if caption_buffer(agent) is not None else None, progress
-    )
+    # Stored images are not in a checkpoint: no run goes on without them.
+    resumes = caption_buffer(agent) is not None and settings.memory != "images"
+    matrix, metrics, seconds = _train_and_evaluate(agent, benchmark, unfinished if resumes else None, progress)
     if kept is not None and caption_buffer(agent) is not None:
         save_checkpoint(agent, kept)
     synthesis = synthesis_seconds(agent)
@@ -112,15 +113,24 @@ def build(
     benchmark = stream.build(seed)
     format = image_format(benchmark.train_stream[0].dataset)
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
-    backbone = BACKBONES[settings.network](pair) if settings.network in BACKBONES else None
+    in_unit_range = settings.network in BACKBONES or settings.view != "input"
+    normalisation = measure_normalisation(benchmark.train_stream[0].dataset) if in_unit_range else Normalisation()
+    if settings.network in BACKBONES:
+        backbone = BACKBONES[settings.network](pair, normalisation)
+        network: Callable[[int], nn.Module] = partial(nn.Linear, backbone.width)
+    else:
+        backbone, network = None, network_for(format, settings.network)
     setup = Setup(
-        network=partial(nn.Linear, backbone.width) if backbone else network_for(format, settings.network),
+        network=network,
         router=network_for(format, settings.router),
         backbone=backbone,
         num_classes=benchmark.n_classes,
+        num_captions=settings.captions_per_class
+        * sum(len(experience.classes_in_this_experience) for experience in benchmark.train_stream),
         image_nbytes=format.nbytes,
         input_shape=tuple(example.shape[1:]),
         value_range=(example.min().item(), example.max().item()),
+        normalisation=normalisation,
         settings=settings,
         pair=pair,
         evaluator=_evaluator(tensorboard),

@@ -32,6 +32,7 @@ from ..pairs import Pair
 from ..plugins import CaptionReplayPlugin
 from ..strategy import CLTS
 from . import peers
+from .normalisation import Normalisation
 from .settings import Settings
 from .stored_images import stored_images
 from .synthetic_data import SyntheticJointTraining
@@ -50,8 +51,10 @@ class Setup:
     - router: makes the router's network in the same way.
     - backbone: frozen, below every network. None: networks see the input.
     - num_classes: of the stream.
+    - num_captions: as many as CLTS keeps of the whole stream, some of each class in each experience that shows it.
     - image_nbytes: bytes of a native image of the stream.
     - input_shape, value_range: of what the network sees, `(channels, height, width)` and smallest and largest value.
+    - normalisation: of what the network sees; known where something must undo it.
     - clts: the finished CLTS run on the same stream and seed, whose memory sets the budgets of replay.
     """
 
@@ -59,9 +62,11 @@ class Setup:
     router: Callable[[int], nn.Module]
     backbone: nn.Module | None
     num_classes: int
+    num_captions: int
     image_nbytes: int
     input_shape: tuple[int, ...]
     value_range: tuple[float, float]
+    normalisation: Normalisation
     settings: Settings
     pair: Pair
     evaluator: EvaluationPlugin
@@ -108,11 +113,6 @@ class Setup:
             raise ValueError("this strategy's budget is that of CLTS; run clts on the same stream and seed first")
         memory: dict[str, int] = self.clts["memory_bytes"]
         return memory
-
-    @property
-    def num_captions(self) -> int:
-        """As many captions as CLTS keeps of the whole stream."""
-        return self.settings.captions_per_class * self.num_classes
 
 
 def _joint(setup: Setup) -> SupervisedTemplate:
@@ -188,7 +188,14 @@ def _synthetic(mixed: bool) -> Callable[[Setup], SupervisedTemplate]:
 def _clts(setup: Setup) -> SupervisedTemplate:
     settings = setup.settings
     if setup.backbone is None:
-        router = viewed(setup.router(setup.num_classes), settings.view, pair=setup.pair, side=setup.input_shape[-1])
+        _, height, width = setup.input_shape
+        router = viewed(
+            setup.router(setup.num_classes),
+            settings.view,
+            pair=setup.pair,
+            size=(height, width),
+            normalisation=setup.normalisation,
+        )
     else:
         router = nn.Identity()  # a linear layer on the backbone, as every head is
     model = RoutedModel(
@@ -243,6 +250,7 @@ class Strategy:
     - after_clts: whether its memory budget is that of the CLTS run on the same stream and seed.
     - uses_pair: whether its outcome depends on the pair.
     - compared: whether it is a row of the comparison; if not, it serves an ablation.
+    - unfit: why it cannot run on a benchmark. None: it can.
     """
 
     description: str
@@ -250,6 +258,7 @@ class Strategy:
     after_clts: bool = False
     uses_pair: bool = False
     compared: bool = True
+    unfit: Callable[[Any], str | None] = lambda benchmark: None
 
     @property
     def needs_pair(self) -> bool:
@@ -286,7 +295,9 @@ STRATEGIES: dict[str, Strategy] = {
     "er-ace": Strategy("replay with an asymmetric cross-entropy, as many images as captions", _er_ace),
     "der++": Strategy("dark experience replay, as many images (with logits) as captions", _der),
     "gdumb": Strategy("trained from scratch on as many stored images as captions", _gdumb),
-    "icarl": Strategy("nearest class mean of features, as many exemplars as captions", _icarl),
+    "icarl": Strategy(
+        "nearest class mean of features, as many exemplars as captions", _icarl, unfit=peers.unfit_for_icarl
+    ),
     "generative-replay": Strategy("replay of images from a VAE that learns the stream", _generative_replay),
     "expert-gate": Strategy("task heads behind autoencoders: the best reconstruction picks the head", _expert_gate),
     "ewc": Strategy("elastic weight consolidation", _ewc),

@@ -6,11 +6,13 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
 from ..named_streams import Stream, slug
+from ..plugins import Keep, RouterData, RouterTargets
+from ..selection import Selection
 from ..serialization import write_text
 from .execution import Task, execute
 from .results import ResultsFolder
@@ -44,7 +46,15 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 }
 
 # What can be set but is not searched: ablations vary it.
-_UNSEARCHED = {"clts": ["router_data", "router_targets", "keep", "selection", "recombine"]}
+UNSEARCHED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "clts": {
+        "router_data": get_args(RouterData),
+        "router_targets": get_args(RouterTargets),
+        "keep": get_args(Keep),
+        "selection": get_args(Selection),
+        "recombine": (True, False),
+    }
+}
 # Digits has half as many captions as shapes, and its images are generated for as many.
 _FEWER_CAPTIONS: dict[str, dict[str, list[Any]]] = {
     "clts": {"replay_size": [500, 1000], "router_epochs": [10, 20, 30]},
@@ -59,7 +69,7 @@ def grids(stream: Stream) -> dict[str, dict[str, list[Any]]]:
 
 def options_of(strategy: str) -> list[str]:
     """The names of a strategy's own hyper-parameters."""
-    return [*GRIDS.get(strategy, {}), *_UNSEARCHED.get(strategy, [])]
+    return [*GRIDS.get(strategy, {}), *UNSEARCHED.get(strategy, {})]
 
 
 def tune(

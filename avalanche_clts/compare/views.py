@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from ..pairs import Pair
+from .normalisation import Normalisation
 
 View = Literal["input", "autoencoded", "augmented"]
 
@@ -17,31 +18,33 @@ View = Literal["input", "autoencoded", "augmented"]
 class Autoencoded(nn.Module):
     """Images after the generator's own autoencoder: real ones lose what generated ones never had.
 
-    For inputs in [0, 1]. The autoencoder is the pair's; it is neither trained nor counted nor saved.
+    The autoencoder is the pair's; it is neither trained nor counted nor saved. It sees values in [0, 1].
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, normalisation: Normalisation) -> None:
         super().__init__()
         autoencode: Callable[[Tensor], Tensor] | None = getattr(pair.generator, "autoencode", None)
         if autoencode is None:
             given = type(pair.generator).__name__
             raise ValueError(f"view is 'autoencoded', which needs a DiffusionGenerator, not a {given}")
         self._autoencode = autoencode
+        self._normalisation = normalisation
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, 1 or 3, h, w)` to the same."""
-        restored = self._autoencode(x.expand(-1, 3, -1, -1))
-        return restored.mean(1, keepdim=True) if x.shape[1] == 1 else restored
+        restored = self._autoencode(self._normalisation.undone(x).expand(-1, 3, -1, -1))
+        return self._normalisation.done(restored.mean(1, keepdim=True) if x.shape[1] == 1 else restored)
 
 
 class Augmented(nn.Module):
-    """Images strongly augmented while the router trains, each in its own way; as they are at test."""
+    """Images strongly augmented, in [0, 1], while the router trains, each in its own way; as they are at test."""
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, size: tuple[int, int], normalisation: Normalisation) -> None:
         super().__init__()
+        self._normalisation = normalisation
         self.augment = v2.Compose(
             [
-                v2.RandomResizedCrop(side, scale=(0.6, 1.0), ratio=(0.8, 1.25), antialias=True),
+                v2.RandomResizedCrop(size, scale=(0.6, 1.0), ratio=(0.8, 1.25), antialias=True),
                 v2.RandomAffine(degrees=15, translate=(0.1, 0.1)),
                 v2.ColorJitter(0.3, 0.3, 0.3),
                 v2.RandomApply([v2.GaussianBlur(3, (0.1, 1.0))], p=0.5),
@@ -49,14 +52,22 @@ class Augmented(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(n, 1 or 3, h, w)`, values in [0, 1], to the same."""
+        """`(n, 1 or 3, h, w)` to the same."""
         if not self.training:
             return x
-        return torch.stack([self.augment(image) for image in x])
+        return self._normalisation.done(torch.stack([self.augment(image) for image in self._normalisation.undone(x)]))
 
 
-def viewed(router: nn.Module, view: View, *, pair: Pair, side: int) -> nn.Module:
-    """The router's network behind a view."""
+def viewed(
+    router: nn.Module, view: View, *, pair: Pair, size: tuple[int, int], normalisation: Normalisation
+) -> nn.Module:
+    """The router's network behind a view.
+
+    **Arguments:**
+
+    - size, normalisation: of what the router sees, `(height, width)` in pixels.
+    """
     if view == "input":
         return router
-    return nn.Sequential(Autoencoded(pair) if view == "autoencoded" else Augmented(side), router)
+    seen = Autoencoded(pair, normalisation) if view == "autoencoded" else Augmented(size, normalisation)
+    return nn.Sequential(seen, router)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch.utils.data import Subset
 
-from ..folders import FolderDataset, open_folder
-from ..images import ImageFormat, LabelledImages
+from ..folders import FolderDataset, divided, open_folder
+from ..images import ImageFormat, LabelledImages, open_image
 from .pool import Domain, Pool
 
 PREFIX = "a photo of a {class_name}"  # the captioner is told the class where it is known, as BLIP can be
-_HELD_OUT = 0.1  # of images with given captions
+_HELD_OUT = 10  # of the parts that images are divided into, the last is held out; of given captions, every tenth
 # sRGB. Berlin and Kay's basic colour terms.
 _COLOURS = {
     "black": (20, 20, 20),
@@ -40,21 +40,27 @@ def photos_domain(
     """The domain of a folder.
 
     With a `metadata.jsonl` (a line an image: `file_name` and `text`), the captions are its texts, as in the imagefolder
-    convention of Hugging Face's datasets. Otherwise the folder holds class subfolders, as `split_folder` takes them,
-    and a caption says class, brightness and colours ("a photo of a frog brown on green in the dark").
+    convention of Hugging Face's datasets, and every tenth image is held out. Otherwise the folder holds class
+    subfolders, as `split_folder` takes them, and a caption says class, brightness and colours ("a photo of a frog brown
+    on green in the dark").
 
     **Arguments:**
 
     - size: side that images are brought to. None: as they are, all of one size.
     - part: `(k, n)`: learn from the k-th of n equal parts of each class's images to train on, and be measured on the
-        others; with `(1, 1)`, on a tenth that is held out. The images to test on are never learnt from.
-
+        others; with `(1, 1)`, on a tenth that is held out. The images to test on are never learnt from: those in
+        the subfolder test (or val) of a folder that has train as well.
     - mirror: whether images in class subfolders are learnt from mirrored as well: not where left and right matter.
 
     Raises `FileNotFoundError` or `ValueError`, saying what is wrong with the folder.
     """
     root = Path(root)
     if (root / "metadata.jsonl").exists():
+        if part != (1, 1):
+            raise ValueError(
+                f"part is {part}, but {root} holds a metadata.jsonl, whose lines say what is learnt from; "
+                "divide these, and leave part out"
+            )
         return _captioned_domain(root, size)
     learnt, others, test = _parts(root, size, part)
     dataset: FolderDataset = learnt.dataset  # type: ignore[assignment]
@@ -96,10 +102,13 @@ def _parts(
     """What is learnt from, and what classifiers are trained and tested on."""
     which, parts = part
     if parts == 1:
-        which, parts = 1, 10  # the tenth part is held out
         everything, test = open_folder(root, size=size)
-        others, _ = open_folder(root, size=size, part=(10, 10))
+        others, _ = open_folder(root, size=size, part=(_HELD_OUT, _HELD_OUT))
         held = set(others.indices)
+        if not held:
+            raise ValueError(
+                f"{root} has fewer than {_HELD_OUT} images to train on in every class; give more, or a part such as 1/2"
+            )
         return Subset(everything.dataset, [i for i in everything.indices if i not in held]), others, test
     learnt, test = open_folder(root, size=size, part=part)
     rest = [open_folder(root, size=size, part=(k, parts))[0] for k in range(1, parts + 1) if k != which]
@@ -121,7 +130,9 @@ def _photo_pool(learnt: Subset[tuple[Image.Image, int]], names: list[str], mirro
 
 
 def _captioned_domain(root: Path, size: int | None) -> Domain:
-    images, captions = [], []
+    images: list[Image.Image] = []
+    captions: list[str] = []
+    train_root, test_root = divided(root)
     for number, line in enumerate((root / "metadata.jsonl").read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
@@ -134,18 +145,26 @@ def _captioned_domain(root: Path, size: int | None) -> Domain:
             ) from None
         if not (root / name).is_file():
             raise FileNotFoundError(f"{root / 'metadata.jsonl'}, line {number}: there is no {root / name}")
-        image = Image.open(root / name).convert("RGB")
+        if train_root is not None and test_root is not None and test_root in (root / name).parents:
+            continue  # never learnt from
+        image = open_image(root / name).convert("RGB")
         if size is not None:
             image = image.resize((size, size), Image.Resampling.LANCZOS)
+        if images and image.size != images[0].size:
+            raise ValueError(
+                f"{root / name} is {image.size[0]}x{image.size[1]} pixels and the first image {images[0].size[0]}x"
+                f"{images[0].size[1]}; give the size to bring all to"
+            )
         images.append(image)
         captions.append(str(text))
     if len(images) < 2:
         raise ValueError(f"{root / 'metadata.jsonl'} names {len(images)} images; at least 2 are needed")
-    held = max(1, round(_HELD_OUT * len(images)))
+    held = range(len(images))[_HELD_OUT - 1 :: _HELD_OUT] or [len(images) - 1]
+    learnt = [i for i in range(len(images)) if i not in held]
     return Domain(
         name=root.name,
         class_names=[],
-        pool=lambda: Pool(images[:-held], captions[:-held], [0] * (len(images) - held)),
-        held_out=lambda: (LabelledImages([], []), LabelledImages(images[-held:], [0] * held)),
+        pool=lambda: Pool([images[i] for i in learnt], [captions[i] for i in learnt], [0] * len(learnt)),
+        held_out=lambda: (LabelledImages([], []), LabelledImages([images[i] for i in held], [0] * len(held))),
         format=ImageFormat("pil", images[0].size, "RGB"),
     )
