@@ -96,7 +96,7 @@ def render_report(
     made += map(_how_ablated, ablations)
     title = "CLTS, head to head" if document else "CLTS, part by part"
     lead = (
-        "against Avalanche's baselines: same network, epochs, order of classes and seeds"
+        "against Avalanche's baselines: same network, order of classes and seeds"
         if document
         else "and what each part of the method is worth"
     )
