@@ -116,7 +116,7 @@ def require_fitting(argument: str, name: str | None, dataset: AvalancheDataset) 
         _, channels, height, width = x.shape
         raise ValueError(
             f"{argument} is {name!r}, which cannot take images of {width}x{height} pixels and {channels} channels; "
-            f"choose another of {', '.join(NETWORKS)}"
+            f"choose another: {', '.join(other for other in NETWORKS if other != name)}"
         ) from None
 
 
