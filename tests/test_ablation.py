@@ -175,6 +175,22 @@ def test_views_keep_shape_and_range(tiny_pair: Pair) -> None:
     assert torch.equal(augmented.eval()(x), x)
 
 
+def test_an_image_is_autoencoded_once(tiny_pair: Pair, monkeypatch) -> None:
+    batches = []
+    autoencode = tiny_pair.generator.autoencode
+    monkeypatch.setattr(tiny_pair.generator, "autoencode", lambda x: batches.append(len(x)) or autoencode(x))
+    monkeypatch.setattr(Autoencoded, "remembered", 6)
+    view = Autoencoded(tiny_pair, Normalisation())
+    x = torch.rand(8, 3, 8, 8)
+    expected = autoencode(x)
+    assert torch.allclose(view(x[:4]), expected[:4], atol=1e-4)
+    assert torch.allclose(view(x[[2, 5, 0, 5]]), expected[[2, 5, 0, 5]], atol=1e-4)
+    assert batches == [4, 1]
+    view(x[6:])
+    assert torch.allclose(view(x[:1]), expected[:1], atol=1e-4)
+    assert batches == [4, 1, 2, 1], "the oldest is forgotten"
+
+
 def test_normalised_images_are_seen_as_they_were(tiny_pair: Pair) -> None:
     mean, deviation = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
     plain = split_shapes(seed=0).train_stream[0].dataset
@@ -194,9 +210,9 @@ def test_normalised_images_are_seen_as_they_were(tiny_pair: Pair) -> None:
     assert torch.allclose(found.done(restored[0]), restored[1], atol=1e-2)
     augmented = found.undone(Augmented((32, 32), found)(y))
     assert -1e-4 <= augmented.min() <= augmented.max() <= 1 + 1e-4
-    inverted = split_shapes(seed=0, eval_transform=lambda image: ToTensor()(image).square())
+    squared = split_shapes(seed=0, eval_transform=lambda image: ToTensor()(image).square())
     with pytest.raises(ValueError, match="does more than normalise"):
-        measure_normalisation(inverted.train_stream[0].dataset)
+        measure_normalisation(squared.train_stream[0].dataset)
 
 
 def test_stored_images_do_not_go_on_from_a_checkpoint(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Literal
 
 import torch
@@ -18,8 +19,11 @@ View = Literal["input", "autoencoded", "augmented"]
 class Autoencoded(nn.Module):
     """Images after the generator's own autoencoder: real ones lose what generated ones never had.
 
-    The autoencoder is the pair's; it is neither trained nor counted nor saved. It sees values in [0, 1].
+    The autoencoder is the pair's; it is neither trained nor counted nor saved. It sees values in [0, 1]. What it
+    makes of the last `remembered` images is kept, since a router sees its images in every epoch.
     """
+
+    remembered = 4096
 
     def __init__(self, pair: Pair, normalisation: Normalisation) -> None:
         super().__init__()
@@ -29,9 +33,20 @@ class Autoencoded(nn.Module):
             raise ValueError(f"view is 'autoencoded', which needs a DiffusionGenerator, not a {given}")
         self._autoencode = autoencode
         self._normalisation = normalisation
+        self._views: dict[bytes, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, 1 or 3, h, w)` to the same."""
+        keys = [blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in x.detach().cpu()]
+        missing = {key: i for i, key in enumerate(keys) if key not in self._views}
+        if missing:
+            self._views.update(zip(missing, self._restored(x[list(missing.values())]), strict=True))
+        seen = torch.stack([self._views[key] for key in keys])
+        for key in list(self._views)[: -self.remembered]:  # the oldest
+            del self._views[key]
+        return seen
+
+    def _restored(self, x: Tensor) -> Tensor:
         restored = self._autoencode(self._normalisation.undone(x).expand(-1, 3, -1, -1))
         return self._normalisation.done(restored.mean(1, keepdim=True) if x.shape[1] == 1 else restored)
 
