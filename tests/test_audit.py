@@ -109,6 +109,14 @@ def test_a_comparison_without_real_images_passes_and_one_with_them_does_not(
     del document["settings"]["router"]
     (folder / "results.json").write_text(json.dumps(document))
     assert cli.main(["audit", str(folder)]) == 0
+    assert "membership" in json.loads((folder / "audit.json").read_text())
+    # The folder's clts of other settings is not audited in the place of the recorded one.
+    document = json.loads((folder / "results.json").read_text())
+    document["settings"]["captions_per_class"] += 1
+    (folder / "results.json").write_text(json.dumps(document))
+    capsys.readouterr()
+    assert cli.main(["audit", str(folder)]) == 0
+    assert "no trained clts is kept in this folder" in capsys.readouterr().out
 
 
 def test_an_attack_on_captions_knows_whose_caption_is_kept() -> None:

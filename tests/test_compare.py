@@ -7,12 +7,14 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from avalanche.benchmarks import ni_benchmark
 from avalanche.models.slim_resnet18 import ResNet
+from PIL import Image
 from torch import nn
 from torchvision.transforms import ToTensor
 
@@ -142,6 +144,29 @@ def test_runs_under_other_settings_are_not_mistaken_for_finished(
     monkeypatch.setattr(execution, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
     with pytest.raises(InterruptedError):
         compare(strategies=["naive"], seeds=1, out=finished, pair=str(tiny_pair_folder), settings=Settings())
+
+
+def test_runs_of_a_folder_whose_images_changed_are_not_mistaken_for_finished(tmp_path: Path, monkeypatch) -> None:
+    for name in ("red", "green"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (8, 8), (25 * i, 0, 0) if name == "red" else (0, 25 * i, 0)).save(
+                tmp_path / "images" / name / f"{i}.png"
+            )
+    again = partial(
+        compare,
+        stream=f"folder:{tmp_path / 'images'},experiences=2",
+        strategies=["naive"],
+        seeds=1,
+        settings=QUICK,
+        out=tmp_path / "out",
+    )
+    first = again()
+    monkeypatch.setattr(execution, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
+    assert json.loads(json.dumps(again())) == json.loads(json.dumps(first))
+    (tmp_path / "images" / "red" / "3.png").unlink()
+    with pytest.raises(InterruptedError):
+        again()
 
 
 def test_runs_of_a_pair_that_samples_otherwise_are_not_mistaken_for_finished(
