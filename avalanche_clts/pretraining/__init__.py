@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ..processes import end_with_parent
-from ..serialization import read_state
+from ..serialization import read_state, write_text
 from .captioner import train_captioner, words_of
 from .digits import digits_domain
 from .generator import train_generator
@@ -76,7 +76,7 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
         "captioner": captioner_arguments,
         "generator": {**recipe.sampling, "batch_size": 250},
     }
-    (out / "pair.json").write_text(json.dumps(arguments, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "pair.json", json.dumps(arguments, indent=1) + "\n")
     measured = out / "quality.json"
     if measured.exists():
         print(format_quality(json.loads(measured.read_text(encoding="utf-8"))))
@@ -84,7 +84,7 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
         return
     quality = measure_quality(out, domains, device=recipe.device)
     quality["seconds"] = {file.stem: read_state(file)["seconds"] for file in sorted(work.glob("*.safetensors"))}
-    measured.write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
+    write_text(measured, json.dumps(quality, indent=1) + "\n")
     print(format_quality(quality))
     shutil.rmtree(work)
 
@@ -96,7 +96,7 @@ def _require_same(file: Path, recipe: dict[str, Any]) -> None:
         raise ValueError(
             f"{file.parent} holds a pair that was begun with other settings ({file.name}); choose another folder"
         )
-    file.write_text(text, encoding="utf-8")
+    write_text(file, text)
 
 
 def _train_part(name: str, pool: Pool, out: Path, recipe: Recipe, threads: int) -> None:
