@@ -161,7 +161,9 @@ def _line(
     centre = [mean(values) for values in scores]
     axes.errorbar(x, centre, yerr=list(map(_deviation, scores)), color="#8a9bb0", lw=2, capsize=3, zorder=2)
     axes.scatter(x, centre, color=colours, s=45, zorder=3)
-    if max(x) > 8 * min(x):
+    for place, values, colour in zip(x, scores, colours, strict=True):
+        axes.plot([place] * len(values), values, "o", ms=4, mew=0, color=colour, alpha=0.4)
+    if max(x) > 4 * min(x):
         axes.set_xscale("log")
         axes.minorticks_off()
     if measured:
