@@ -179,7 +179,7 @@ def test_an_image_is_autoencoded_once(tiny_pair: Pair, monkeypatch) -> None:
     batches = []
     autoencode = tiny_pair.generator.autoencode
     monkeypatch.setattr(tiny_pair.generator, "autoencode", lambda x: batches.append(len(x)) or autoencode(x))
-    monkeypatch.setattr(Autoencoded, "remembered", 6)
+    monkeypatch.setattr(Autoencoded, "remembered", 6 * 3 * 8 * 8 * 4)
     view = Autoencoded(tiny_pair, Normalisation())
     x = torch.rand(8, 3, 8, 8)
     expected = autoencode(x)

@@ -20,10 +20,10 @@ class Autoencoded(nn.Module):
     """Images after the generator's own autoencoder: real ones lose what generated ones never had.
 
     The autoencoder is the pair's; it is neither trained nor counted nor saved. It sees values in [0, 1]. What it
-    makes of the last `remembered` images is kept, since a router sees its images in every epoch.
+    makes of the latest images is kept, up to `remembered` bytes, since a router sees its images in every epoch.
     """
 
-    remembered = 4096
+    remembered = 2**28
 
     def __init__(self, pair: Pair, normalisation: Normalisation) -> None:
         super().__init__()
@@ -41,8 +41,9 @@ class Autoencoded(nn.Module):
         missing = {key: i for i, key in enumerate(keys) if key not in self._views}
         if missing:
             self._views.update(zip(missing, self._restored(x[list(missing.values())]), strict=True))
-        seen = torch.stack([self._views[key] for key in keys])
-        for key in list(self._views)[: -self.remembered]:  # the oldest
+        seen = torch.stack([self._views[key].to(x.device) for key in keys])
+        excess = len(self._views) - self.remembered // seen[0].nbytes
+        for key in list(self._views)[: max(0, excess)]:  # the oldest
             del self._views[key]
         return seen
 
