@@ -8,12 +8,15 @@ import re
 import shutil
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from avalanche.benchmarks import ni_benchmark
 from avalanche.models.slim_resnet18 import ResNet
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from PIL import Image
 from torch import nn
 from torchvision.transforms import ToTensor
@@ -21,7 +24,7 @@ from torchvision.transforms import ToTensor
 import avalanche_clts.compare as comparison
 from avalanche_clts import Pair
 from avalanche_clts.cli import main
-from avalanche_clts.compare import Settings, compare, default_settings, execution, runner
+from avalanche_clts.compare import Settings, compare, default_settings, execution, figures, runner
 from avalanche_clts.compare.options import adjusted
 from avalanche_clts.compare.runner import build, summarize_matrix
 from avalanche_clts.compare.strategies import COMPARED
@@ -380,3 +383,19 @@ def test_every_stream_has_settings_for_strategies_that_need_some(stream: str) ->
     tuned = default_settings(parse_stream(stream)).tuned
     assert "ewc_lambda" in tuned["ewc"]
     assert {"alpha", "temperature"} <= tuned["lwf"].keys()
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3.9, 4.1, 20, 190, 210, 1e5, 1e8])
+def test_ticks_of_an_axis_of_bytes_are_several_and_do_not_overlap(ratio: float) -> None:
+    figure = Figure(figsize=(figures._NARROW, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    kept = [178_000.0, 178_000.0 * ratio]
+    axes.plot(kept, [10, 20], "o")
+    figures._graduate(axes, kept)
+    axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
+    figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    shown = [tick.label1 for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert len(shown) >= 2
+    boxes = [label.get_window_extent() for label in shown]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

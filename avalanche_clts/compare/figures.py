@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
 from .memory_curve import areas, curve_families
 from .results import by_strategy
@@ -70,21 +70,22 @@ def accuracy_curves(runs: Sequence[Results]) -> str:
 
 
 def memory_accuracy(runs: Sequence[Results]) -> str:
-    """Average accuracy against all bytes kept between experiences, on a logarithmic axis; budgets of a kind joined."""
+    """Average accuracy against all bytes kept between experiences; budgets of a kind joined."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
     areas_of = areas(runs)
     families = sorted(curve_families(runs).items(), key=lambda item: -areas_of.get(item[0], 0.0))
     for family, points in families:
         colour, _ = _STYLES.get(family, ("#000000", "-"))
-        x, y = [kept / 1000 for kept, _ in points], [100 * accuracy for _, accuracy in points]
+        x, y = [kept for kept, _ in points], [100 * accuracy for _, accuracy in points]
         label = f"{family}  {100 * areas_of[family]:.0f}" if family in areas_of else family
         axes.plot(x, y, color=colour, marker="o", ms=8, alpha=0.85, lw=1.5, mew=0, zorder=3, label=label)
-    axes.set_xscale("log")
+    _graduate(axes, [kept for _, points in families for kept, _ in points])
+    axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
     axes.margins(x=0.1)
     title = "area under the curve (%)" if areas_of else None
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, title=title)
-    axes.set_xlabel("kept between experiences: captions, exemplars and networks (kB)")
+    axes.set_xlabel("kept between experiences: captions, exemplars and networks")
     axes.set_ylabel("average accuracy (%)")
     axes.set_ylim(0, 102)
     _clean(axes)
@@ -163,11 +164,8 @@ def _line(
     axes.scatter(x, centre, color=colours, s=45, zorder=3)
     for place, values, colour in zip(x, scores, colours, strict=True):
         axes.plot([place] * len(values), values, "o", ms=4, mew=0, color=colour, alpha=0.4)
-    if max(x) > 4 * min(x):
-        axes.set_xscale("log")
-        axes.minorticks_off()
+    _graduate(axes, x)
     if measured:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if axes.get_xscale() == "log" else MaxNLocator(6))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         at: dict[tuple[float, float], list[str]] = {}  # variants that make no difference share a place
         for place, height, label in zip(x, centre, labels, strict=True):
@@ -221,6 +219,17 @@ def _heat_map(
     axes.set_xlabel(column_label, fontsize=8)
     axes.set_ylabel(row_label, fontsize=8)
     return _svg(figure)
+
+
+def _graduate(axes: Axes, x: Sequence[float]) -> None:
+    """Make the x axis logarithmic where values are far apart. Its ticks are few and round either way."""
+    ratio = max(x) / min(x)
+    if ratio > 4:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 200 else (1,), numticks=7))
+        axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
 
 
 def _clean(axes: Axes) -> None:

@@ -1,0 +1,79 @@
+"""Bring together the comparison on the second half of CIFAR-10: what was run on a CPU, and what a GPU had run before.
+
+    python benchmarks/cifar10_half.py ON_CPU
+
+ON_CPU is the folder of the comparison on the CPU, whose `results.json` says under which settings. The GPU's runs are
+files in benchmarks/results/cifar10-half/runs, whose names hold a digest of settings, images, device and versions: what
+was run under others is not found. Both are written to benchmarks/results/cifar10-half as one. To be called where the
+folder `cifar10` is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from avalanche_clts.compare import Settings, format_table, write_report
+from avalanche_clts.compare.execution import Task
+from avalanche_clts.compare.results import ResultsFolder, merged, read_runs, to_csv
+from avalanche_clts.compare.strategies import STRATEGIES
+from avalanche_clts.named_streams import parse_stream
+from avalanche_clts.serialization import write_text
+
+OUT = Path(__file__).parent / "results" / "cifar10-half"
+GPU = {
+    "device": "cuda",
+    "versions": {
+        "avalanche-clts": "0.1.0",
+        "avalanche-lib": "0.6.0",
+        "torch": "2.11.0",
+        "torchvision": "0.26.0",
+        "transformers": "5.17.0",
+        "diffusers": "0.42.1",
+        "numpy": "2.5.2",
+    },
+}
+ON_GPU = ("joint", "ewc", "lwf", "er-count")
+SEEDS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Bring together what was run on a CPU and on a GPU.")
+    parser.add_argument("on_cpu", type=Path, metavar="ON_CPU", help="folder of the comparison on the CPU")
+    on_cpu = read_runs(parser.parse_args().on_cpu)
+    document = merged([on_cpu, of_gpu(on_cpu)], ["the CPU's runs", "the GPU's runs"])
+    order = list(STRATEGIES)
+    document["runs"].sort(key=lambda run: (order.index(run["strategy"]), run["seed"]))
+    write_text(OUT / "results.json", json.dumps(document, indent=1))
+    write_text(OUT / "results.csv", to_csv(document["runs"]))
+    write_report(OUT)
+    print(format_table(document["runs"]))
+
+
+def of_gpu(on_cpu: dict[str, Any]) -> dict[str, Any]:
+    """The GPU's runs as a `results.json` of the same settings. Raises `FileNotFoundError` for one that is missing."""
+    stream = parse_stream(on_cpu["arguments"]["stream"])
+    settings = Settings(**on_cpu["settings"])
+    folder = ResultsFolder(OUT, GPU)
+    runs = []
+    for strategy in ON_GPU:
+        for seed in range(SEEDS):
+            task = Task(stream, strategy, seed, settings, pair="", device=GPU["device"])
+            found = folder.load(task)
+            if found is None:
+                raise FileNotFoundError(f"{folder.file(task)}: there is no such run; see README.md beside it")
+            runs.append(found)
+    arguments = {"stream": stream.name, "strategies": list(ON_GPU), "seeds": SEEDS, "device": GPU["device"]}
+    return {
+        "runs": runs,
+        "arguments": arguments | {"pair": on_cpu["arguments"]["pair"]},
+        "settings": on_cpu["settings"],
+        "command": on_cpu["command"],
+        "versions": GPU["versions"],
+    }
+
+
+if __name__ == "__main__":
+    main()
