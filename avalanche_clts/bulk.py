@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -73,17 +74,16 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> lis
 def read_prompts(file: Path) -> list[str]:
     """The texts of a `captions.jsonl.gz`, of a `metadata.jsonl`, or of any file with a text a line.
 
-    Raises `ValueError`, naming the line, for one without a text.
+    Raises `ValueError` for a damaged file and, naming the line, for one without a text.
     """
     prompts = []
-    with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            text = _text_of(line) if ".jsonl" in file.suffixes else line.strip()
-            if text is None:
-                raise ValueError(f'{file}, line {number}: must be an object with "text"')
-            prompts.append(text)
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        text = _text_of(line) if ".jsonl" in file.suffixes else line.strip()
+        if text is None:
+            raise ValueError(f'{file}, line {number}: must be an object with "text"')
+        prompts.append(text)
     if not prompts:
         raise ValueError(f"{file} holds no text")
     return prompts
@@ -133,7 +133,7 @@ def _known_captions(out: Path) -> dict[str, str]:
     known: dict[str, str] = {}
     for file in [out, *_parts(out)]:
         if file.exists():
-            for line in file.read_text(encoding="utf-8").splitlines():
+            for line in file.read_text(encoding="utf-8").split("\n"):  # texts may hold other ends of lines
                 try:
                     record = json.loads(line)
                     known[record["file_name"]] = record["text"]
@@ -144,6 +144,14 @@ def _known_captions(out: Path) -> dict[str, str]:
 
 def _parts(out: Path) -> Iterator[Path]:
     yield from sorted(out.parent.glob(f"{out.name}.part-*"))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
+            return list(lines)
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is damaged, or not a file of texts ({error}); give another") from None
 
 
 def _text_of(line: str) -> str | None:

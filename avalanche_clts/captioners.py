@@ -69,6 +69,8 @@ class AutoCaptioner:
         self.batch_size = batch_size
         self.device = device
         self._loaded: _Model | None = None
+        if prefix is not None:
+            _require_template("prefix", prefix)
         require_whole("max_new_tokens", max_new_tokens)
         require_whole("batch_size", batch_size)
         require_weights(self.name_or_path, entry="config.json", revision=revision)
@@ -255,6 +257,15 @@ _PROMPTS: dict[str, Callable[[_Model, str], tuple[str, list[int]]]] = {
 }
 
 
+def _require_template(argument: str, template: str) -> None:
+    try:
+        template.format(class_name="")
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise ValueError(
+            f"{argument} is {template!r}; {{class_name}} is the only thing in braces that it may hold"
+        ) from None
+
+
 class LabelCaptioner:
     """The class name in a template, and no model: the ablation that shows what captions add.
 
@@ -266,6 +277,7 @@ class LabelCaptioner:
     def __init__(self, template: str = "a photo of a {class_name}") -> None:
         if not isinstance(template, str) or "{class_name}" not in template:
             raise ValueError(f"template is {template!r}; it must contain {{class_name}}")
+        _require_template("template", template)
         self.template = template
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:

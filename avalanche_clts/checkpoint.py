@@ -43,13 +43,19 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
     - strategy: a `CLTS`, or a `Naive` with a `CaptionReplayPlugin`, between two calls of `train`.
     - folder: of this strategy's checkpoints; made if missing.
 
-    Raises `ValueError` for a strategy without captions, and for one whose other plugins (EWC, LwF, ...) or growing
-    classifiers hold state that this format does not know.
+    Raises `ValueError` for a strategy without captions, for one whose other plugins (EWC, LwF, ...) or growing
+    classifiers hold state that this format does not know, and for a folder that holds checkpoints of a longer run.
     """
     folder = Path(folder)
     buffer = _buffer(strategy)
     _require_known_state(strategy)
     place = folder / f"checkpoint-{buffer.num_experiences:04d}"
+    for other in _checkpoints(folder)[:1]:
+        if other.name > place.name:
+            raise ValueError(
+                f"{folder} holds {other.name}, and strategy has learnt {buffer.num_experiences} experiences: it is of "
+                "another run; choose another folder, or go on from what it holds with load_checkpoint"
+            )
     partial = place.with_name(place.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -60,6 +66,7 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
             "version": _VERSION,
             "buffer": {name: getattr(buffer, name) for name in ("first_seed", "num_written", "num_experiences")},
             "faults": buffer.faults,
+            "counts": [getattr(owner, name) for owner, name in _counts(strategy, buffer)],
             "seconds": synthesis_seconds(strategy),
             "pair": pair_identity(buffer.pair),
             "model": strategy.model.state_dict(),
@@ -103,6 +110,8 @@ def load_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> int:
     for name, value in state["buffer"].items():
         setattr(buffer, name, value)
     buffer.faults = state["faults"]
+    for (owner, name), count in zip(_counts(strategy, buffer), state["counts"], strict=True):
+        setattr(owner, name, count)
     _restore_seconds(strategy, buffer, state["seconds"])
     _restore_model(strategy, state)
     for name, value in state["clock"].items():
@@ -194,6 +203,12 @@ def _buffer(strategy: Any) -> CaptionBuffer:
             "strategy keeps no captions; checkpoints are for CLTS and for strategies with CaptionReplayPlugin"
         )
     return buffer
+
+
+def _counts(strategy: Any, buffer: CaptionBuffer) -> list[tuple[Any, str]]:
+    """Whoever counts faults beside the buffer, and the name of its count."""
+    owners = [(buffer.pair.generator, "num_cut_prompts"), *((plugin, "num_discarded") for plugin in strategy.plugins)]
+    return [(owner, name) for owner, name in owners if hasattr(owner, name)]
 
 
 def _require_known_state(strategy: Any) -> None:

@@ -299,6 +299,10 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             chosen[name] = getattr(arguments, name)
     if arguments.images is None:
+        of_images = {"--size": arguments.size, "--part": arguments.part != "1/1", "--no-mirror": arguments.no_mirror}
+        given = [name for name, value in of_images.items() if value]
+        if given:
+            raise ValueError(f"{', '.join(given)} is for images of your own; give their folder with --images")
         pretrain(arguments.out, recipe=replace(Recipe(), **chosen))
     else:
         domain = photos_domain(

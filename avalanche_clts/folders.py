@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 
-from .images import open_image
+from .images import is_grey, open_image
 
 MEMORY = 1 << 30  # bytes of images that are kept, once read
 _TRAIN_NAMES = ("train", "training")
@@ -21,7 +21,7 @@ _TEST_NAMES = ("test", "val", "valid", "validation")
 
 
 class FolderDataset(ImageFolder):
-    """Images in class subfolders, all of one size and mode.
+    """Images in class subfolders, all of one size; grey ones become RGB where any has colour.
 
     They are read when they are first asked for, and kept in memory if all of them fit in `MEMORY` bytes.
 
@@ -50,7 +50,7 @@ class FolderDataset(ImageFolder):
         self._resized_to = size
         first = open_image(self.samples[0][0])
         self.size = size or first.size
-        self.mode = "L" if first.mode in ("1", "L") else "RGB"
+        self.mode = "L" if all(is_grey(path) for path, _ in self.samples) else "RGB"
         nbytes = self.size[0] * self.size[1] * (1 if self.mode == "L" else 4) * len(self.samples)  # as Pillow has it
         self._kept: dict[str, Image.Image] | None = {} if nbytes <= MEMORY else None
 

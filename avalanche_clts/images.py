@@ -77,6 +77,18 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise ValueError(f"{path} is not an image that Pillow can read ({error}); remove or replace it") from None
 
 
+def is_grey(path: str | os.PathLike[str]) -> bool:
+    """Whether `open_image` gives an image without colour, by the file's header alone.
+
+    True of a file that is no image: opening it is what says so.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.mode in ("1", "L") or image.mode.startswith("I")
+    except (UnidentifiedImageError, OSError):
+        return True
+
+
 def image_format(dataset: AvalancheDataset) -> ImageFormat:
     """The format of a dataset's images, read off its first sample.
 

@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,11 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import make_grid
 
+import avalanche_clts.audit as auditing
 from avalanche_clts import cli
+from avalanche_clts.audit import pixels
 from avalanche_clts.audit.membership import area, buffer_scores, caption_scores
+from avalanche_clts.audit.pixels import nearest, pixels_of
 from avalanche_clts.audit.search import RealImages, search
 from avalanche_clts.captions import Caption
 from avalanche_clts.compare.samples import data_url
@@ -117,6 +121,42 @@ def test_a_comparison_without_real_images_passes_and_one_with_them_does_not(
     capsys.readouterr()
     assert cli.main(["audit", str(folder)]) == 0
     assert "no trained clts is kept in this folder" in capsys.readouterr().out
+
+
+def test_the_nearest_is_found_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    some, others = pixels_of(SHAPES[:50]), pixels_of(SHAPES[50:150])
+    expected = np.sqrt(np.square(some[:, None].astype(float) - others).mean(2)).min(1)
+    among = np.sqrt(np.square(some[:, None].astype(float) - some).mean(2)) + 9 * np.eye(50)
+    for at_once in (1, 700, 1 << 26):
+        monkeypatch.setattr(pixels, "_AT_ONCE", at_once)
+        np.testing.assert_allclose(nearest(some, others), expected, rtol=1e-12)
+        np.testing.assert_allclose(nearest(some, some, skip_self=True), among.min(1), rtol=1e-12)
+
+
+def test_what_no_attack_can_tell_is_left_out(
+    tiny_pair_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train", "test"):
+        for number, image in enumerate(SHAPES[:24]):
+            place = tmp_path / "photos" / part / f"kind {number % 4}" / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            image.save(place)
+    stream, out = f"folder:{tmp_path / 'photos'},experiences=2", tmp_path / "out"
+    options = ["--strategies", "clts", "--seeds", "1", "--epochs", "1", "--pair", str(tiny_pair_folder)]
+    assert cli.main(["compare", "--stream", stream, *options, "--no-real-images", "--out", str(out)]) == 0
+    assert cli.main(["audit", str(out)]) == 0
+    # All six images of each class were captioned: there are none to tell them from.
+    assert set(json.loads((out / "audit.json").read_text())["membership"]) == {"heads"}
+    undivided = auditing.build
+
+    def build(*args: object, **kwargs: object) -> object:
+        agent, benchmark = undivided(*args, **kwargs)
+        return agent, SimpleNamespace(train_stream=benchmark.train_stream, test_stream=benchmark.test_stream[:1])
+
+    monkeypatch.setattr(auditing, "build", build)
+    capsys.readouterr()
+    assert cli.main(["audit", str(out)]) == 0
+    assert "not divided like the training stream" in capsys.readouterr().out
 
 
 def test_an_attack_on_captions_knows_whose_caption_is_kept() -> None:

@@ -123,6 +123,8 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
     (lambda t: TaskRouter(None), "backbone is a NoneType", "torch.nn.Module"),
     (lambda t: LabelCaptioner("a photo"), "template is 'a photo'", "{class_name}"),
     (lambda t: LabelCaptioner(None), "template is None", "{class_name}"),
+    (lambda t: LabelCaptioner("{class_name} in {colour}"), "template is '{class_name} in {colour}'", "the only thing"),
+    (lambda t: t.captioner(prefix="a {classname}"), "prefix is 'a {classname}'", "{class_name} is the only thing"),
     (lambda t: t.captioner(max_new_tokens=0), "max_new_tokens is 0", WHOLE),
     (lambda t: t.captioner(batch_size=0), "batch_size is 0", WHOLE),
     (lambda t: t.captioner().caption([], "zero"), "class_names is 'zero'", "a sequence of texts"),

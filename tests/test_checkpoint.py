@@ -136,6 +136,29 @@ def test_of_a_damaged_checkpoint_the_one_before_it_is_taken(tiny_pair: Pair, tmp
     assert all(torch.equal(a, b) for a, b in zip(resumed.model.parameters(), clts.model.parameters(), strict=True))
 
 
+def test_a_longer_run_in_the_folder_is_not_written_over(tiny_pair: Pair, tmp_path: Path) -> None:
+    longer = make_clts(tiny_pair)
+    for experience in digits().train_stream[:2]:
+        longer.train(experience)
+        save_checkpoint(longer, tmp_path)
+    other = make_clts(tiny_pair)
+    other.train(digits().train_stream[0])
+    with pytest.raises(ValueError, match="holds checkpoint-0002, and strategy has learnt 1 experiences"):
+        save_checkpoint(other, tmp_path)
+    assert load_checkpoint(make_clts(tiny_pair), tmp_path) == 2
+
+
+def test_faults_counted_before_an_interruption_are_counted_after_it(tiny_pair: Pair, tmp_path: Path) -> None:
+    clts = make_clts(tiny_pair, keep="recognised")
+    clts.train(digits().train_stream[0])
+    clts.plugins[0].num_discarded, tiny_pair.generator.num_cut_prompts = 5, 7
+    save_checkpoint(clts, tmp_path)
+    tiny_pair.generator.num_cut_prompts = 0
+    resumed = make_clts(tiny_pair, keep="recognised")
+    load_checkpoint(resumed, tmp_path)
+    assert (resumed.plugins[0].num_discarded, tiny_pair.generator.num_cut_prompts) == (5, 7)
+
+
 def test_a_save_that_is_interrupted_leaves_the_one_before(tiny_pair: Pair, tmp_path: Path, monkeypatch) -> None:
     clts = make_clts(tiny_pair)
     clts.train(digits().train_stream[0])

@@ -199,5 +199,10 @@ def test_prompts_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match="holds no text"):
         read_prompts(tmp_path / "empty.txt")
+    whole = (tmp_path / "captions.jsonl.gz").read_bytes()
+    for damaged in (whole[:-6], whole[:30] + bytes([whole[30] ^ 255]) + whole[31:], b"no archive"):
+        (tmp_path / "cut.jsonl.gz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"cut\.jsonl\.gz is damaged"):
+            read_prompts(tmp_path / "cut.jsonl.gz")
     with pytest.raises(FileNotFoundError, match="a folder without images"):
         image_files([tmp_path])

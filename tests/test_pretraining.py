@@ -117,6 +117,13 @@ def test_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
         )
 
 
+def test_what_is_for_images_is_refused_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--part", "1/2", "--size", "64", "--no-mirror"]
+    assert main(["pretrain", "--out", str(tmp_path / "pair"), *options]) == 2
+    assert "--size, --part, --no-mirror is for images of your own" in capsys.readouterr().err
+    assert not (tmp_path / "pair").exists()
+
+
 def test_recipe_makes_a_pair_that_loads(tmp_path: Path) -> None:
     pool = pools.digit_pool(40)
     train_captioner(pool, tmp_path / "captioner", work=tmp_path / "work", recipe=QUICK)

@@ -116,6 +116,15 @@ def test_undivided_folder_is_divided_within_each_class_by_seed(tmp_path: Path) -
     assert train[0][0].mode == "L"
 
 
+def test_folder_of_grey_and_coloured_images_is_coloured(tmp_path: Path) -> None:
+    write_images(tmp_path, {"cat": 5}, mode="L")
+    write_images(tmp_path, {"dog": 5})
+    (tmp_path / "cat" / "none.png").write_text("no image")  # told of when it is asked for, not before
+    train, test = open_folder(tmp_path)
+    readable = [i for i, (path, _) in enumerate(train.dataset.samples) if "none" not in path]
+    assert {train.dataset[i][0].mode for i in readable} == {"RGB"} == {test.dataset.mode}
+
+
 def test_parts_of_a_folder_do_not_meet(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"cat": 5, "dog": 6})
     write_images(tmp_path / "test", {"cat": 1, "dog": 1})

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.float32]
+_AT_ONCE = 1 << 26  # distances in memory
 
 
 def pixels_of(images: Sequence[Image.Image]) -> Pixels:
@@ -24,9 +25,15 @@ def nearest(queries: Pixels, others: Pixels, *, skip_self: bool = False) -> NDAr
 
     - skip_self: whether the two are the same images, each of which is then not its own nearest.
     """
-    squares = np.square(queries).sum(1)[:, None] + np.square(others).sum(1) - 2 * queries @ others.T
-    if skip_self:
-        np.fill_diagonal(squares, np.inf)
-    best = squares.argmin(1)
-    # Of the nearest alone, exactly: the sum above loses what is equal.
-    return np.sqrt(np.square(queries.astype(np.float64) - others[best]).mean(1))
+    lengths = np.square(others).sum(1)
+    found = []
+    rows = max(1, _AT_ONCE // len(others))
+    for start in range(0, len(queries), rows):
+        block = queries[start : start + rows]
+        squares = lengths - 2 * block @ others.T  # of distances, but for the block's own lengths
+        if skip_self:
+            own = np.arange(len(block))
+            squares[own, start + own] = np.inf
+        # Of the nearest alone, exactly: the difference above loses what is equal.
+        found.append(np.sqrt(np.square(block.astype(np.float64) - others[squares.argmin(1)]).mean(1)))
+    return np.concatenate(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -199,6 +200,8 @@ def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[li
         rows = json.loads((unfinished / _ROWS).read_text(encoding="utf-8"))
         return rows["matrix"][: load_checkpoint(agent, unfinished)], rows["seconds"]
     except (FileNotFoundError, ValueError):  # nothing that is whole: the run starts anew
+        shutil.rmtree(unfinished)
+        unfinished.mkdir()
         return [], 0.0
 
 

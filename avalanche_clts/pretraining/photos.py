@@ -133,7 +133,7 @@ def _captioned_domain(root: Path, size: int | None) -> Domain:
     images: list[Image.Image] = []
     captions: list[str] = []
     train_root, test_root = divided(root)
-    for number, line in enumerate((root / "metadata.jsonl").read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate((root / "metadata.jsonl").read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:
