@@ -4,16 +4,21 @@
 
 ON_CPU is the folder of the comparison on the CPU, whose `results.json` says under which settings. The GPU's runs are
 files in benchmarks/results/cifar10-half/runs, whose names hold a digest of settings, images, device and versions: what
-was run under others is not found. Both are written to benchmarks/results/cifar10-half as one. To be called where the
-folder `cifar10` is.
+was run under others is not found. Both are written to benchmarks/results/cifar10-half as one, with a sheet of
+regenerated images. To be called where the folder `cifar10` is.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from avalanche_clts.compare import Settings, format_table, write_report
 from avalanche_clts.compare.execution import Task
@@ -42,14 +47,32 @@ SEEDS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description="Bring together what was run on a CPU and on a GPU.")
     parser.add_argument("on_cpu", type=Path, metavar="ON_CPU", help="folder of the comparison on the CPU")
-    on_cpu = read_runs(parser.parse_args().on_cpu)
+    folder = parser.parse_args().on_cpu
+    on_cpu = read_runs(folder)
     document = merged([on_cpu, of_gpu(on_cpu)], ["the CPU's runs", "the GPU's runs"])
     order = list(STRATEGIES)
     document["runs"].sort(key=lambda run: (order.index(run["strategy"]), run["seed"]))
     write_text(OUT / "results.json", json.dumps(document, indent=1))
     write_text(OUT / "results.csv", to_csv(document["runs"]))
+    (samples,) = folder.glob("samples-*.json")
+    shutil.copy(samples, OUT)
+    sheet(json.loads(samples.read_text(encoding="utf-8"))).save(OUT / "generated.png", optimize=True)
     write_report(OUT)
     print(format_table(document["runs"]))
+
+
+def sheet(samples: dict[str, Any], *, side: int = 64, gap: int = 2) -> Image.Image:
+    """A column a class of images regenerated from one caption. Raises `ValueError` if there are real ones beside them,
+    which are not ours to hand on."""
+    if samples["real_images"]:
+        raise ValueError("the comparison shows real images; call it with --no-real-images")
+    columns = [sample["regenerated"] for sample in samples["samples"]]
+    page = Image.new("RGB", (len(columns) * (side + gap) - gap, len(columns[0]) * (side + gap) - gap), "white")
+    for x, column in enumerate(columns):
+        for y, url in enumerate(column):
+            with Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))) as image:
+                page.paste(image.resize((side, side)), (x * (side + gap), y * (side + gap)))
+    return page
 
 
 def of_gpu(on_cpu: dict[str, Any]) -> dict[str, Any]:
