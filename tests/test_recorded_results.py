@@ -39,7 +39,7 @@ def test_both_embedded_streams_are_recorded() -> None:
 
 @pytest.mark.parametrize("name", sorted(RECORDED.keys() - set(STREAMS)))
 def test_what_was_not_searched_has_the_hyperparameters_of_a_search(name: str) -> None:
-    by_hand = [option.split("=")[0] for option in RECORDED[name]["command"].split() if re.match(r"[\w-]+\.\w+=", option)]
+    by_hand = re.findall(r"([\w-]+\.\w+)=", RECORDED[name]["command"])  # by --set
 
     def searched(tuned: dict[str, dict[str, object]]) -> dict[str, object]:
         options = {f"{strategy}.{o}": value for strategy, found in tuned.items() for o, value in found.items()}
