@@ -66,7 +66,7 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
             "version": _VERSION,
             "buffer": {name: getattr(buffer, name) for name in ("first_seed", "num_written", "num_experiences")},
             "faults": buffer.faults,
-            "counts": [getattr(owner, name) for owner, name in _counts(strategy, buffer)],
+            "counts": {name: getattr(owner, name) for owner, name in _counts(strategy, buffer)},
             "seconds": synthesis_seconds(strategy),
             "pair": pair_identity(buffer.pair),
             "model": strategy.model.state_dict(),
@@ -110,8 +110,8 @@ def load_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> int:
     for name, value in state["buffer"].items():
         setattr(buffer, name, value)
     buffer.faults = state["faults"]
-    for (owner, name), count in zip(_counts(strategy, buffer), state["counts"], strict=True):
-        setattr(owner, name, count)
+    for owner, name in _counts(strategy, buffer):
+        setattr(owner, name, state.get("counts", {}).get(name, 0))  # there were none in the first checkpoints
     _restore_seconds(strategy, buffer, state["seconds"])
     _restore_model(strategy, state)
     for name, value in state["clock"].items():

@@ -148,10 +148,13 @@ def test_a_longer_run_in_the_folder_is_not_written_over(tiny_pair: Pair, tmp_pat
     assert load_checkpoint(make_clts(tiny_pair), tmp_path) == 2
 
 
-def test_faults_counted_before_an_interruption_are_counted_after_it(tiny_pair: Pair, tmp_path: Path) -> None:
+def test_faults_counted_before_an_interruption_are_counted_after_it(
+    tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clts = make_clts(tiny_pair, keep="recognised")
     clts.train(digits().train_stream[0])
-    clts.plugins[0].num_discarded, tiny_pair.generator.num_cut_prompts = 5, 7
+    clts.plugins[0].num_discarded = 5
+    monkeypatch.setattr(tiny_pair.generator, "num_cut_prompts", 7)  # the pair is shared by all tests
     save_checkpoint(clts, tmp_path)
     tiny_pair.generator.num_cut_prompts = 0
     resumed = make_clts(tiny_pair, keep="recognised")

@@ -385,6 +385,13 @@ def test_every_stream_has_settings_for_strategies_that_need_some(stream: str) ->
     assert {"alpha", "temperature"} <= tuned["lwf"].keys()
 
 
+def test_page_is_drawn_where_no_strategy_has_a_budget(finished: Path) -> None:
+    joint = [run for run in runs_of(finished) if run["strategy"] == "joint"]
+    assert figures.memory_accuracy(joint).startswith("<svg")
+    free = [{**run, "memory_bytes": dict.fromkeys(run["memory_bytes"], 0)} for run in runs_of(finished)]
+    figures._graduate(Figure().add_subplot(), [sum(run["memory_bytes"].values()) for run in free])
+
+
 @pytest.mark.parametrize("ratio", [1, 2, 3.9, 4.1, 20, 190, 210, 1e5, 1e8])
 def test_ticks_of_an_axis_of_bytes_are_several_and_do_not_overlap(ratio: float) -> None:
     figure = Figure(figsize=(figures._NARROW, 3.0), layout="constrained")

@@ -223,10 +223,10 @@ def _heat_map(
 
 def _graduate(axes: Axes, x: Sequence[float]) -> None:
     """Make the x axis logarithmic where values are far apart. Its ticks are few and round either way."""
-    ratio = max(x) / min(x)
-    if ratio > 4:
+    lowest, highest = min(x, default=0), max(x, default=0)
+    if highest > 4 * lowest > 0:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 200 else (1,), numticks=7))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < 200 * lowest else (1,), numticks=7))
         axes.minorticks_off()
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
