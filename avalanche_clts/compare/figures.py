@@ -84,7 +84,8 @@ def memory_accuracy(runs: Sequence[Results]) -> str:
     axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
     axes.margins(x=0.1)
     title = "area under the curve (%)" if areas_of else None
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, title=title)
+    if families:  # upper bounds have no budget
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, title=title)
     axes.set_xlabel("kept between experiences: captions, exemplars and networks")
     axes.set_ylabel("average accuracy (%)")
     axes.set_ylim(0, 102)
