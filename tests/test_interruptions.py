@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ import pytest
 
 from avalanche_clts import cli
 from avalanche_clts.compare import compare
+from avalanche_clts.compare.execution import Task, execute
 from avalanche_clts.compare.lock import only_one
+from avalanche_clts.compare.settings import default_settings
+from avalanche_clts.named_streams import parse_stream
 
 STRATEGIES = ["clts", "caption-replay"]
 
@@ -122,6 +126,21 @@ def test_finished_runs_outlive_a_disk_that_fills_up(
     said = capsys.readouterr().out
     assert re.search(r"^clts, seed 0 .*\(already there\)$", said, re.MULTILINE)
     assert not re.search(r"^caption-replay, seed 0 .*\(already there\)$", said, re.MULTILINE)
+
+
+def test_a_run_that_fails_lets_the_others_finish(tiny_pair_folder: Path) -> None:
+    stream = parse_stream("digits")
+    settings = replace(default_settings(stream), train_epochs=1)
+    wrong = replace(settings, tuned={"ewc": {"no_such_option": 1}})
+    failing = Task(stream, "ewc", 7, wrong, str(tiny_pair_folder), "cpu")
+    sound = Task(stream, "naive", 0, settings, str(tiny_pair_folder), "cpu")
+    told: list[str] = []
+    finished = execute([failing, sound], jobs=2, progress=told.append)
+    assert next(finished)[0] == sound
+    with pytest.raises(TypeError, match="no_such_option") as raised:
+        next(finished)
+    assert raised.value.__notes__ == ["in the run of ewc, seed 7"]
+    assert any("no_such_option" in message for message in told)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread

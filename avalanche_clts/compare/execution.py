@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -77,6 +77,8 @@ def execute(
 ) -> Iterator[tuple[Task, Results]]:
     """Run the tasks and yield each with its results as it is finished, in any order.
 
+    When one fails, no other is begun; those that run are let finish and yielded, and then its error is raised.
+
     **Arguments:**
 
     - jobs: processes at a time; each has its share of the cores. With 1, everything runs in this process.
@@ -91,13 +93,34 @@ def execute(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)) as pool:
         futures = {pool.submit(_perform, task): task for task in tasks}
+        failure: BaseException | None = None
         try:
             for future in as_completed(futures):
-                progress(f"{sum(other.running() for other in futures)} running")
-                yield futures[future], future.result()
+                if future.cancelled():
+                    continue
+                error = future.exception()
+                if error is None:
+                    yield futures[future], future.result()
+                elif failure is None:
+                    failure = error
+                    failure.add_note(f"in the run of {futures[future].label}")
+                    _cancel(futures)
+                progress(_still_to_come(futures, failure))
         finally:
-            for future in futures:
-                future.cancel()
+            _cancel(futures)
+        if failure is not None:
+            raise failure
+
+
+def _still_to_come(futures: Iterable[Future[Any]], failure: BaseException | None) -> str:
+    running = f"{sum(future.running() for future in futures)} running"
+    return running if failure is None else f"{running}, then stopping: {failure}"
+
+
+def _cancel(futures: Iterable[Future[Any]]) -> None:
+    """Those that have not begun."""
+    for future in futures:
+        future.cancel()
 
 
 def _begin_worker(threads: int) -> None:
