@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -121,31 +122,35 @@ def _run_all(
 ) -> list[Results]:
     """The results of every strategy and seed, from the folder or computed and put there."""
     runs: dict[tuple[str, int], Results] = {}
+    tasks: deque[Task] = deque()
+    # Some budgets depend on the CLTS run with the same seed: those runs follow it.
+    after_clts = [strategy for strategy in strategies if STRATEGIES[strategy].after_clts]
     with tqdm(total=len(strategies) * seeds, unit="run", mininterval=0.5) as bar:
+
+        def begin(strategy: str, seed: int, clts: Results | None = None) -> None:
+            task = Task(stream, strategy, seed, settings, pair, folder.conditions["device"], clts=clts)
+            found = folder.load(task)
+            if found is None:
+                tasks.append(folder.prepared(task, to_look_at=True))
+            else:
+                finished(found, "(already there)")
 
         def finished(results: Results, remark: str) -> None:
             runs[results["strategy"], results["seed"]] = results
             label = f"{results['strategy']}, seed {results['seed']}"
             bar.write(f"{label:28} average accuracy {100 * results['average_accuracy']:5.1f} %  {remark}")
             bar.update()
+            if results["strategy"] == "clts":
+                for strategy in after_clts:
+                    begin(strategy, results["seed"], results)
 
-        # In two rounds: some budgets depend on the CLTS run with the same seed.
-        for after_clts in (False, True):
-            tasks = []
-            for seed in range(seeds):
-                for strategy in strategies:
-                    if STRATEGIES[strategy].after_clts is not after_clts:
-                        continue
-                    clts = runs["clts", seed] if after_clts else None
-                    task = Task(stream, strategy, seed, settings, pair, folder.conditions["device"], clts=clts)
-                    found = folder.load(task)
-                    if found is None:
-                        tasks.append(folder.prepared(task, to_look_at=True))
-                    else:
-                        finished(found, "(already there)")
-            for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
-                folder.save(task, results)
-                finished(results, f"{results['seconds']['total']:6.1f} s")
+        for seed in range(seeds):
+            for strategy in strategies:
+                if strategy not in after_clts:
+                    begin(strategy, seed)
+        for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
+            folder.save(task, results)
+            finished(results, f"{results['seconds']['total']:6.1f} s")
     order = list(STRATEGIES)
     return sorted(runs.values(), key=lambda r: (order.index(r["strategy"]), r["seed"]))
 

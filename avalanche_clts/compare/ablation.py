@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -192,7 +193,7 @@ def _run(wanted: dict[tuple[str, str, int], Task], folder: ResultsFolder, jobs: 
     """The results of every run, each computed once however often it is wanted."""
     missing = {file: task for task in wanted.values() if not (file := folder.file(task)).exists()}
     with tqdm(total=len(missing), unit="run") as bar:
-        tasks = [folder.prepared(task) for task in missing.values()]
+        tasks = deque(folder.prepared(task) for task in missing.values())
         for task, outcome in execute(tasks, jobs=jobs, progress=bar.set_description):
             folder.save(task, outcome)
             bar.update()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -73,54 +74,44 @@ class Task:
 
 
 def execute(
-    tasks: Sequence[Task], *, jobs: int = 1, progress: Callable[[str], None] = lambda message: None
+    tasks: deque[Task], *, jobs: int = 1, progress: Callable[[str], None] = lambda message: None
 ) -> Iterator[tuple[Task, Results]]:
-    """Run the tasks and yield each with its results as it is finished, in any order.
+    """Take the tasks and yield each with its results as it is finished, in any order.
 
     When one fails, no other is begun; those that run are let finish and yielded, and then its error is raised.
 
     **Arguments:**
 
+    - tasks: emptied. What is put there before the next results are asked for is run as well.
     - jobs: processes at a time; each has its share of the cores. With 1, everything runs in this process.
     - progress: told what is running.
     """
     if jobs == 1:
-        for task in tasks:
+        while tasks:
+            task = tasks.popleft()
             progress(task.label)
             yield task, _perform(task, lambda message, task=task: progress(f"{task.label}: {message}"))  # type: ignore[misc]
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
+    running: dict[Future[Results], Task] = {}
+    failure: BaseException | None = None
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)) as pool:
-        futures = {pool.submit(_perform, task): task for task in tasks}
-        failure: BaseException | None = None
-        try:
-            for future in as_completed(futures):
-                if future.cancelled():
-                    continue
-                error = future.exception()
+        while running or (tasks and failure is None):
+            while tasks and failure is None and len(running) < jobs:
+                task = tasks.popleft()
+                running[pool.submit(_perform, task)] = task
+            stopping = f", then stopping: {type(failure).__name__} {failure.__notes__[-1]}" if failure else ""
+            progress(f"{len(running)} running{stopping}")
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                task, error = running.pop(future), future.exception()
                 if error is None:
-                    yield futures[future], future.result()
+                    yield task, future.result()
                 elif failure is None:
                     failure = error
-                    failure.add_note(f"in the run of {futures[future].label}")
-                    _cancel(futures)
-                progress(_still_to_come(futures, failure))
-        finally:
-            _cancel(futures)
-        if failure is not None:
-            raise failure
-
-
-def _still_to_come(futures: Iterable[Future[Any]], failure: BaseException | None) -> str:
-    running = f"{sum(future.running() for future in futures)} running"
-    return running if failure is None else f"{running}, then stopping: {failure}"
-
-
-def _cancel(futures: Iterable[Future[Any]]) -> None:
-    """Those that have not begun."""
-    for future in futures:
-        future.cancel()
+                    failure.add_note(f"in the run of {task.label}")
+    if failure is not None:
+        raise failure
 
 
 def _begin_worker(threads: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -104,7 +105,7 @@ def tune(
             }
             missing = [folder.prepared(t) for tasks in trials.values() for t in tasks if folder.load(t) is None]
             bar.update(TRIALS * len(names) - len(missing))
-            for task, results in execute(missing, jobs=jobs, progress=bar.set_description):
+            for task, results in execute(deque(missing), jobs=jobs, progress=bar.set_description):
                 folder.save(task, results)
                 bar.update()
             for name, tasks in trials.items():
