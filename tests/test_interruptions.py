@@ -134,7 +134,8 @@ def test_a_run_that_fails_lets_the_others_finish(tiny_pair_folder: Path) -> None
     settings = replace(default_settings(stream), train_epochs=1)
     wrong = replace(settings, tuned={"ewc": {"no_such_option": 1}})
     failing = Task(stream, "ewc", 7, wrong, str(tiny_pair_folder), "cpu")
-    sound = Task(stream, "naive", 0, settings, str(tiny_pair_folder), "cpu")
+    longer = replace(settings, train_epochs=30)  # still running when the other fails
+    sound = Task(stream, "naive", 0, longer, str(tiny_pair_folder), "cpu")
     told: list[str] = []
     finished = execute(deque([failing, sound]), jobs=2, progress=told.append)
     assert next(finished)[0] == sound
