@@ -24,7 +24,7 @@ from .metrics import caption_buffer, synthesis_seconds
 from .models import HeadRecord, RoutedModel
 from .pairs import pair_identity
 from .plugins import CaptionReplayPlugin, CLTSPlugin
-from .serialization import read_state, write_state
+from .serialization import read_state, to_disk, write_state
 
 _VERSION = 1
 _STATE, _CAPTIONS, _SUMS = "state.safetensors", "captions.jsonl.gz", "checksums.json"
@@ -79,7 +79,7 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
     )
     (partial / _SUMS).write_text(json.dumps({name: _sha256(partial / name) for name in (_STATE, _CAPTIONS)}))
     for file in partial.iterdir():
-        _to_disk(file)
+        to_disk(file)
     shutil.rmtree(place, ignore_errors=True)  # of the same experience, saved before
     partial.rename(place)
     for old in _checkpoints(folder)[_KEPT:]:
@@ -162,12 +162,6 @@ def _read(place: Path) -> dict[str, Any]:
 
 def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _to_disk(file: Path) -> None:
-    """A renamed file whose content is still on its way to the disk would be empty after a power failure."""
-    with file.open("rb") as content:
-        os.fsync(content.fileno())
 
 
 def _metrics_with_history(strategy: Any) -> Iterator[tuple[str, Any]]:

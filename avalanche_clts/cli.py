@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"clts: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        print("\n  ".join([f"clts: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nclts: interrupted; finished work is kept, the same command goes on from there", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,17 @@ def read_state(path: Path) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside `path`, then rename: a reader never sees half a file."""
+    """Write beside `path`, then rename: a reader never sees half a file, not even after a power failure."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
+    to_disk(partial)
     partial.replace(path)
+
+
+def to_disk(file: Path) -> None:
+    """Wait until the file is on the disk: a renamed file whose content is not would be empty after a power failure."""
+    with file.open("r+b") as content:
+        os.fsync(content.fileno())
 
 
 def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from PIL import Image
 from torchvision.transforms import ToTensor, v2
 from torchvision.transforms.functional import to_tensor
 
-from avalanche_clts import CLTS, Pair
+from avalanche_clts import CLTS, LabelCaptioner, Pair
 from avalanche_clts.cli import main
 from avalanche_clts.compare import Settings, compare, execution, tuning
-from avalanche_clts.compare.ablation import ABLATIONS, _changes_nothing, ablate
+from avalanche_clts.compare.ablation import ABLATIONS, _changes_nothing, _possible, ablate
+from avalanche_clts.compare.execution import Task
 from avalanche_clts.compare.figures import class_accuracy
 from avalanche_clts.compare.image_store import RememberingGenerator
 from avalanche_clts.compare.memory_curve import areas
@@ -108,16 +111,18 @@ def test_finished_variants_are_not_computed_again(ablated: tuple[Path, dict], ti
 
 
 def test_part_of_the_questions_leaves_the_other_answers(
-    ablated: tuple[Path, dict], tiny_pair_folder: Path, tmp_path: Path
+    ablated: tuple[Path, dict], tiny_pair_folder: Path, tmp_path: Path, capsys
 ) -> None:
     out = shutil.copytree(ablated[0], tmp_path / "copy")
     arguments = {"stream": "digits", "only": ["routing"], "out": out, "pair": str(tiny_pair_folder)}
     again = ablate(**arguments, seeds=1, settings=QUICK, command="clts ablate --only routing")
     assert list(again["ablations"]) == SOME
+    assert "replace" not in capsys.readouterr().out
     assert again["command"] == "clts ablate --only routing"
     other = ablate(**arguments, seeds=1, settings=QUICK, hyperparameters={"clts": {"router_epochs": 2}})
     assert list(other["ablations"]) == ["routing"], "answers about other settings were taken for these"
     assert other["settings"]["tuned"]["clts"]["router_epochs"] == 2
+    assert "ablations.json holds answers under other settings, which the new ones replace" in capsys.readouterr().out
 
 
 def test_what_is_set_anyway_is_no_change(tiny_pair: Pair) -> None:
@@ -253,6 +258,64 @@ def test_images_are_made_once_and_kept_for_other_processes(tiny_pair: Pair, tmp_
     assert calls == [3, 1]
     RememberingGenerator(Counting(), "b", tmp_path / "images.sqlite").generate(["one"], [1])
     assert calls == [3, 1, 1], "images of another generator were taken"
+    (tmp_path / "images.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(OSError, match=r"images.sqlite cannot be used \(file is not a database\); make room"):
+        RememberingGenerator(Counting(), "a", tmp_path / "images.sqlite")
+
+
+def test_images_of_other_versions_are_not_taken(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    stream = parse_stream("digits")
+    images = tmp_path / "images.sqlite"
+    task = Task(stream, "clts", 0, QUICK, str(tiny_pair_folder), "cpu", images=images)
+
+    def number_of_images() -> int:
+        generator = execution._pair(task).generator
+        generator.generate(["a seven"], [0])
+        with closing(sqlite3.connect(images)) as database:
+            return database.execute("SELECT count(*) FROM images").fetchone()[0]
+
+    assert [number_of_images(), number_of_images()] == [1, 1]
+    monkeypatch.setattr(execution, "versions", lambda: {"torch": "another"})
+    assert number_of_images() == 2
+
+
+def test_seconds_of_runs_that_share_images_are_not_reported(
+    tiny_pair_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    options = {"stream": "digits", "seeds": 1, "out": tmp_path, "pair": str(tiny_pair_folder), "settings": QUICK}
+    ablate(**options, only=["routing"])
+    monkeypatch.setattr(ResultsFolder, "save", spied := Spy(ResultsFolder.save))
+    compare(**options, strategies=["clts"])
+    assert [task.strategy for task in spied.tasks] == ["clts"], "a run that is not timed was taken for one that is"
+    assert list((tmp_path / "checkpoints").iterdir()), "the trained strategy is there for the audit"
+    compare(**options, strategies=["clts"])
+    ablate(**options, only=["routing"])
+    assert len(spied.tasks) == 1
+
+
+class Spy:
+    """A method that remembers the tasks it is called with."""
+
+    def __init__(self, method) -> None:
+        self.method = method
+        self.tasks: list[Task] = []
+
+    def __get__(self, folder, owner):
+        def spied(task: Task, results: dict) -> None:
+            self.tasks.append(task)
+            self.method(folder, task, results)
+
+        return spied
+
+
+def test_variants_that_a_pair_cannot_serve_are_left_out_and_told_of(tiny_pair: Pair, capsys) -> None:
+    pair = Pair(LabelCaptioner("a {class_name}"), tiny_pair.generator)
+    left = {name: _possible(name, ABLATIONS[name], QUICK, pair).variants for name in ("selection", "caption-length")}
+    assert [variant.label for variant in left["selection"]] == ["random"]
+    assert left["caption-length"] == []
+    said = capsys.readouterr().out
+    assert "selection, diverse (k-means on BLIP's features): left out, as LabelCaptioner has no features" in said
+    assert _possible("selection", ABLATIONS["selection"], QUICK, tiny_pair) == ABLATIONS["selection"]
 
 
 # The search
@@ -328,11 +391,15 @@ def test_area_is_accuracy_over_the_logarithm_of_the_budget() -> None:
 
 
 def test_runs_of_several_folders_are_shown_together() -> None:
-    def document(*runs: dict) -> dict:
-        return {"runs": list(runs), "arguments": {"stream": "digits"}, "command": "clts compare"}
+    def document(*runs: dict, torch: str = "2.15") -> dict:
+        shared = {"arguments": {"stream": "digits"}, "command": "clts compare"}
+        versions = {"torch": torch, "numpy": "2"}
+        return {"runs": list(runs), "accuracy_memory_area": areas(runs), "versions": versions} | shared
 
-    both = merged([document(made_run("clts", 1, 0.5)), document(made_run("naive", 1, 0.1))], ["a", "b"])
+    both = merged([document(made_run("clts", 1, 0.5)), document(made_run("naive", 1, 0.1), torch="2.11")], ["a", "b"])
     assert [run["strategy"] for run in both["runs"]] == ["clts", "naive"]
+    assert both["versions"] == {"torch": "2.15, 2.11", "numpy": "2"}
+    assert "accuracy_memory_area" not in both, "it is that of one comparison's strategies"
     with pytest.raises(ValueError, match="a and b both hold clts on digits with seed 0, with different outcomes"):
         merged([document(made_run("clts", 1, 0.5)), document(made_run("clts", 1, 0.6))], ["a", "b"])
 
@@ -344,6 +411,7 @@ def test_runs_that_are_not_alike_are_not_brought_together() -> None:
             "arguments": {"stream": stream},
             "settings": {"train_epochs": 5, "routing": "soft", "tuned": {}} | settings,
             "pair": {"identity": [pair]},
+            "versions": {},
         }
 
     alike = [document("clts"), document("naive", pair="y", routing="hard", tuned={"ewc": {"ewc_lambda": 1}})]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from avalanche_clts import cli
-from avalanche_clts.compare import compare
+from avalanche_clts.compare import compare, execution
 from avalanche_clts.compare.execution import Task, execute
 from avalanche_clts.compare.lock import only_one
 from avalanche_clts.compare.settings import default_settings
@@ -145,6 +145,29 @@ def test_a_run_that_fails_lets_the_others_finish(tiny_pair_folder: Path) -> None
     assert "1 running, then stopping: TypeError in the run of ewc, seed 7" in told
 
 
+def end_abruptly(threads: int) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_is_lost_is_told_of(tiny_pair_folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(execution, "_begin_worker", end_abruptly)
+    stream = parse_stream("digits")
+    task = Task(stream, "naive", 0, default_settings(stream), str(tiny_pair_folder), "cpu")
+    with pytest.raises(ChildProcessError, match="ended abruptly, as it does where memory runs out"):
+        list(execute(deque([task, task]), jobs=2))
+
+
+def test_a_damaged_run_is_told_of_and_computed_again(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
+    options: dict[str, Any] = {"strategies": ["naive"], "seeds": 1, "train_epochs": 1, "pair": str(tiny_pair_folder)}
+    compare(**options, out=tmp_path)
+    before = outcome(tmp_path)
+    (file,) = tmp_path.glob("runs/*naive*.json")
+    file.write_text("")
+    compare(**options, out=tmp_path)
+    assert f"{file} is damaged" in capsys.readouterr().err
+    assert outcome(tmp_path) == before
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_tasks_that_follow_from_results_are_run(jobs: int, tiny_pair_folder: Path) -> None:
     stream = parse_stream("digits")
@@ -175,7 +198,9 @@ def test_a_folder_that_vanishes_is_told_of_and_gone_on_with_when_it_is_back(
     with monkeypatch.context() as patched:
         patched.setattr(runner, "save_checkpoint", save_and_lose)
         assert cli.main(arguments(tiny_pair_folder, tmp_path / "results")) != 0
-    assert re.search(rf"{tmp_path / 'results'}\S* has vanished; bring it back", capsys.readouterr().err)
+    error = capsys.readouterr().err
+    assert re.search(rf"{tmp_path / 'results'}\S* has vanished; bring it back", error)
+    assert error.endswith(f"in the run of {strategy}, seed 0\n")
     assert not (tmp_path / "results").exists()
     (tmp_path / "elsewhere").rename(tmp_path / "results")
     assert cli.main(arguments(tiny_pair_folder, tmp_path / "results")) == 0

@@ -24,7 +24,7 @@ from .results import ABLATIONS_FILE, ResultsFolder, ablations_to_csv
 from .runner import versions
 from .settings import Settings, default_settings
 from .strategies import Results
-from .variants import ABLATIONS, Variant
+from .variants import ABLATIONS, Ablation, Variant
 
 
 def ablate(
@@ -73,6 +73,7 @@ def ablate(
     folder = ResultsFolder(out, shared)
     benchmark = parse_stream(stream, data_root).build(0)
     require_networks(settings, benchmark.train_stream[0].dataset)
+    chosen = {name: _possible(name, ablation, settings, loaded) for name, ablation in chosen.items()}
     unchanged = {
         (name, variant.label): _changes_nothing(variant, settings, loaded, len(benchmark.train_stream))
         for name, ablation in chosen.items()
@@ -92,8 +93,6 @@ def ablate(
         for variant in ablation.variants
         for seed in range(seeds)
     }
-    with only_one(out):
-        results = _run({key: task for key, task in wanted.items() if task is not None}, folder, jobs)
     experiment = {
         "stream": stream,
         "class_names": _class_names(benchmark),
@@ -104,6 +103,26 @@ def ablate(
         "pair": shared["pair"],
         "settings": asdict(settings),
     }
+    file = out / ABLATIONS_FILE
+    if differing := _differing(_earlier(file), experiment):
+        print(f"{file} holds answers under other {', '.join(differing)}, which the new ones replace; its runs are kept")
+    with only_one(out):
+        results = _run({key: task for key, task in wanted.items() if task is not None}, folder, jobs)
+    answers = _answers(chosen, unchanged, results, seeds)
+    document = _beside_earlier(_earlier(file), experiment, answers, command)
+    write_text(file, json.dumps(document, indent=1))
+    write_text(out / "ablations.csv", ablations_to_csv(document))
+    write_report(out)
+    return document
+
+
+def _answers(
+    chosen: dict[str, Ablation],
+    unchanged: dict[tuple[str, str], bool],
+    results: dict[tuple[str, str, int], Results],
+    seeds: int,
+) -> dict[str, Any]:
+    """What `ablations.json` says of each ablation that was run, in all variants that were."""
     answers = {
         name: {
             "title": ablation.title,
@@ -121,19 +140,44 @@ def ablate(
         }
         for name, ablation in chosen.items()
     }
-    answers = {name: answer for name, answer in answers.items() if answer["variants"]}
-    document = _beside_earlier(out / ABLATIONS_FILE, experiment, answers, command)
-    write_text(out / ABLATIONS_FILE, json.dumps(document, indent=1))
-    write_text(out / "ablations.csv", ablations_to_csv(document))
-    write_report(out)
-    return document
+    return {name: answer for name, answer in answers.items() if answer["variants"]}
 
 
-def _beside_earlier(file: Path, experiment: dict[str, Any], answers: dict[str, Any], command: str) -> dict[str, Any]:
-    """The content of `ablations.json`: the answers, and those that the file holds of the same experiment."""
-    earlier: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+def _possible(name: str, ablation: Ablation, settings: Settings, pair: Pair) -> Ablation:
+    """The ablation without variants that this pair cannot serve, which are told of."""
+    reasons = {variant.label: _unfit(variant.change(settings), pair) for variant in ablation.variants}
+    for label, reason in reasons.items():
+        if reason is not None:
+            print(f"{name}, {label}: left out, as {reason}")
+    return replace(ablation, variants=[v for v in ablation.variants if reasons[v.label] is None])
+
+
+def _unfit(settings: Settings, pair: Pair) -> str | None:
+    """What the settings ask of the pair and it does not have; None if it has everything."""
+    asked: list[tuple[Any, str]] = [(pair.captioner, name) for name in settings.captioner]
+    asked += [(pair.generator, name) for name in settings.generator]
+    if settings.tuned.get("clts", {}).get("selection") == "diverse":
+        asked.append((pair.captioner, "features"))
+    return next((f"{type(part).__name__} has no {name}" for part, name in asked if not hasattr(part, name)), None)
+
+
+def _earlier(file: Path) -> dict[str, Any]:
+    """The content of an `ablations.json`; empty if there is none."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _differing(earlier: dict[str, Any], experiment: dict[str, Any]) -> list[str]:
+    """What earlier answers do not share with this experiment; nothing where there are none."""
+    now = json.loads(json.dumps(experiment))
+    return [name for name in now if earlier and earlier.get(name) != now[name]]
+
+
+def _beside_earlier(
+    earlier: dict[str, Any], experiment: dict[str, Any], answers: dict[str, Any], command: str
+) -> dict[str, Any]:
+    """The content of `ablations.json`: the answers, and earlier ones of the same experiment."""
     commands = [command]
-    if {name: earlier.get(name) for name in experiment} == json.loads(json.dumps(experiment)):
+    if earlier and not _differing(earlier, experiment):
         commands = list(dict.fromkeys([*earlier["command"].split(" ; "), command]))
         answers = earlier["ablations"] | answers
     ordered = {name: answers[name] for name in ABLATIONS if name in answers}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -23,7 +25,7 @@ from ..processes import end_with_parent
 from .image_store import RememberingGenerator
 from .lock import require_still_there
 from .networks import BACKBONES
-from .runner import run
+from .runner import run, versions
 from .settings import PAIR_SETTINGS, Settings
 from .strategies import STRATEGIES, Results
 
@@ -61,6 +63,11 @@ class Task:
         return f"{self.strategy}, seed {self.seed}"
 
     @property
+    def is_timed(self) -> bool:
+        """Whether its seconds are its own: those of a run that takes images from another are not."""
+        return self.images is None
+
+    @property
     def needs_pair(self) -> bool:
         """Whether the outcome depends on the pair."""
         return STRATEGIES[self.strategy].needs_pair or self.settings.network in BACKBONES
@@ -96,12 +103,15 @@ def execute(
     context = multiprocessing.get_context("spawn")
     running: dict[Future[Results], Task] = {}
     failure: BaseException | None = None
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)) as pool:
+    stopping = ""
+    with (
+        _telling_of_a_lost_process(),
+        ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)) as pool,
+    ):
         while running or (tasks and failure is None):
             while tasks and failure is None and len(running) < jobs:
                 task = tasks.popleft()
                 running[pool.submit(_perform, task)] = task
-            stopping = f", then stopping: {type(failure).__name__} {failure.__notes__[-1]}" if failure else ""
             progress(f"{len(running)} running{stopping}")
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task, error = running.pop(future), future.exception()
@@ -109,9 +119,20 @@ def execute(
                     yield task, future.result()
                 elif failure is None:
                     failure = error
-                    failure.add_note(f"in the run of {task.label}")
-    if failure is not None:
-        raise failure
+                    stopping = f", then stopping: {type(error).__name__} in the run of {task.label}"
+        if failure is not None:
+            raise failure
+
+
+@contextmanager
+def _telling_of_a_lost_process() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "the process of a run ended abruptly, as it does where memory runs out; repeat the command with fewer "
+            "jobs: finished runs are kept"
+        ) from error
 
 
 def _begin_worker(threads: int) -> None:
@@ -120,7 +141,7 @@ def _begin_worker(threads: int) -> None:
 
 
 def _perform(task: Task, progress: Callable[[str], None] = lambda message: None) -> Results:
-    with _telling_of_its_folder(task):
+    with _telling_of_its_run(task), _telling_of_its_folder(task):
         return run(
             task.stream,
             task.strategy,
@@ -134,6 +155,15 @@ def _perform(task: Task, progress: Callable[[str], None] = lambda message: None)
             kept=task.kept,
             progress=progress,
         )
+
+
+@contextmanager
+def _telling_of_its_run(task: Task) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the run of {task.label}")
+        raise
 
 
 @contextmanager
@@ -154,7 +184,9 @@ def _pair(task: Task) -> Pair:
     pair = _changed(_warm_pair(task.pair, task.device), task.settings)
     if task.images is None:
         return pair
-    return Pair(pair.captioner, RememberingGenerator(pair.generator, pair_identity(pair)[1], task.images))
+    # What a generator draws depends on the device and on versions too.
+    identity = f"{pair_identity(pair)[1]} on {task.device} with {json.dumps(versions())}"
+    return Pair(pair.captioner, RememberingGenerator(pair.generator, identity, task.images))
 
 
 def _changed(pair: Pair, settings: Settings) -> Pair:

@@ -23,6 +23,8 @@ class RememberingGenerator:
     - generator: makes what is missing.
     - identity: of the generator and of how it samples; images of another identity are not taken.
     - file: an SQLite database, made if missing; several processes may share it.
+
+    Raises `OSError` if the file is damaged or cannot be written.
     """
 
     def __init__(self, generator: Generator, identity: str, file: Path) -> None:
@@ -30,7 +32,7 @@ class RememberingGenerator:
         self._identity = identity
         self._file = file
         self._needed = ""
-        with closing(self._connect()) as database, database:
+        with self._database() as database:
             database.execute("CREATE TABLE IF NOT EXISTS images (key TEXT PRIMARY KEY, png BLOB)")
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
@@ -38,13 +40,13 @@ class RememberingGenerator:
         keys = [
             f"{self._identity}{self._needed}\n{seed}\n{prompt}" for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        with closing(self._connect()) as database:
+        with self._database() as database:
             found = {key: row[0] for key in keys if (row := _select(database, key))}
         missing = [i for i, key in enumerate(keys) if key not in found]
         if missing:
             made = self._generator.generate([prompts[i] for i in missing], [seeds[i] for i in missing])
             new = {keys[i]: _to_png(image) for i, image in zip(missing, made, strict=True)}
-            with closing(self._connect()) as database, database:
+            with self._database() as database:
                 database.executemany("INSERT OR IGNORE INTO images VALUES (?, ?)", new.items())
             found |= new
         return [Image.open(io.BytesIO(found[key])) for key in keys]
@@ -64,8 +66,16 @@ class RememberingGenerator:
         changed: torch.Tensor = self._generator.autoencode(images)  # type: ignore[attr-defined]
         return changed
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._file, timeout=300)
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self._file, timeout=300)) as database, database:
+                yield database
+        except sqlite3.Error as error:
+            raise OSError(
+                f"the images in {self._file} cannot be used ({error}); make room if the disk is full, or remove the "
+                "file: its images are made again"
+            ) from error
 
 
 def _select(database: sqlite3.Connection, key: str) -> Any:

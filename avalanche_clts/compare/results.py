@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ RESULTS_FILE = "results.json"
 ABLATIONS_FILE = "ablations.json"
 MEMORY_KINDS = ("captions", "exemplars", "heads", "router", "network")
 SECONDS_KINDS = ("total", "captioning", "generation", "router")
+_TIMED = "timed"
 _SCALARS = (
     "average_accuracy",
     "forgetting",
@@ -79,17 +81,23 @@ class ResultsFolder:
         return self.path / "checkpoints" / self.file(task).stem
 
     def load(self, task: Task) -> Results | None:
-        """A finished run, or None."""
+        """A finished run, or None: also where the file is damaged, which is told, and where the task is to be timed and
+        the run took images that another one had made."""
         file = self.file(task)
         if not file.exists():
             return None
-        results: Results = json.loads(file.read_text(encoding="utf-8"))
-        return results
+        try:
+            results: Results = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            print(f"{file} is damaged ({error}); its run is computed again", file=sys.stderr)
+            return None
+        timed = results.pop(_TIMED, True)
+        return results if timed or not task.is_timed else None
 
     def save(self, task: Task, results: Results) -> None:
         """Keep a finished run, and no longer what it would have gone on from."""
         require_still_there(self._runs)
-        write_text(self.file(task), json.dumps(results))
+        write_text(self.file(task), json.dumps(results | {_TIMED: task.is_timed}))
         shutil.rmtree(self._unfinished(task), ignore_errors=True)
 
     @property
@@ -155,6 +163,8 @@ def by_strategy(runs: Sequence[Results]) -> dict[str, list[Results]]:
 def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
     """One document of the runs of several `results.json`; what they do not share is told apart by `names`.
 
+    It has no area under the curve of accuracy and memory, which is that of one comparison's strategies.
+
     Raises `ValueError` if two of them hold the same run with different outcomes, or runs of one stream that are not to
     be compared: under different settings, or with different pairs.
     """
@@ -177,15 +187,18 @@ def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
                     f"{where} and {name} both hold {key[1]} on {key[0]} with seed {key[2]}, with different outcomes; "
                     "give the one that counts"
                 )
-    first = documents[0]
+    first = {name: value for name, value in documents[0].items() if name != "accuracy_memory_area"}
     return first | {
         "runs": [run for run, _ in runs.values()],
-        "arguments": {
-            name: ", ".join(dict.fromkeys(str(d["arguments"].get(name)) for d in documents))
-            for name in first["arguments"]
-        },
+        "arguments": _beside_each_other([document["arguments"] for document in documents]),
+        "versions": _beside_each_other([document["versions"] for document in documents]),
         "command": " ; ".join(dict.fromkeys(document.get("command", "") for document in documents)),
     }
+
+
+def _beside_each_other(parts: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Every value of each name, once."""
+    return {name: ", ".join(dict.fromkeys(str(part.get(name)) for part in parts)) for name in parts[0]}
 
 
 def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
