@@ -22,6 +22,7 @@ from PIL import Image
 
 from avalanche_clts.compare import Settings, format_table, write_report
 from avalanche_clts.compare.execution import Task
+from avalanche_clts.compare.memory_curve import areas
 from avalanche_clts.compare.results import ResultsFolder, merged, read_runs, to_csv
 from avalanche_clts.compare.strategies import STRATEGIES
 from avalanche_clts.named_streams import parse_stream
@@ -52,6 +53,7 @@ def main() -> None:
     document = merged([on_cpu, of_gpu(on_cpu)], ["the CPU's runs", "the GPU's runs"])
     order = list(STRATEGIES)
     document["runs"].sort(key=lambda run: (order.index(run["strategy"]), run["seed"]))
+    document["accuracy_memory_area"] = areas(document["runs"])
     write_text(OUT / "results.json", json.dumps(document, indent=1))
     write_text(OUT / "results.csv", to_csv(document["runs"]))
     (samples,) = folder.glob("samples-*.json")

@@ -274,7 +274,7 @@ STRATEGIES: dict[str, Strategy] = {
         "one network, replay of images regenerated from as many captions", _caption_replay, uses_pair=True
     ),
     "er-bytes": Strategy(
-        "replay of as many real images as fit in the bytes of CLTS's captions",
+        "replay of as many real images as fit in the bytes of CLTS's captions, one at least",
         _replay("er-bytes", lambda s: s.clts_memory["captions"] // s.image_nbytes),
         after_clts=True,
     ),
