@@ -436,6 +436,9 @@ def test_settings_that_no_pair_has_are_refused(tiny_pair_folder: Path, tmp_path:
     assert isinstance(settings, Settings)
     with pytest.raises(ValueError, match="DiffusionGenerator has no attribute 'colour' to set"):
         compare(strategies=["clts"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=settings)
+    with pytest.raises(ValueError, match="DiffusionGenerator has no colour, which the settings ask of it"):
+        ablate(stream="digits", seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=settings)
+    assert not (tmp_path / "ablations.json").exists()
 
 
 def test_frozen_captioner_serves_every_strategy_and_weighs_nothing(tiny_pair_folder: Path, tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ def ablate(
     folder = ResultsFolder(out, shared)
     benchmark = parse_stream(stream, data_root).build(0)
     require_networks(settings, benchmark.train_stream[0].dataset)
+    if reason := _unfit(settings, loaded):
+        raise ValueError(f"{reason}, which the settings ask of it; leave that out, or choose another pair")
     chosen = {name: _possible(name, ablation, settings, loaded) for name, ablation in chosen.items()}
     unchanged = {
         (name, variant.label): _changes_nothing(variant, settings, loaded, len(benchmark.train_stream))
