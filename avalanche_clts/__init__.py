@@ -2,19 +2,19 @@
 
 __version__ = "0.1.0"
 
-from . import _avalanche  # noqa: F401
-from .buffer import CaptionBuffer
-from .captioners import AutoCaptioner, BlipCaptioner, Captioner, LabelCaptioner
-from .captions import Caption
+from ._support import quiet_avalanche  # noqa: F401
 from .checkpoint import load_checkpoint, save_checkpoint
-from .generators import DiffusionGenerator, Generator
-from .memory import CaptionMemory
+from .memory.buffer import CaptionBuffer
+from .memory.caption_memory import CaptionMemory
+from .memory.captions import Caption
 from .metrics import clts_metrics
 from .models import RoutedModel, TaskRouter
-from .pairs import Pair, load_pair
+from .pair.captioners import AutoCaptioner, BlipCaptioner, Captioner, LabelCaptioner
+from .pair.generators import DiffusionGenerator, Generator
+from .pair.loading import Pair, load_pair
 from .plugins import CaptionReplayPlugin, CLTSPlugin
 from .strategy import CLTS
-from .streams import split_digits, split_folder, split_shapes
+from .streams.benchmarks import split_digits, split_folder, split_shapes
 
 __all__ = [
     "CLTS",

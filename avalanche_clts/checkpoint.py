@@ -19,12 +19,12 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.plugins.clock import Clock
 from avalanche.training.templates.base_sgd import PeriodicEval
 
-from .buffer import CaptionBuffer
+from ._support.files import read_state, to_disk, write_state
+from .memory.buffer import CaptionBuffer
 from .metrics import caption_buffer, synthesis_seconds
 from .models import HeadRecord, RoutedModel
-from .pairs import pair_identity
+from .pair.loading import pair_identity
 from .plugins import CaptionReplayPlugin, CLTSPlugin
-from .serialization import read_state, to_disk, write_state
 
 _VERSION = 1
 _STATE, _CAPTIONS, _SUMS = "state.safetensors", "captions.jsonl.gz", "checksums.json"

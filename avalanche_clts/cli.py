@@ -158,9 +158,9 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from .compare import compare, format_table
-    from .compare.strategies import COMPARED, STRATEGIES
-    from .named_streams import STREAMS
+    from .experiments.comparison import compare, format_table
+    from .experiments.rows.strategies import COMPARED, STRATEGIES
+    from .streams.named import STREAMS
 
     if arguments.list:
         compared = {name: STRATEGIES[name] for name in COMPARED}
@@ -194,9 +194,9 @@ def _hyperparameters(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from .compare import format_table, write_report
-    from .compare.results import read_finished
-    from .compare.table import format_ablations, format_markdown, format_markdown_ablations
+    from .experiments.comparison import format_table, write_report
+    from .experiments.page.table import format_ablations, format_markdown, format_markdown_ablations
+    from .experiments.runs.results import read_finished
 
     folders = arguments.folders
     document, ablations = read_finished(folders)
@@ -213,8 +213,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _ablate(arguments: argparse.Namespace) -> int:
-    from .compare.ablation import ablate
-    from .compare.table import format_ablations
+    from .experiments.ablation import ablate
+    from .experiments.page.table import format_ablations
 
     document = ablate(**_experiment(arguments), only=arguments.only)
     print(f"\n{format_ablations(document)}\n\nreport: {arguments.out / 'report.html'}")
@@ -222,7 +222,7 @@ def _ablate(arguments: argparse.Namespace) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    from .audit import audit, format_audit
+    from .experiments.audit import audit, format_audit
 
     command = shlex.join(["clts", *sys.argv[1:]])
     outcome = audit(arguments.folder, data_root=arguments.data_root, device=arguments.device, command=command)
@@ -231,9 +231,9 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 
 def _pairs(arguments: argparse.Namespace) -> int:
-    from .catalogue import CAPTIONERS, GENERATORS
-    from .compare.table import format_columns, human_bytes
-    from .pairs import load_pair, pair_nbytes
+    from .experiments.page.table import format_columns, human_bytes
+    from .pair.catalogue import CAPTIONERS, GENERATORS
+    from .pair.loading import load_pair, pair_nbytes
 
     header = ["name", "on the hub", "licence", "parameters", "weights", "steps", "guidance", "images"]
     for title, entries in (("captioners", CAPTIONERS), ("generators", GENERATORS)):
@@ -255,10 +255,10 @@ Weights are in half precision; beside them the device needs memory for a batch (
 
 
 def _caption(arguments: argparse.Namespace) -> int:
-    from .bulk import caption_files, image_files
-    from .distributed import device_of_process, is_first_process
-    from .images import open_image
-    from .pairs import load_pair
+    from .images.avalanche import open_image
+    from .pair.bulk import caption_files, image_files
+    from .pair.distributed import device_of_process, is_first_process
+    from .pair.loading import load_pair
 
     files = image_files(arguments.images)
     captioner = load_pair(arguments.pair, device=device_of_process(arguments.device)).captioner
@@ -273,9 +273,9 @@ def _caption(arguments: argparse.Namespace) -> int:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from .bulk import generate_files, read_prompts
-    from .distributed import device_of_process, is_first_process
-    from .pairs import load_pair, pair_identity
+    from .pair.bulk import generate_files, read_prompts
+    from .pair.distributed import device_of_process, is_first_process
+    from .pair.loading import load_pair, pair_identity
 
     prompts = [*arguments.prompts, *(text for file in arguments.captions for text in read_prompts(file))]
     if not prompts:
@@ -291,8 +291,8 @@ def _generate(arguments: argparse.Namespace) -> int:
 def _pretrain(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from .named_streams import fraction
     from .pretraining import PHOTOS, PHOTOS_ON_GPU, Recipe, photos_domain, pretrain
+    from .streams.named import fraction
 
     chosen = {"device": arguments.device}
     for name in ("captioner_steps", "autoencoder_steps", "diffusion_steps", "distillation_steps"):

@@ -27,10 +27,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import make_grid
 
-from .buffer import CaptionBuffer
-from .images import image_format
+from .images.avalanche import image_format
+from .memory.buffer import CaptionBuffer
 from .models import RoutedModel
-from .pairs import pair_nbytes
+from .pair.loading import pair_nbytes
 
 _GRID = 8  # images a row and rows at most, in a sample grid
 

@@ -13,7 +13,7 @@ from avalanche.benchmarks import CLExperience
 from avalanche.models import DynamicModule, MultiTaskModule
 from torch import Tensor, nn
 
-from .checks import require_kind, require_one_of
+from ._support.checks import require_kind, require_one_of
 
 Routing = Literal["soft", "hard"]
 Evidence = Literal["router", "heads", "both"]

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from tqdm import tqdm
 
-from .buffer import CaptionBuffer
-from .checks import require_one_of, require_whole
+from ._support.checks import require_one_of, require_whole
+from .memory.buffer import CaptionBuffer
+from .memory.selection import Selection
 from .models import RoutedModel
-from .pairs import Pair
-from .precision import fast_training
-from .selection import Selection
+from .pair.loading import Pair
+from .pair.precision import fast_training
 
 RouterData = Literal["synthetic", "mixed"]
 RouterTargets = Literal["classes", "experiences"]

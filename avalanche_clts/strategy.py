@@ -13,10 +13,10 @@ from avalanche.training.templates import SupervisedTemplate
 from torch.nn import CrossEntropyLoss
 from torch.optim import Optimizer
 
+from .memory.selection import Selection
 from .models import RoutedModel, Routing
-from .pairs import Pair
+from .pair.loading import Pair
 from .plugins import CLTSPlugin, Keep, OptimizerFactory, RouterData, RouterTargets
-from .selection import Selection
 
 
 class CLTS(SupervisedTemplate):

@@ -11,8 +11,9 @@ import time
 from contextlib import nullcontext
 from statistics import median
 
-from avalanche_clts import generators, load_pair
-from avalanche_clts.precision import fast_multiplication
+from avalanche_clts import load_pair
+from avalanche_clts.pair import generators
+from avalanche_clts.pair.precision import fast_multiplication
 
 IMAGES, PAIRS = 250, 5
 

@@ -20,13 +20,13 @@ from typing import Any
 
 from PIL import Image
 
-from avalanche_clts.compare import Settings, format_table, write_report
-from avalanche_clts.compare.execution import Task
-from avalanche_clts.compare.memory_curve import areas
-from avalanche_clts.compare.results import ResultsFolder, merged, read_runs, to_csv
-from avalanche_clts.compare.strategies import STRATEGIES
-from avalanche_clts.named_streams import parse_stream
-from avalanche_clts.serialization import write_text
+from avalanche_clts._support.files import write_text
+from avalanche_clts.experiments.comparison import Settings, format_table, write_report
+from avalanche_clts.experiments.page.memory_curve import areas
+from avalanche_clts.experiments.rows.strategies import STRATEGIES
+from avalanche_clts.experiments.runs.execution import Task
+from avalanche_clts.experiments.runs.results import ResultsFolder, merged, read_runs, to_csv
+from avalanche_clts.streams.named import parse_stream
 
 OUT = Path(__file__).parent / "results" / "cifar10-half"
 GPU = {

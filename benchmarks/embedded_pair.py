@@ -14,10 +14,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from avalanche_clts import load_pair, shapes
+from avalanche_clts import load_pair
+from avalanche_clts._support.files import write_text
 from avalanche_clts.pretraining import digits, embedded_domains
 from avalanche_clts.pretraining.quality import format_quality, measure_quality
-from avalanche_clts.serialization import write_text
+from avalanche_clts.streams import embedded_shapes as shapes
 
 ROOT = Path(__file__).parents[1]
 

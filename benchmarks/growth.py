@@ -33,11 +33,12 @@ from torch.nn import CrossEntropyLoss, Flatten, Linear, Sequential
 from torch.optim import Adam
 from torchvision.transforms import ToTensor
 
-from avalanche_clts import CLTS, RoutedModel, load_pair, shapes
-from avalanche_clts.compare.networks import cnn
+from avalanche_clts import CLTS, RoutedModel, load_pair
+from avalanche_clts._support.files import write_text
 from avalanche_clts.metrics import memory_bytes, synthesis_seconds
-from avalanche_clts.serialization import write_text
-from avalanche_clts.streams import ImageDataset
+from avalanche_clts.networks import cnn
+from avalanche_clts.streams import embedded_shapes as shapes
+from avalanche_clts.streams.benchmarks import ImageDataset
 
 LENGTHS = (5, 10, 20, 50)
 SOAK = 200

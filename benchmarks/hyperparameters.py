@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from avalanche_clts.serialization import write_text
+from avalanche_clts._support.files import write_text
 
 ROOT = Path(__file__).parents[1]
 HYPERPARAMETERS = ROOT / "avalanche_clts" / "compare" / "hyperparameters.json"

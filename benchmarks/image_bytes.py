@@ -19,9 +19,9 @@ from typing import Any
 
 from PIL import Image
 
-from avalanche_clts.images import raw_images
-from avalanche_clts.named_streams import parse_stream
-from avalanche_clts.serialization import write_text
+from avalanche_clts._support.files import write_text
+from avalanche_clts.images.avalanche import raw_images
+from avalanche_clts.streams.named import parse_stream
 
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG", "optimize": True},

@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from avalanche_clts.serialization import write_text
+from avalanche_clts._support.files import write_text
 
 COMPARISON = ["compare", "--stream", "digits", "--strategies", "clts", "caption-replay", "er-bytes", "--seeds", "1"]
 

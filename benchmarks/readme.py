@@ -12,11 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from avalanche_clts.compare.figures import accuracy_curves
-from avalanche_clts.compare.results import ABLATIONS_FILE, read_runs
-from avalanche_clts.compare.table import format_markdown, format_markdown_ablations
+from avalanche_clts._support.files import write_text
+from avalanche_clts.experiments.page.figures import accuracy_curves
+from avalanche_clts.experiments.page.table import format_markdown, format_markdown_ablations
+from avalanche_clts.experiments.runs.results import ABLATIONS_FILE, read_runs
 from avalanche_clts.pretraining.quality import format_quality
-from avalanche_clts.serialization import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

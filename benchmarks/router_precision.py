@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from avalanche_clts import load_pair, plugins
-from avalanche_clts.compare.runner import run, versions
-from avalanche_clts.compare.settings import default_settings
-from avalanche_clts.named_streams import parse_stream
-from avalanche_clts.serialization import write_text
+from avalanche_clts._support.files import write_text
+from avalanche_clts.experiments.runs.runner import run, versions
+from avalanche_clts.experiments.settings import default_settings
+from avalanche_clts.streams.named import parse_stream
 
 RUNS = {
     "digits": {"seeds": 12, "tuned": {"clts": {"replay_size": 300, "router_epochs": 20}}},

@@ -14,7 +14,7 @@ from avalanche.training.determinism.rng_manager import RNGManager
 from torch import Tensor, nn
 
 from avalanche_clts import CaptionBuffer, load_pair, split_digits
-from avalanche_clts.compare.networks import small_cnn
+from avalanche_clts.networks import small_cnn
 
 SEED = 1000
 SETTINGS = [(20, False, 0.0), (20, True, 0.0), (10, True, 0.0), (20, True, 0.1)]  # epochs, falling rate, smoothing

@@ -19,22 +19,22 @@ from torchvision.transforms.functional import to_tensor
 
 from avalanche_clts import CLTS, LabelCaptioner, Pair
 from avalanche_clts.cli import main
-from avalanche_clts.compare import Settings, compare, execution, tuning
-from avalanche_clts.compare.ablation import ABLATIONS, _changes_nothing, _possible, ablate
-from avalanche_clts.compare.execution import Task
-from avalanche_clts.compare.figures import class_accuracy
-from avalanche_clts.compare.image_store import RememberingGenerator
-from avalanche_clts.compare.memory_curve import areas
-from avalanche_clts.compare.networks import CaptionerFeatures
-from avalanche_clts.compare.normalisation import Normalisation, measure_normalisation
-from avalanche_clts.compare.results import ResultsFolder, merged
-from avalanche_clts.compare.stored_images import stored_images
-from avalanche_clts.compare.table import format_ablations, format_markdown_ablations
-from avalanche_clts.compare.views import Augmented, Autoencoded
-from avalanche_clts.digits import stream_digits
-from avalanche_clts.named_streams import parse_stream
-from avalanche_clts.pairs import load_pair, pair_identity
-from avalanche_clts.streams import split_shapes
+from avalanche_clts.experiments.ablation import ABLATIONS, _changes_nothing, _possible, ablate
+from avalanche_clts.experiments.comparison import Settings, compare, execution, tuning
+from avalanche_clts.experiments.page.figures import class_accuracy
+from avalanche_clts.experiments.page.memory_curve import areas
+from avalanche_clts.experiments.page.table import format_ablations, format_markdown_ablations
+from avalanche_clts.experiments.rows.stored_images import stored_images
+from avalanche_clts.experiments.runs.execution import Task
+from avalanche_clts.experiments.runs.image_store import RememberingGenerator
+from avalanche_clts.experiments.runs.results import ResultsFolder, merged
+from avalanche_clts.images.normalisation import Normalisation, measure_normalisation
+from avalanche_clts.networks import CaptionerFeatures
+from avalanche_clts.pair.loading import load_pair, pair_identity
+from avalanche_clts.streams.benchmarks import split_shapes
+from avalanche_clts.streams.embedded_digits import stream_digits
+from avalanche_clts.streams.named import parse_stream
+from avalanche_clts.views import Augmented, Autoencoded
 from tests.test_compare import QUICK
 
 # One of each kind: those left out change a number that another one changes too.

@@ -19,16 +19,16 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import make_grid
 
-import avalanche_clts.audit as auditing
+import avalanche_clts.experiments.audit as auditing
 from avalanche_clts import cli
-from avalanche_clts.audit import pixels
-from avalanche_clts.audit.membership import area, buffer_scores, caption_scores
-from avalanche_clts.audit.pixels import nearest, pixels_of
-from avalanche_clts.audit.search import RealImages, search
-from avalanche_clts.captions import Caption
-from avalanche_clts.compare.samples import data_url
-from avalanche_clts.digits import stream_digits
-from avalanche_clts.shapes import stream_shapes
+from avalanche_clts.experiments.audit import pixels
+from avalanche_clts.experiments.audit.membership import area, buffer_scores, caption_scores
+from avalanche_clts.experiments.audit.pixels import nearest, pixels_of
+from avalanche_clts.experiments.audit.search import RealImages, search
+from avalanche_clts.experiments.page.samples import data_url
+from avalanche_clts.memory.captions import Caption
+from avalanche_clts.streams.embedded_digits import stream_digits
+from avalanche_clts.streams.embedded_shapes import stream_shapes
 
 DIGITS = stream_digits()[0].images
 SHAPES = stream_shapes()[0].images[:300]

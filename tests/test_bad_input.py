@@ -29,9 +29,9 @@ from avalanche_clts import (
     split_folder,
     split_shapes,
 )
-from avalanche_clts.compare import compare
-from avalanche_clts.compare.ablation import ablate
-from avalanche_clts.named_streams import fraction, parse_stream
+from avalanche_clts.experiments.ablation import ablate
+from avalanche_clts.experiments.comparison import compare
+from avalanche_clts.streams.named import fraction, parse_stream
 from tests.conftest import make_clts, small_net
 
 WHOLE = "whole number of at least"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from avalanche_clts import BlipCaptioner, DiffusionGenerator
-from avalanche_clts.batches import run_batches
+from avalanche_clts.pair.batches import run_batches
 from tests.test_pairs import PROMPTS, pictures, pixels
 
 

@@ -15,8 +15,8 @@ from torch.utils.data import TensorDataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from avalanche_clts import CaptionBuffer, LabelCaptioner, Pair, split_digits
-from avalanche_clts.selection import most_diverse
-from avalanche_clts.streams import ImageDataset
+from avalanche_clts.memory.selection import most_diverse
+from avalanche_clts.streams.benchmarks import ImageDataset
 
 
 class Witness:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avalanche_clts import Caption, captions
-from avalanche_clts.captions import decode_captions, encode_captions
+from avalanche_clts import Caption
+from avalanche_clts.memory import captions
+from avalanche_clts.memory.captions import decode_captions, encode_captions
 
 CORPUS = sorted((Path(__file__).parent / "fuzz" / "corpus").iterdir())
 GOOD = {"text": "a red star", "class": 3, "experience": 1, "task": 0, "seed": 7}

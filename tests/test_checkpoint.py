@@ -15,8 +15,8 @@ from avalanche.training.supervised import EWC, Naive
 from torch import nn
 
 from avalanche_clts import CaptionReplayPlugin, Pair, checkpoint, load_checkpoint, save_checkpoint, split_digits
-from avalanche_clts.digits import stream_digits
-from avalanche_clts.serialization import read_state, write_state
+from avalanche_clts._support.files import read_state, write_state
+from avalanche_clts.streams.embedded_digits import stream_digits
 from tests.conftest import make_clts, small_net
 
 

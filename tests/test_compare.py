@@ -21,17 +21,17 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import ToTensor
 
-import avalanche_clts.compare as comparison
+import avalanche_clts.experiments.comparison as comparison
 from avalanche_clts import Pair
 from avalanche_clts.cli import main
-from avalanche_clts.compare import Settings, compare, default_settings, execution, figures, runner
-from avalanche_clts.compare.options import adjusted
-from avalanche_clts.compare.runner import build, summarize_matrix
-from avalanche_clts.compare.strategies import COMPARED
-from avalanche_clts.compare.table import format_markdown, format_table, human_bytes
-from avalanche_clts.digits import CLASS_NAMES, stream_digits
-from avalanche_clts.named_streams import STREAMS, parse_stream
-from avalanche_clts.streams import ImageDataset
+from avalanche_clts.experiments.comparison import Settings, compare, default_settings, execution, figures, runner
+from avalanche_clts.experiments.options import adjusted
+from avalanche_clts.experiments.page.table import format_markdown, format_table, human_bytes
+from avalanche_clts.experiments.rows.strategies import COMPARED
+from avalanche_clts.experiments.runs.runner import build, summarize_matrix
+from avalanche_clts.streams.benchmarks import ImageDataset
+from avalanche_clts.streams.embedded_digits import CLASS_NAMES, stream_digits
+from avalanche_clts.streams.named import STREAMS, parse_stream
 
 QUICK = Settings(
     train_epochs=1,

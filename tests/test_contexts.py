@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from avalanche_clts import Caption, CaptionBuffer, CaptionMemory, Pair, split_shapes
-from avalanche_clts.contexts import Contexts
+from avalanche_clts.memory.recombination import Contexts
 
 NAMES = ["star", "ring", "key", "orange"]
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from avalanche_clts import Caption, CaptionMemory, Pair
-from avalanche_clts.bulk import caption_files, generate_files, image_files, read_prompts
 from avalanche_clts.cli import main
-from avalanche_clts.distributed import spread
+from avalanche_clts.pair.bulk import caption_files, generate_files, image_files, read_prompts
+from avalanche_clts.pair.distributed import spread
 
 PROMPTS = ["a thin seven", "a two", "a thin seven", "nine", "a photo of zero"]
 
@@ -88,7 +88,7 @@ def test_several_processes_make_the_same_of_a_folder_as_one(
 SPREAD = """
 import sys, numpy as np
 from avalanche_clts import load_pair
-from avalanche_clts.distributed import spread
+from avalanche_clts.pair.distributed import spread
 pair = spread(load_pair(sys.argv[1]))
 prompts = sys.argv[3:]
 images = pair.generator.generate(prompts, range(len(prompts)))
@@ -114,8 +114,9 @@ def test_every_process_gets_everything_in_order(tiny_pair: Pair, tiny_pair_folde
 DYING = """
 import os, sys
 from pathlib import Path
-from avalanche_clts import bulk, load_pair
-from avalanche_clts.pairs import pair_identity
+from avalanche_clts import load_pair
+from avalanche_clts.pair import bulk
+from avalanche_clts.pair.loading import pair_identity
 bulk._AT_ONCE = 2
 pair = load_pair(sys.argv[1])
 whole = pair.generator.generate
@@ -155,7 +156,7 @@ def test_when_a_process_dies_the_others_say_so_and_a_rerun_completes_the_rest(
 def test_interrupted_captioning_goes_on(folder_of_images: Path, tiny_pair: Pair, tmp_path: Path, monkeypatch) -> None:
     files = image_files([folder_of_images])
     assert len(files) == 7
-    monkeypatch.setattr("avalanche_clts.bulk._AT_ONCE", 3)
+    monkeypatch.setattr("avalanche_clts.pair.bulk._AT_ONCE", 3)
     captioned: list[int] = []
     whole = tiny_pair.captioner.caption
 

@@ -39,7 +39,7 @@ from transformers import (
 )
 
 from avalanche_clts import AutoCaptioner, BlipCaptioner, DiffusionGenerator, load_pair
-from avalanche_clts.catalogue import CAPTIONERS, GENERATORS
+from avalanche_clts.pair.catalogue import CAPTIONERS, GENERATORS
 from tests.conftest import WORDS, save_tiny_blip, save_tiny_stable_diffusion, tiny_vae
 
 WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
@@ -325,8 +325,8 @@ def test_autoencoder_can_be_a_tiny_one(tmp_path: Path) -> None:
 
 
 def test_catalogue_entries_are_what_the_classes_take(monkeypatch) -> None:
-    monkeypatch.setattr("avalanche_clts.captioners.require_weights", lambda *a, **k: None)
-    monkeypatch.setattr("avalanche_clts.generators.require_weights", lambda *a, **k: None)
+    monkeypatch.setattr("avalanche_clts.pair.captioners.require_weights", lambda *a, **k: None)
+    monkeypatch.setattr("avalanche_clts.pair.generators.require_weights", lambda *a, **k: None)
     for captioner in CAPTIONERS:
         for generator in GENERATORS:
             pair = load_pair(f"{captioner}@abc+{generator}@v2")

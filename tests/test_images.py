@@ -11,7 +11,7 @@ from torch.utils.data import Subset, TensorDataset
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
 from avalanche_clts import split_digits
-from avalanche_clts.images import (
+from avalanche_clts.images.avalanche import (
     ImageFormat,
     as_stream_dataset,
     class_names,
@@ -19,7 +19,7 @@ from avalanche_clts.images import (
     raw_images,
     stream_transforms,
 )
-from avalanche_clts.streams import ImageDataset
+from avalanche_clts.streams.benchmarks import ImageDataset
 
 TRAIN = Compose([RandomHorizontalFlip(1.0), Resize(16), ToTensor(), Normalize(0.5, 0.25)])
 EVAL = Compose([Resize(16), ToTensor(), Normalize(0.5, 0.25)])

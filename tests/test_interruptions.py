@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from avalanche_clts import cli
-from avalanche_clts.compare import compare, execution
-from avalanche_clts.compare.execution import Task, execute
-from avalanche_clts.compare.lock import only_one
-from avalanche_clts.compare.settings import default_settings
-from avalanche_clts.named_streams import parse_stream
+from avalanche_clts.experiments.comparison import compare, execution
+from avalanche_clts.experiments.runs.execution import Task, execute
+from avalanche_clts.experiments.runs.lock import only_one
+from avalanche_clts.experiments.settings import default_settings
+from avalanche_clts.streams.named import parse_stream
 
 STRATEGIES = ["clts", "caption-replay"]
 
@@ -69,7 +69,7 @@ def test_a_killed_comparison_goes_on_where_it_was(tiny_pair_folder: Path, tmp_pa
 
 
 def test_a_run_whose_checkpoints_are_damaged_begins_anew(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    from avalanche_clts.compare import runner
+    from avalanche_clts.experiments.comparison import runner
 
     def save_and_stop(agent: Any, folder: Path) -> None:
         save(agent, folder)
@@ -100,8 +100,10 @@ def test_the_second_run_in_a_folder_says_so_and_stops(tiny_pair_folder: Path, tm
 
 
 def test_a_dead_process_leaves_the_folder_free(tmp_path: Path) -> None:
-    code = "import os, sys; from avalanche_clts.compare.lock import only_one\nwith only_one(sys.argv[1]): os._exit(1)"
-    code = code.replace("only_one(sys.argv[1])", "only_one(__import__('pathlib').Path(sys.argv[1]))")
+    code = (
+        "import os, sys, pathlib; from avalanche_clts.experiments.runs.lock import only_one\n"
+        "with only_one(pathlib.Path(sys.argv[1])): os._exit(1)"
+    )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     with only_one(tmp_path):
         pass
@@ -110,7 +112,7 @@ def test_a_dead_process_leaves_the_folder_free(tmp_path: Path) -> None:
 def test_finished_runs_outlive_a_disk_that_fills_up(
     tiny_pair_folder: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    from avalanche_clts.compare import results
+    from avalanche_clts.experiments.comparison import results
 
     def full(path: Path, text: str) -> None:
         if "caption-replay" in path.name:
@@ -187,7 +189,7 @@ def test_tasks_that_follow_from_results_are_run(jobs: int, tiny_pair_folder: Pat
 def test_a_folder_that_vanishes_is_told_of_and_gone_on_with_when_it_is_back(
     strategy: str, tiny_pair_folder: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    from avalanche_clts.compare import runner
+    from avalanche_clts.experiments.comparison import runner
 
     def save_and_lose(agent: Any, folder: Path) -> None:
         save(agent, folder)

@@ -27,11 +27,11 @@ from avalanche_clts import (
     load_pair,
     split_digits,
 )
-from avalanche_clts.compare.image_store import RememberingGenerator
-from avalanche_clts.distributed import _SpreadGenerator
-from avalanche_clts.generators import needing
-from avalanche_clts.precision import fast_multiplication
-from avalanche_clts.weights import MissingWeightsError
+from avalanche_clts.experiments.runs.image_store import RememberingGenerator
+from avalanche_clts.pair.distributed import _SpreadGenerator
+from avalanche_clts.pair.generators import needing
+from avalanche_clts.pair.precision import fast_multiplication
+from avalanche_clts.pair.weights import MissingWeightsError
 
 PROMPTS = ["a handwritten seven", "a thin two", "a thick photo of nine", "zero", "a photo"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from avalanche_clts import Pair, RoutedModel, split_digits
-from avalanche_clts.precision import fast_multiplication, fast_training
+from avalanche_clts.pair.precision import fast_multiplication, fast_training
 from tests.conftest import make_clts, small_net
 
 

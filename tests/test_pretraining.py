@@ -18,17 +18,17 @@ from torch import nn
 
 from avalanche_clts import Pair, load_pair, pretraining, split_digits
 from avalanche_clts.cli import main
-from avalanche_clts.digits import CLASS_NAMES, pair_digits, stream_digits
-from avalanche_clts.images import ImageFormat, LabelledImages
+from avalanche_clts.images.avalanche import ImageFormat, LabelledImages
 from avalanche_clts.pretraining import Recipe, distillation, embedded_domains, training
-from avalanche_clts.pretraining import digits as pools
-from avalanche_clts.pretraining import shapes as drawings
+from avalanche_clts.pretraining import digits_domain as pools
+from avalanche_clts.pretraining import shapes_domain as drawings
 from avalanche_clts.pretraining.captioner import train_captioner
 from avalanche_clts.pretraining.generator import _tokens as generator_tokens
 from avalanche_clts.pretraining.generator import train_generator
-from avalanche_clts.pretraining.photos import describe_photo, photos_domain
+from avalanche_clts.pretraining.photos_domain import describe_photo, photos_domain
 from avalanche_clts.pretraining.quality import measure_quality, named_class
-from avalanche_clts.shapes import Look, draw
+from avalanche_clts.streams.embedded_digits import CLASS_NAMES, pair_digits, stream_digits
+from avalanche_clts.streams.embedded_shapes import Look, draw
 
 QUICK = Recipe(
     captioner_steps=2,

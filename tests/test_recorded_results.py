@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from avalanche_clts import cli
-from avalanche_clts.compare.tuning import TRIALS
+from avalanche_clts.experiments.tuning import TRIALS
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,9 +17,9 @@ from torch.utils.data import TensorDataset
 from torchvision.transforms import ToTensor
 
 from avalanche_clts import CaptionReplayPlugin, CLTSPlugin, LabelCaptioner, Pair, RoutedModel, split_digits
-from avalanche_clts.compare.networks import small_cnn
+from avalanche_clts.networks import small_cnn
 from avalanche_clts.plugins import _optimizer_like
-from avalanche_clts.streams import ImageDataset
+from avalanche_clts.streams.benchmarks import ImageDataset
 from tests.conftest import DIGITS, make_clts, small_net
 from tests.test_buffer import Witness
 

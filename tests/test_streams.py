@@ -19,13 +19,15 @@ from avalanche.training.plugins import EvaluationPlugin
 from PIL import Image
 from torchvision.transforms import ToTensor
 
-from avalanche_clts import Pair, RoutedModel, folders, shapes, split_folder, split_shapes
-from avalanche_clts.compare.networks import cnn
-from avalanche_clts.digits import CLASS_NAMES, stream_digits
-from avalanche_clts.folders import FolderDataset, open_folder
-from avalanche_clts.images import class_names, image_format
-from avalanche_clts.named_streams import STREAMS, parse_stream, slug
-from avalanche_clts.streams import ImageDataset
+from avalanche_clts import Pair, RoutedModel, split_folder, split_shapes
+from avalanche_clts.images.avalanche import class_names, image_format
+from avalanche_clts.networks import cnn
+from avalanche_clts.streams import embedded_shapes as shapes
+from avalanche_clts.streams import folders
+from avalanche_clts.streams.benchmarks import ImageDataset
+from avalanche_clts.streams.embedded_digits import CLASS_NAMES, stream_digits
+from avalanche_clts.streams.folders import FolderDataset, open_folder
+from avalanche_clts.streams.named import STREAMS, parse_stream, slug
 from tests.conftest import make_clts
 
 

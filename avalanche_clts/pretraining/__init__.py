@@ -15,16 +15,16 @@ from typing import Any
 
 import torch
 
-from ..processes import end_with_parent
-from ..serialization import read_state, write_text
+from .._support.files import read_state, write_text
+from .._support.processes import end_with_parent
 from .captioner import train_captioner, words_of
-from .digits import digits_domain
+from .digits_domain import digits_domain
 from .generator import train_generator
-from .photos import photos_domain
+from .photos_domain import photos_domain
 from .pool import Domain, Pool, joined
 from .quality import format_quality, measure_quality
 from .recipe import PHOTOS, PHOTOS_ON_GPU, Recipe
-from .shapes import shapes_domain
+from .shapes_domain import shapes_domain
 
 __all__ = ["PHOTOS", "PHOTOS_ON_GPU", "Recipe", "embedded_domains", "photos_domain", "pretrain"]
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
-from ..precision import fast_multiplication
+from ..pair.precision import fast_multiplication
 from .pool import Pool
 from .recipe import Recipe
 from .training import draw, fit

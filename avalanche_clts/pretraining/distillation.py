@@ -15,8 +15,8 @@ from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..precision import fast_multiplication, plain_attention
-from ..serialization import read_state, write_state
+from .._support.files import read_state, write_state
+from ..pair.precision import fast_multiplication, plain_attention
 from .recipe import Recipe
 from .training import draw, fit
 

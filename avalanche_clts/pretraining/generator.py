@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..precision import fast_multiplication, plain_attention
+from ..pair.precision import fast_multiplication, plain_attention
 from .captioner import rgb
 from .distillation import Sampler, distill
 from .pool import Pool

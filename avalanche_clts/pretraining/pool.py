@@ -9,7 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
-from ..images import ImageFormat, LabelledImages
+from ..images.avalanche import ImageFormat, LabelledImages
 
 
 class Pool(NamedTuple):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
 from tqdm import tqdm
 
-from ..compare.networks import network_for
-from ..pairs import Pair, load_pair
+from ..networks import network_for
+from ..pair.loading import Pair, load_pair
 from .pool import Change, Domain
 
 _SHARES = {

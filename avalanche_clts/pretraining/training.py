@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ..serialization import read_state, write_state
+from .._support.files import read_state, write_state
 
 SAVE_EVERY = 200  # steps
 

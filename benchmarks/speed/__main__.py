@@ -26,8 +26,8 @@ import whole_runs
 from architectures import CAPTIONERS, GENERATORS
 
 from avalanche_clts import load_pair
-from avalanche_clts.compare.runner import versions
-from avalanche_clts.serialization import write_text
+from avalanche_clts._support.files import write_text
+from avalanche_clts.experiments.runs.runner import versions
 
 
 def main() -> None:

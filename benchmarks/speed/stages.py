@@ -17,9 +17,10 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
-from avalanche_clts import BlipCaptioner, DiffusionGenerator, Pair, generators
-from avalanche_clts.precision import half_precision
-from avalanche_clts.quiet import quiet_loading
+from avalanche_clts import BlipCaptioner, DiffusionGenerator, Pair
+from avalanche_clts.pair import generators
+from avalanche_clts.pair.precision import half_precision
+from avalanche_clts.pair.quiet import quiet_loading
 
 PROMPTS = [f"a photo of thing {i % 25}" for i in range(32)]
 BATCH = 16  # images; with guidance, the denoiser has twice as many

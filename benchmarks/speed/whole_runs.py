@@ -8,9 +8,9 @@ from statistics import median
 
 from tqdm import tqdm
 
-from avalanche_clts.compare.execution import Task, execute
-from avalanche_clts.compare.settings import default_settings
-from avalanche_clts.named_streams import parse_stream
+from avalanche_clts.experiments.runs.execution import Task, execute
+from avalanche_clts.experiments.settings import default_settings
+from avalanche_clts.streams.named import parse_stream
 
 _RIVALS = ("er-count", "generative-replay", "expert-gate")
 _STREAMS = (("digits", "small-cnn"), ("shapes", "slim-resnet18"))

@@ -15,8 +15,8 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["avalanche_clts.captions", "json", "gzip"]):
-    from avalanche_clts.captions import decode_captions, encode_captions
+with atheris.instrument_imports(include=["avalanche_clts.memory.captions", "json", "gzip"]):
+    from avalanche_clts.memory.captions import decode_captions, encode_captions
 
 
 def read(data: bytes) -> None:

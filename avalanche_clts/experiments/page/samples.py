@@ -1,0 +1,64 @@
+"""Real images beside what the pair makes of them: the caption, and the image regenerated from it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TypedDict
+
+from avalanche.benchmarks import NCScenario
+from PIL.Image import Image, Resampling
+
+from ...images.avalanche import class_names, image_format, raw_images, to_pil
+from ...pair.generators import needing
+from ...pair.loading import Pair
+
+
+class Sample(TypedDict):
+    """One class's example; images are PNG data URLs. `real` is None where the page is to show none."""
+
+    class_name: str
+    caption: str
+    real: str | None
+    regenerated: list[str]
+
+
+def make_samples(
+    benchmark: NCScenario, pair: Pair, *, real_images: bool = True, copies: int = 4, most: int = 20
+) -> list[Sample]:
+    """For each class of the stream (`most` at most): its first training image (if `real_images`), the caption that the
+    pair writes of it, and `copies` images regenerated from that caption, in the stream's native size."""
+    chosen: dict[int, tuple[Image, str]] = {}
+    for experience in benchmark.train_stream:
+        names = class_names(experience.dataset)
+        for target, indices in experience.dataset.targets.val_to_idx.items():
+            image = raw_images(experience.dataset, indices[:1])[0]
+            chosen.setdefault(int(target), (image, names[target] if names else str(target)))
+    classes = sorted(chosen)[:most]
+    images = [chosen[target][0] for target in classes]
+    names_of = [chosen[target][1] for target in classes]
+    captions = pair.captioner.caption(images, names_of)
+    prompts = [caption for caption in captions for _ in range(copies)]
+    format = image_format(benchmark.train_stream[0].dataset)
+    with needing(pair.generator, format.size):
+        generated = pair.generator.generate(prompts, list(range(len(prompts))))
+    native = [data_url(to_pil(format.restore(image))) for image in generated]
+    return [
+        Sample(
+            class_name=names_of[i],
+            caption=captions[i],
+            real=data_url(images[i]) if real_images else None,
+            regenerated=native[i * copies : (i + 1) * copies],
+        )
+        for i in range(len(classes))
+    ]
+
+
+def data_url(image: Image, *, side: int = 64) -> str:
+    """A PNG data URL of the image; small images are enlarged to `side` pixels, pixel by pixel."""
+    if max(image.size) < side:
+        factor = side // max(image.size)
+        image = image.resize((image.width * factor, image.height * factor), Resampling.NEAREST)
+    file = io.BytesIO()
+    image.save(file, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

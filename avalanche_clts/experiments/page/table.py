@@ -1,0 +1,134 @@
+"""The comparison as a table of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from ..rows.strategies import Results
+from ..runs.results import MEMORY_KINDS, by_strategy
+
+_COLUMNS: list[tuple[str, Callable[[Results], float | None], Callable[[float], str]]] = [
+    ("accuracy", lambda r: r["average_accuracy"], lambda v: f"{100 * v:.1f}"),
+    ("forgetting", lambda r: r["forgetting"], lambda v: f"{100 * v:.1f}"),
+    ("BWT", lambda r: r["backward_transfer"], lambda v: f"{100 * v:.1f}"),
+    ("router", lambda r: r["router_accuracy"], lambda v: f"{100 * v:.1f}"),
+    ("oracle", lambda r: r["oracle_accuracy"], lambda v: f"{100 * v:.1f}"),
+]
+
+
+def table_rows(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, best average accuracy first: percentages as mean ± standard deviation over seeds."""
+    header = ["strategy", *(f"{name} %" for name, _, _ in _COLUMNS), *MEMORY_KINDS, "seconds"]
+    groups = sorted(by_strategy(runs).items(), key=lambda item: -mean(r["average_accuracy"] for r in item[1]))
+    rows = []
+    for strategy, group in groups:
+        row = [strategy]
+        for _, value, text in _COLUMNS:
+            row.append(spread([value(run) for run in group], text))
+        for kind in MEMORY_KINDS:
+            row.append(human_bytes(mean(run["memory_bytes"][kind] for run in group)))
+        row.append(f"{mean(run['seconds']['total'] for run in group):.1f}")
+        rows.append(row)
+    return header, rows
+
+
+def ablation_rows(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of an ablation, in the order of its variants."""
+    header = ["variant", "accuracy %", "router %", "oracle %", "kept"]
+    rows = []
+    for variant in variants:
+        runs = variant["runs"]
+        figures = [
+            spread([run[name] for run in runs], lambda v: f"{100 * v:.1f}")
+            for name in ("average_accuracy", "router_accuracy", "oracle_accuracy")
+        ]
+        # Captions, or the images that a variant keeps in their place.
+        kept = [run["memory_bytes"]["captions"] + run["memory_bytes"]["exemplars"] for run in runs]
+        rows.append([variant["label"], *figures, human_bytes(mean(kept))])
+    return header, rows
+
+
+def format_ablations(document: dict[str, Any]) -> str:
+    """All tables of an `ablations.json` for a terminal."""
+    return "\n\n".join(
+        f"{ablation['title']}\n{format_columns(*ablation_rows(ablation['variants']))}"
+        for ablation in document["ablations"].values()
+    )
+
+
+def format_table(runs: Sequence[Results]) -> str:
+    """The table for a terminal."""
+    return format_columns(*table_rows(runs))
+
+
+def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A table for a terminal, its first `left` columns to the left and the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        columns = zip(cells, widths, strict=True)
+        aligned = [c.ljust(width) if i < left else c.rjust(width) for i, (c, width) in enumerate(columns)]
+        return "  ".join(aligned).rstrip()
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def format_markdown(runs: Sequence[Results]) -> str:
+    """The table for a README."""
+    header, rows = table_rows(runs)
+    return _markdown(header, [[f"`{row[0]}`", *row[1:]] for row in rows])
+
+
+def format_markdown_ablations(documents: Sequence[dict[str, Any]]) -> str:
+    """All tables of several streams' `ablations.json`, side by side; what is the default on a stream is bold."""
+    names = dict.fromkeys(name for document in documents for name in document["ablations"])
+    return "\n\n".join(
+        _markdown_ablation(name, [document for document in documents if name in document["ablations"]])
+        for name in names
+    )
+
+
+def _markdown_ablation(name: str, documents: Sequence[dict[str, Any]]) -> str:
+    # A stream may have variants that another has not: numbers of experiences, above all.
+    variants = {v["label"]: v for document in documents for v in document["ablations"][name]["variants"]}
+    ordered = sorted(variants.values(), key=lambda variant: variant["x"] or 0)
+    rows = {v["label"]: [v["label"]] for v in ordered}
+    header = ["variant"]
+    for document in documents:
+        header += [f"{document['stream']}: accuracy %", "router %", "kept"]
+        for variant in document["ablations"][name]["variants"]:
+            _, ((label, accuracy, router, _, kept),) = ablation_rows([variant])
+            row = rows[label]
+            accuracy = f"**{accuracy}**" if variant["default"] else accuracy
+            row += ["-"] * (len(header) - 3 - len(row)) + [accuracy, router, kept]
+    full = [row + ["-"] * (len(header) - len(row)) for row in rows.values()]
+    title = documents[0]["ablations"][name]["title"]
+    return f"### {title} (`{name}`)\n\n{_markdown(header, full)}"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def spread(values: Sequence[float | None], text: Callable[[float], str]) -> str:
+    """Mean ± standard deviation (of the sample); a dash where the figure does not apply."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    if len(known) == 1:
+        return text(known[0])
+    return f"{text(mean(known))} ± {text(stdev(known))}"
+
+
+def human_bytes(count: float) -> str:
+    """Bytes with a unit; a dash for none."""
+    if count == 0:
+        return "-"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")

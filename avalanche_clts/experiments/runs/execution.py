@@ -1,0 +1,211 @@
+"""Runs of a comparison, one after the other or in several processes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ..._support.processes import end_with_parent
+from ...networks import BACKBONES
+from ...pair.loading import Pair, load_pair, pair_identity
+from ...streams.named import Stream
+from ..rows.strategies import STRATEGIES, Results
+from ..settings import PAIR_SETTINGS, Settings
+from .image_store import RememberingGenerator
+from .lock import require_still_there
+from .runner import run, versions
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run, as another process can be told of it.
+
+    **Arguments:**
+
+    - pair: as `load_pair` takes it.
+    - tensorboard: folder of the event files. None: there are none.
+    - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
+    - images: database of images to take from the last run that made them; see `RememberingGenerator`. None: every run
+        generates its own, as a run that is timed must.
+    - unfinished: folder of the checkpoints that an interrupted run goes on from. None: it starts anew.
+    - kept: folder for the trained strategy, if it keeps captions. None: it is not kept.
+    """
+
+    stream: Stream
+    strategy: str
+    seed: int
+    settings: Settings
+    pair: str
+    device: str
+    tensorboard: Path | None = None
+    clts: Results | None = None
+    images: Path | None = None
+    unfinished: Path | None = None
+    kept: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """Strategy and seed, for people."""
+        return f"{self.strategy}, seed {self.seed}"
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its seconds are its own: those of a run that takes images from another are not."""
+        return self.images is None
+
+    @property
+    def needs_pair(self) -> bool:
+        """Whether the outcome depends on the pair."""
+        return STRATEGIES[self.strategy].needs_pair or self.settings.network in BACKBONES
+
+    def own_settings(self) -> dict[str, Any]:
+        """The settings that the outcome depends on: none of another strategy, and none of a pair it has no use for."""
+        settings = asdict(self.settings)
+        names = [self.strategy, "clts"] if STRATEGIES[self.strategy].after_clts else [self.strategy]
+        settings["tuned"] = {name: settings["tuned"].get(name, {}) for name in names}
+        return {k: v for k, v in settings.items() if STRATEGIES[self.strategy].needs_pair or k not in PAIR_SETTINGS}
+
+
+def execute(
+    tasks: deque[Task], *, jobs: int = 1, progress: Callable[[str], None] = lambda message: None
+) -> Iterator[tuple[Task, Results]]:
+    """Take the tasks and yield each with its results as it is finished, in any order.
+
+    When one fails, no other is begun; those that run are let finish and yielded, and then its error is raised.
+
+    **Arguments:**
+
+    - tasks: emptied. What is put there before the next results are asked for is run as well.
+    - jobs: processes at a time; each has its share of the cores. With 1, everything runs in this process.
+    - progress: told what is running.
+    """
+    if jobs == 1:
+        while tasks:
+            task = tasks.popleft()
+            progress(task.label)
+            yield task, _perform(task, lambda message, task=task: progress(f"{task.label}: {message}"))  # type: ignore[misc]
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    running: dict[Future[Results], Task] = {}
+    failure: BaseException | None = None
+    stopping = ""
+    with (
+        _telling_of_a_lost_process(),
+        ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)) as pool,
+    ):
+        while running or (tasks and failure is None):
+            while tasks and failure is None and len(running) < jobs:
+                task = tasks.popleft()
+                running[pool.submit(_perform, task)] = task
+            progress(f"{len(running)} running{stopping}")
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                task, error = running.pop(future), future.exception()
+                if error is None:
+                    yield task, future.result()
+                elif failure is None:
+                    failure = error
+                    stopping = f", then stopping: {type(error).__name__} in the run of {task.label}"
+        if failure is not None:
+            raise failure
+
+
+@contextmanager
+def _telling_of_a_lost_process() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "the process of a run ended abruptly, as it does where memory runs out; repeat the command with fewer "
+            "jobs: finished runs are kept"
+        ) from error
+
+
+def _begin_worker(threads: int) -> None:
+    end_with_parent()
+    torch.set_num_threads(threads)
+
+
+def _perform(task: Task, progress: Callable[[str], None] = lambda message: None) -> Results:
+    with _telling_of_its_run(task), _telling_of_its_folder(task):
+        return run(
+            task.stream,
+            task.strategy,
+            task.seed,
+            settings=task.settings,
+            pair=_pair(task),
+            device=task.device,
+            tensorboard=task.tensorboard,
+            clts=task.clts,
+            unfinished=task.unfinished,
+            kept=task.kept,
+            progress=progress,
+        )
+
+
+@contextmanager
+def _telling_of_its_run(task: Task) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the run of {task.label}")
+        raise
+
+
+@contextmanager
+def _telling_of_its_folder(task: Task) -> Iterator[None]:
+    """Whatever could not be written because the folder has vanished is an `OSError` that says so."""
+    runs = None if task.unfinished is None else task.unfinished.parents[1]
+    if runs is not None:
+        require_still_there(runs)
+    try:
+        yield
+    except OSError:
+        if runs is not None:
+            require_still_there(runs)
+        raise
+
+
+def _pair(task: Task) -> Pair:
+    pair = _changed(_warm_pair(task.pair, task.device), task.settings)
+    if task.images is None:
+        return pair
+    # What a generator draws depends on the device and on versions too.
+    identity = f"{pair_identity(pair)[1]} on {task.device} with {json.dumps(versions())}"
+    return Pair(pair.captioner, RememberingGenerator(pair.generator, identity, task.images))
+
+
+def _changed(pair: Pair, settings: Settings) -> Pair:
+    """The pair with the settings' attributes in the place of its own; the loaded weights are shared."""
+    parts = []
+    for part, attributes in zip(pair, (settings.captioner, settings.generator), strict=True):
+        changed = copy.copy(part)
+        for name, value in attributes.items():
+            if not hasattr(changed, name):
+                raise ValueError(f"{type(changed).__name__} has no attribute {name!r} to set")
+            setattr(changed, name, value)
+        parts.append(changed)
+    return Pair(*parts)  # type: ignore[arg-type]
+
+
+@cache
+def _warm_pair(name: str, device: str) -> Pair:
+    """The pair, loaded before anything is timed: whichever run came first would bear the cost alone."""
+    pair = load_pair(name, device=device)
+    pair.captioner.caption([Image.new("RGB", (8, 8))], ["warm-up"])
+    pair.generator.generate(["warm-up"], [0])
+    return pair

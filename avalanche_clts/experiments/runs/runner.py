@@ -1,0 +1,280 @@
+"""One strategy, one stream, one seed: train through the stream and measure."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.benchmarks import NCScenario
+from avalanche.evaluation.metrics import accuracy_metrics, bwt_metrics, forgetting_metrics
+from avalanche.models.utils import avalanche_forward
+from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.supervised import JointTraining
+from avalanche.training.templates import SupervisedTemplate
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ... import __version__
+from ..._support.files import write_text
+from ...checkpoint import load_checkpoint, save_checkpoint
+from ...images.avalanche import image_format
+from ...images.normalisation import Normalisation, measure_normalisation
+from ...metrics import TextTensorboardLogger, caption_buffer, clts_metrics, memory_bytes, synthesis_seconds
+from ...models import RoutedModel
+from ...networks import BACKBONES, network_for
+from ...pair.loading import Pair
+from ...streams.named import Stream
+from ..rows.strategies import STRATEGIES, Results, Setup
+from ..settings import Settings
+from .lock import require_still_there
+
+Progress = Callable[[str], None]
+_ROWS = "rows.json"
+
+
+def run(
+    stream: Stream,
+    strategy: str,
+    seed: int,
+    *,
+    settings: Settings,
+    pair: Pair,
+    device: str,
+    tensorboard: Path | None = None,
+    clts: Results | None = None,
+    unfinished: Path | None = None,
+    kept: Path | None = None,
+    progress: Progress = lambda message: None,
+) -> Results:
+    """Train `strategy` through `stream` and return its record, as `results.json` holds it.
+
+    **Arguments:**
+
+    - seed: of the order of classes, of all initial weights and of every random choice.
+    - tensorboard: folder of the event files. None: there are none.
+    - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
+    - unfinished: folder of the checkpoints that an interrupted run goes on from. Strategies that keep captions write
+        one after each experience. None: there are none.
+    - kept: folder for a checkpoint of the trained strategy, if it keeps captions. None: it is not kept.
+    - progress: told where the run is.
+    """
+    agent, benchmark = build(
+        stream, strategy, seed, settings=settings, pair=pair, device=device, tensorboard=tensorboard, clts=clts
+    )
+    # Stored images are not in a checkpoint: no run goes on without them.
+    resumes = caption_buffer(agent) is not None and settings.memory != "images"
+    matrix, metrics, seconds = _train_and_evaluate(agent, benchmark, unfinished if resumes else None, progress)
+    if kept is not None and caption_buffer(agent) is not None:
+        save_checkpoint(agent, kept)
+    synthesis = synthesis_seconds(agent)
+    image_nbytes = image_format(benchmark.train_stream[0].dataset).nbytes
+    return {
+        "stream": stream.name,
+        "strategy": strategy,
+        "seed": seed,
+        "accuracy_matrix": matrix,
+        **summarize_matrix(matrix),
+        "router_accuracy": _last(metrics, "RouterAccuracy_Stream"),
+        "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
+        "router_confusion": _router_confusion(agent, benchmark.test_stream),
+        "class_accuracy": _class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
+        "memory_bytes": _memory_bytes(agent, settings, image_nbytes),
+        "seconds": {
+            "total": seconds,
+            **{kind: synthesis.get(kind) for kind in ("captioning", "generation", "router")},
+        },
+    }
+
+
+def build(
+    stream: Stream,
+    strategy: str,
+    seed: int,
+    *,
+    settings: Settings,
+    pair: Pair,
+    device: str,
+    tensorboard: Path | None = None,
+    clts: Results | None = None,
+) -> tuple[SupervisedTemplate, NCScenario]:
+    """The strategy, untrained, and the benchmark. **Arguments:** as in `run`."""
+    RNGManager.set_random_seeds(seed)
+    benchmark = stream.build(seed)
+    format = image_format(benchmark.train_stream[0].dataset)
+    example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
+    in_unit_range = settings.network in BACKBONES or settings.view != "input"
+    normalisation = measure_normalisation(benchmark.train_stream[0].dataset) if in_unit_range else Normalisation()
+    if settings.network in BACKBONES:
+        backbone = BACKBONES[settings.network](pair, normalisation)
+        network: Callable[[int], nn.Module] = partial(nn.Linear, backbone.width)
+    else:
+        backbone, network = None, network_for(format, settings.network)
+    setup = Setup(
+        network=network,
+        router=network_for(format, settings.router),
+        backbone=backbone,
+        num_classes=benchmark.n_classes,
+        num_captions=settings.captions_per_class
+        * sum(len(experience.classes_in_this_experience) for experience in benchmark.train_stream),
+        image_nbytes=format.nbytes,
+        input_shape=tuple(example.shape[1:]),
+        value_range=(example.min().item(), example.max().item()),
+        normalisation=normalisation,
+        settings=settings,
+        pair=pair,
+        evaluator=_evaluator(tensorboard),
+        device=device,
+        clts=clts,
+    )
+    return STRATEGIES[strategy].build(setup), benchmark
+
+
+def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:
+    """Average accuracy, forgetting and backward transfer of an accuracy matrix R.
+
+    - average_accuracy: mean of the last row.
+    The latter two are None where there is one row, as nothing was learnt after anything, and where the test stream is
+    not divided like the training stream.
+
+    - forgetting: mean over j < T of max over i < T of R[i][j], minus R[T][j] (Chaudhry et al., ECCV 2018).
+    - backward_transfer: mean over j < T of R[T][j] - R[j][j] (Lopez-Paz and Ranzato, NeurIPS 2017).
+    """
+    table = np.array(matrix)
+    last = len(table) - 1
+    forgetting = transfer = None
+    if last > 0 and table.shape[0] == table.shape[1]:
+        # A task cannot be forgotten before it was learnt: the maximum runs over the rows from j on.
+        forgetting = float(np.mean([table[j:last, j].max() - table[last, j] for j in range(last)]))
+        transfer = float(np.mean([table[last, j] - table[j, j] for j in range(last)]))
+    return {
+        "average_accuracy": float(table[last].mean()),
+        "forgetting": forgetting,
+        "backward_transfer": transfer,
+    }
+
+
+def _train_and_evaluate(
+    agent: SupervisedTemplate, benchmark: NCScenario, unfinished: Path | None, progress: Progress
+) -> tuple[list[list[float]], dict[str, Any], float]:
+    """The accuracy matrix, the last metrics, and the seconds spent in training (evaluation not counted)."""
+    stream = benchmark.train_stream
+    # Joint training takes the whole stream at once.
+    steps: list[Any] = [stream] if isinstance(agent, JointTraining) else list(stream)
+    matrix, seconds = _resume(agent, unfinished)
+    metrics: dict[str, Any] = {}
+    for number, step in enumerate(steps[len(matrix) :], len(matrix) + 1):
+        progress(f"experience {number}/{len(steps)}")
+        start = time.perf_counter()
+        with _without_deprecation_of_update():
+            agent.train(step, eval_streams=[])
+        seconds += time.perf_counter() - start
+        metrics = agent.eval(benchmark.test_stream)
+        row = [_last(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
+        matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
+        if unfinished is not None and number < len(steps):
+            require_still_there(unfinished)
+            # The rows first: those of an experience that the checkpoint does not know yet are left out on resuming.
+            write_text(unfinished / _ROWS, json.dumps({"matrix": matrix, "seconds": seconds}))
+            save_checkpoint(agent, unfinished)
+    return matrix, metrics, seconds
+
+
+def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[list[float]], float]:
+    """Put the agent where an interrupted run stopped; the accuracy matrix until there, and the seconds."""
+    if unfinished is None:
+        return [], 0.0
+    unfinished.mkdir(parents=True, exist_ok=True)
+    try:
+        rows = json.loads((unfinished / _ROWS).read_text(encoding="utf-8"))
+        return rows["matrix"][: load_checkpoint(agent, unfinished)], rows["seconds"]
+    except (FileNotFoundError, ValueError):  # nothing that is whole: the run starts anew
+        shutil.rmtree(unfinished)
+        unfinished.mkdir()
+        return [], 0.0
+
+
+def _memory_bytes(agent: SupervisedTemplate, settings: Settings, image_nbytes: int) -> dict[str, int]:
+    """What the strategy keeps between experiences; captions that are numbers of stored images count as these."""
+    kept = memory_bytes(agent, image_nbytes=image_nbytes)
+    buffer = caption_buffer(agent)
+    if buffer is None or settings.memory != "images":
+        return kept
+    return kept | {"captions": 0, "exemplars": len(buffer.memory) * image_nbytes}
+
+
+@torch.inference_mode()
+def _class_accuracy(agent: SupervisedTemplate, stream: Any, num_classes: int) -> list[float | None]:
+    """Accuracy on each class's test images, by class id; None for a class without any."""
+    agent.model.eval()
+    right, count = torch.zeros(num_classes), torch.zeros(num_classes)
+    for experience in stream:
+        for x, y, *labels in DataLoader(experience.dataset.eval(), batch_size=agent.eval_mb_size):
+            output = avalanche_forward(agent.model, x.to(agent.device), labels[0].to(agent.device) if labels else None)
+            count += torch.bincount(y, minlength=num_classes)
+            right += torch.bincount(y[output.argmax(1).cpu() == y], minlength=num_classes)
+    return [(r / n).item() if n else None for r, n in zip(right, count, strict=True)]
+
+
+@torch.inference_mode()
+def _router_confusion(agent: SupervisedTemplate, stream: Any) -> list[list[float]] | None:
+    """Row j, column t: share of test experience j's inputs that the router sends to head t. None without a router."""
+    model = agent.model
+    if not isinstance(model, RoutedModel):
+        return None
+    model.eval()
+    rows = []
+    for experience in stream:
+        counts = torch.zeros(model.num_heads)
+        for x, *_ in DataLoader(experience.dataset.eval(), batch_size=agent.eval_mb_size):
+            chosen = model.route(x.to(agent.device)).argmax(1).cpu()
+            counts += torch.bincount(chosen, minlength=model.num_heads)
+        rows.append((counts / counts.sum()).tolist())
+    return rows
+
+
+@contextmanager
+def _without_deprecation_of_update() -> Iterator[None]:
+    """Avalanche's own ReplayPlugin calls what Avalanche has deprecated, and its decorator overrules every filter."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for warning in caught:
+        if "deprecated function update" not in str(warning.message):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _evaluator(tensorboard: Path | None) -> EvaluationPlugin:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No loggers specified")
+        return EvaluationPlugin(
+            accuracy_metrics(epoch=True, experience=True, stream=True),
+            forgetting_metrics(experience=True, stream=True),
+            bwt_metrics(stream=True),
+            clts_metrics(captions=True),
+            loggers=[] if tensorboard is None else [TextTensorboardLogger(tensorboard)],
+        )
+
+
+def _last(metrics: dict[str, Any], name: str, ending: str = "") -> float | None:
+    """The last value of the test-stream metric whose name starts and ends so, or None."""
+    for key, value in metrics.items():
+        if key.startswith(f"{name}/eval_phase/test_stream") and key.endswith(ending):
+            return float(value)
+    return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("avalanche-lib", "torch", "torchvision", "transformers", "diffusers", "numpy")
+    return {"avalanche-clts": __version__} | {name: version(name) for name in names}

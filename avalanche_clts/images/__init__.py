@@ -1,0 +1,1 @@
+"""Images: their formats, their files, and those inside Avalanche's data sets."""

@@ -1,0 +1,134 @@
+"""The networks that every strategy of a comparison shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.models import SlimResNet18
+from torch import Tensor, nn
+
+from .images.avalanche import ImageFormat, image_format
+from .images.normalisation import Normalisation
+from .pair.captioners import BlipCaptioner
+from .pair.loading import Pair
+
+
+def small_cnn(num_outputs: int, *, channels: int, size: tuple[int, int]) -> nn.Sequential:
+    """Two convolutions and a linear layer, for small images.
+
+    **Arguments:**
+
+    - num_outputs: classes.
+    - channels, size: of the images, `(n, channels, height, width)`; size is `(width, height)` in pixels.
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * (size[0] // 4) * (size[1] // 4), num_outputs),
+    )
+
+
+def cnn(num_outputs: int, *, channels: int) -> nn.Sequential:
+    """Three convolutions with batch normalisation and a linear layer, for images of 16 pixels a side and more."""
+
+    def block(inputs: int, outputs: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    return nn.Sequential(
+        *block(channels, 16),
+        nn.MaxPool2d(2),
+        *block(16, 32),
+        nn.MaxPool2d(2),
+        *block(32, 64),
+        nn.AdaptiveMaxPool2d(4),
+        nn.Flatten(),
+        nn.Linear(64 * 16, num_outputs),
+    )
+
+
+class CaptionerFeatures(nn.Module):
+    """The vision model of the pair's captioner as a frozen backbone.
+
+    Its weights are the pair's: neither trained, nor counted, nor saved here.
+
+    **Arguments:**
+
+    - normalisation: of the inputs, which is undone.
+    """
+
+    def __init__(self, pair: Pair, normalisation: Normalisation) -> None:
+        super().__init__()
+        if not isinstance(pair.captioner, BlipCaptioner):
+            given = type(pair.captioner).__name__
+            raise ValueError(f"network is 'captioner', which needs a pair with a BlipCaptioner, not a {given}")
+        self._encode = pair.captioner.encode
+        self._normalisation = normalisation
+        self.width = self._encode(torch.zeros(1, 3, 8, 8)).shape[1]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> CaptionerFeatures:
+        return self  # frozen: all copies of a network share it
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, 1 or 3, h, w)` to `(n, hidden size)`."""
+        features = self._encode(self._normalisation.undone(x).expand(-1, 3, -1, -1))
+        return F.layer_norm(features, features.shape[-1:])  # a scale that a linear layer learns on at any rate
+
+
+NETWORKS: dict[str, Callable[[ImageFormat], Callable[[int], nn.Module]]] = {
+    "small-cnn": lambda format: partial(small_cnn, channels=format.channels, size=format.size),
+    "cnn": lambda format: partial(cnn, channels=format.channels),
+    "slim-resnet18": lambda format: SlimResNet18,  # Lopez-Paz and Ranzato (2017); 32x32 RGB only
+}
+BACKBONES: dict[str, Callable[[Pair, Normalisation], CaptionerFeatures]] = {"captioner": CaptionerFeatures}
+
+
+def split_network(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The features and the classifier on top of them, of a network from `NETWORKS`; both share its weights."""
+    if isinstance(network, nn.Sequential):
+        return network[:-1], network[-1]
+    classifier: nn.Module = network.linear  # type: ignore[assignment]
+    network.linear = nn.Identity()
+    return network, classifier
+
+
+def require_fitting(argument: str, name: str | None, dataset: AvalancheDataset) -> None:
+    """Raise `ValueError` if a network cannot take the images of a data set.
+
+    **Arguments:**
+
+    - argument: for the message.
+    - name: as in `network_for`.
+    """
+    x: Tensor = dataset.eval()[0][0][None]
+    try:
+        with torch.no_grad():
+            network_for(image_format(dataset), name)(2).eval()(x)
+    except RuntimeError:
+        _, channels, height, width = x.shape
+        raise ValueError(
+            f"{argument} is {name!r}, which cannot take images of {width}x{height} pixels and {channels} channels; "
+            f"choose another: {', '.join(other for other in NETWORKS if other != name)}"
+        ) from None
+
+
+def network_for(format: ImageFormat, name: str | None = None) -> Callable[[int], nn.Module]:
+    """What makes a network for images of `format`, given its number of outputs.
+
+    **Arguments:**
+
+    - name: a key of `NETWORKS`. None: "small-cnn" up to 28 pixels a side, "cnn" above.
+
+    Raises `ValueError`, listing the known ones, for another name.
+    """
+    if name is not None and name not in NETWORKS:
+        raise ValueError(f"network is {name!r}; known networks: {', '.join([*NETWORKS, *BACKBONES])}")
+    return NETWORKS[name or ("small-cnn" if max(format.size) <= 28 else "cnn")](format)

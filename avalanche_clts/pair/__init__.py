@@ -1,0 +1,1 @@
+"""A captioner and a generator: from images to text and back."""

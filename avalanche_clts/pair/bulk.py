@@ -1,0 +1,172 @@
+"""Captions of whole folders and images of whole files of captions: resumable, by one process or by many."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from .._support.files import write_text
+from ..images.avalanche import open_image
+from .captioners import Captioner
+from .distributed import is_first_process, share_of, wait_for_everyone
+from .generators import Generator
+
+_AT_ONCE = 512  # finished and written before the next are begun
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+METADATA = "metadata.jsonl"
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """The files among `paths`, and every image below the folders among them, by name.
+
+    Raises `FileNotFoundError` for a path that is not there, or a folder without images.
+    """
+    files = []
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
+        if not found or not path.exists():
+            raise FileNotFoundError(f"{path} is {'a folder without images' if path.is_dir() else 'not there'}")
+        files += found
+    return files
+
+
+def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> list[str]:
+    """A caption of each file, in order; written to `out`, a line a file, as `{"file_name": ..., "text": ...}`.
+
+    Files that `out` already holds are not captioned again, nor are those of an interrupted run.
+
+    **Arguments:**
+
+    - out: a `metadata.jsonl` in the convention of Hugging Face's imagefolder; file names are relative to its folder,
+        where they can be.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    names = [_relative(file, out.parent) for file in files]
+    known = _known_captions(out)
+    missing = [i for i, name in enumerate(names) if name not in known]
+    wait_for_everyone()  # nobody writes before everybody has read
+    mine = [missing[k] for k in share_of(len(missing))]
+    if mine:
+        with out.with_name(f"{out.name}.part-{mine[0]}").open("a", encoding="utf-8") as part:
+            part.write("\n")  # the last line may have been cut short by an interruption
+            for start in range(0, len(mine), _AT_ONCE):
+                batch = mine[start : start + _AT_ONCE]
+                texts = captioner.caption([open_image(files[i]) for i in batch])
+                part.writelines(_line(names[i], text) for i, text in zip(batch, texts, strict=True))
+                part.flush()
+    wait_for_everyone()
+    known = _known_captions(out)
+    wait_for_everyone()
+    if is_first_process():
+        ordered = {name: known[name] for name in names} | known  # whichever process wrote them
+        write_text(out, "".join(_line(name, text) for name, text in ordered.items()))
+        for part_file in _parts(out):
+            part_file.unlink()
+    return [known[name] for name in names]
+
+
+def read_prompts(file: Path) -> list[str]:
+    """The texts of a `captions.jsonl.gz`, of a `metadata.jsonl`, or of any file with a text a line.
+
+    Raises `ValueError` for a damaged file and, naming the line, for one without a text.
+    """
+    prompts = []
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        text = _text_of(line) if ".jsonl" in file.suffixes else line.strip()
+        if text is None:
+            raise ValueError(f'{file}, line {number}: must be an object with "text"')
+        prompts.append(text)
+    if not prompts:
+        raise ValueError(f"{file} holds no text")
+    return prompts
+
+
+def generate_files(
+    prompts: Sequence[str], seeds: Sequence[int], generator: Generator, out: Path, *, identity: str
+) -> list[Path]:
+    """An image file of each prompt in `out`, by its number, and a `metadata.jsonl` with the prompts.
+
+    Files that are there are not made again.
+
+    **Arguments:**
+
+    - identity: of the generator and of how it samples. Raises `ValueError` if `out` holds images of another one, or of
+        other prompts or seeds.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _require_same(out / "generated.json", [identity, list(prompts), list(seeds)])
+    digits = max(4, len(str(len(prompts) - 1)))
+    files = [out / f"{number:0{digits}d}.png" for number in range(len(prompts))]
+    missing = [i for i, file in enumerate(files) if not file.exists()]
+    wait_for_everyone()  # nobody writes before everybody has looked
+    mine = [missing[k] for k in share_of(len(missing))]
+    for start in range(0, len(mine), _AT_ONCE):
+        batch = mine[start : start + _AT_ONCE]
+        images = generator.generate([prompts[i] for i in batch], [seeds[i] for i in batch])
+        for i, image in zip(batch, images, strict=True):
+            partial = files[i].with_suffix(".partial")
+            image.save(partial, "png")
+            partial.replace(files[i])
+    wait_for_everyone()
+    if is_first_process():
+        write_text(out / METADATA, "".join(_line(f.name, p) for f, p in zip(files, prompts, strict=True)))
+    return files
+
+
+def _require_same(file: Path, content: object) -> None:
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    if file.exists() and json.loads(file.read_text(encoding="utf-8"))["sha256"] != digest:
+        raise ValueError(f"{file.parent} holds images of other texts, seeds or another generator; choose another --out")
+    if is_first_process():
+        write_text(file, json.dumps({"sha256": digest}) + "\n")
+
+
+def _known_captions(out: Path) -> dict[str, str]:
+    known: dict[str, str] = {}
+    for file in [out, *_parts(out)]:
+        if file.exists():
+            for line in file.read_text(encoding="utf-8").split("\n"):  # texts may hold other ends of lines
+                try:
+                    record = json.loads(line)
+                    known[record["file_name"]] = record["text"]
+                except (ValueError, KeyError, TypeError):
+                    continue  # the line that an interruption cut short: its image is captioned again
+    return known
+
+
+def _parts(out: Path) -> Iterator[Path]:
+    yield from sorted(out.parent.glob(f"{out.name}.part-*"))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
+            return list(lines)
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is damaged, or not a file of texts ({error}); give another") from None
+
+
+def _text_of(line: str) -> str | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    text = record.get("text") if isinstance(record, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _line(file_name: str, text: str) -> str:
+    return json.dumps({"file_name": file_name, "text": text}, ensure_ascii=False) + "\n"
+
+
+def _relative(file: Path, folder: Path) -> str:
+    resolved = file.resolve()
+    return str(resolved.relative_to(folder.resolve()) if resolved.is_relative_to(folder.resolve()) else resolved)

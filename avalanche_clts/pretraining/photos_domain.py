@@ -1,0 +1,170 @@
+"""Any folder of images for a pair to learn from, with given captions, or captions of class and measured colours."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch.utils.data import Subset
+
+from ..images.avalanche import ImageFormat, LabelledImages, open_image
+from ..streams.folders import FolderDataset, divided, open_folder
+from .pool import Domain, Pool
+
+PREFIX = "a photo of a {class_name}"  # the captioner is told the class where it is known, as BLIP can be
+_HELD_OUT = 10  # of the parts that images are divided into, the last is held out; of given captions, every tenth
+# sRGB. Berlin and Kay's basic colour terms.
+_COLOURS = {
+    "black": (20, 20, 20),
+    "gray": (128, 128, 128),
+    "white": (240, 240, 240),
+    "red": (190, 45, 40),
+    "orange": (230, 135, 50),
+    "yellow": (230, 210, 80),
+    "brown": (120, 85, 55),
+    "green": (70, 120, 60),
+    "blue": (75, 120, 185),
+    "purple": (115, 75, 140),
+    "pink": (225, 160, 170),
+}
+
+
+def photos_domain(
+    root: str | os.PathLike[str], *, size: int | None = None, part: tuple[int, int] = (1, 1), mirror: bool = True
+) -> Domain:
+    """The domain of a folder.
+
+    With a `metadata.jsonl` (a line an image: `file_name` and `text`), the captions are its texts, as in the imagefolder
+    convention of Hugging Face's datasets, and every tenth image is held out. Otherwise the folder holds class
+    subfolders, as `split_folder` takes them, and a caption says class, brightness and colours ("a photo of a frog brown
+    on green in the dark").
+
+    **Arguments:**
+
+    - size: side that images are brought to. None: as they are, all of one size.
+    - part: `(k, n)`: learn from the k-th of n equal parts of each class's images to train on, and be measured on the
+        others; with `(1, 1)`, on a tenth that is held out. The images to test on are never learnt from: those in
+        the subfolder test (or val) of a folder that has train as well.
+    - mirror: whether images in class subfolders are learnt from mirrored as well: not where left and right matter.
+
+    Raises `FileNotFoundError` or `ValueError`, saying what is wrong with the folder.
+    """
+    root = Path(root)
+    if (root / "metadata.jsonl").exists():
+        if part != (1, 1):
+            raise ValueError(
+                f"part is {part}, but {root} holds a metadata.jsonl, whose lines say what is learnt from; "
+                "divide these, and leave part out"
+            )
+        return _captioned_domain(root, size)
+    learnt, others, test = _parts(root, size, part)
+    dataset: FolderDataset = learnt.dataset  # type: ignore[assignment]
+    names = dataset.classes
+    return Domain(
+        name=root.name,
+        class_names=names,
+        pool=partial(_photo_pool, learnt, names, mirror),
+        held_out=cache(lambda: (_labelled(others), _labelled(test))),
+        format=ImageFormat("pil", dataset.size, dataset.mode),
+        num_generated=3000,
+        prefix=PREFIX,
+    )
+
+
+def describe_photo(image: Image.Image, class_name: str) -> str:
+    """A caption of an image: its class, the colour of its middle and that of its border, its brightness."""
+    pixels = np.asarray(image.convert("RGB"), dtype=float)
+    height, width, _ = pixels.shape
+    middle = pixels[height // 4 : height - height // 4, width // 4 : width - width // 4].reshape(-1, 3)
+    edge_y, edge_x = max(1, height // 8), max(1, width // 8)
+    inner = np.zeros((height, width), bool)
+    inner[edge_y:-edge_y, edge_x:-edge_x] = True
+    brightness = pixels.mean()
+    light = " in the dark" if brightness < 90 else " in bright light" if brightness > 150 else ""
+    return f"{PREFIX.format(class_name=class_name)} {_colour(middle)} on {_colour(pixels[~inner])}{light}"
+
+
+def _colour(pixels: NDArray[np.float64]) -> str:
+    """The basic colour term that names most of the pixels."""
+    names, anchors = list(_COLOURS), np.array(list(_COLOURS.values()), dtype=float)
+    nearest = np.square(pixels[:, None, :] - anchors[None]).sum(2).argmin(1)
+    return names[int(np.bincount(nearest, minlength=len(names)).argmax())]
+
+
+def _parts(
+    root: Path, size: int | None, part: tuple[int, int]
+) -> tuple[Subset[tuple[Image.Image, int]], Subset[tuple[Image.Image, int]], Subset[tuple[Image.Image, int]]]:
+    """What is learnt from, and what classifiers are trained and tested on."""
+    which, parts = part
+    if parts == 1:
+        everything, test = open_folder(root, size=size)
+        others, _ = open_folder(root, size=size, part=(_HELD_OUT, _HELD_OUT))
+        held = set(others.indices)
+        if not held:
+            raise ValueError(
+                f"{root} has fewer than {_HELD_OUT} images to train on in every class; give more, or a part such as 1/2"
+            )
+        return Subset(everything.dataset, [i for i in everything.indices if i not in held]), others, test
+    learnt, test = open_folder(root, size=size, part=part)
+    rest = [open_folder(root, size=size, part=(k, parts))[0] for k in range(1, parts + 1) if k != which]
+    return learnt, Subset(learnt.dataset, [i for other in rest for i in other.indices]), test
+
+
+def _labelled(images: Subset[tuple[Image.Image, int]]) -> LabelledImages:
+    pairs = [images[i] for i in range(len(images))]
+    return LabelledImages([image for image, _ in pairs], [target for _, target in pairs])
+
+
+def _photo_pool(learnt: Subset[tuple[Image.Image, int]], names: list[str], mirror: bool) -> Pool:
+    images, targets = _labelled(learnt)
+    captions = [describe_photo(image, names[t]) for image, t in zip(images, targets, strict=True)]
+    if not mirror:
+        return Pool(images, captions, targets)
+    # Another image, of which the same caption is true.
+    return Pool([*images, *map(ImageOps.mirror, images)], 2 * captions, 2 * targets)
+
+
+def _captioned_domain(root: Path, size: int | None) -> Domain:
+    images: list[Image.Image] = []
+    captions: list[str] = []
+    train_root, test_root = divided(root)
+    for number, line in enumerate((root / "metadata.jsonl").read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            name, text = record["file_name"], record["text"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{root / 'metadata.jsonl'}, line {number}: must be an object with file_name and text"
+            ) from None
+        if not (root / name).is_file():
+            raise FileNotFoundError(f"{root / 'metadata.jsonl'}, line {number}: there is no {root / name}")
+        if train_root is not None and test_root is not None and test_root in (root / name).parents:
+            continue  # never learnt from
+        image = open_image(root / name).convert("RGB")
+        if size is not None:
+            image = image.resize((size, size), Image.Resampling.LANCZOS)
+        if images and image.size != images[0].size:
+            raise ValueError(
+                f"{root / name} is {image.size[0]}x{image.size[1]} pixels and the first image {images[0].size[0]}x"
+                f"{images[0].size[1]}; give the size to bring all to"
+            )
+        images.append(image)
+        captions.append(str(text))
+    if len(images) < 2:
+        raise ValueError(f"{root / 'metadata.jsonl'} names {len(images)} images; at least 2 are needed")
+    held = range(len(images))[_HELD_OUT - 1 :: _HELD_OUT] or [len(images) - 1]
+    learnt = [i for i in range(len(images)) if i not in held]
+    return Domain(
+        name=root.name,
+        class_names=[],
+        pool=lambda: Pool([images[i] for i in learnt], [captions[i] for i in learnt], [0] * len(learnt)),
+        held_out=lambda: (LabelledImages([], []), LabelledImages([images[i] for i in held], [0] * len(held))),
+        format=ImageFormat("pil", images[0].size, "RGB"),
+    )

@@ -1,0 +1,179 @@
+"""Continual-learning streams, built the way Avalanche's own classics are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from avalanche.benchmarks import NCScenario, nc_benchmark
+from PIL.Image import Image
+from torch.utils.data import Dataset
+from torchvision.transforms import ToTensor
+
+from ..images.avalanche import LabelledImages
+from . import embedded_digits as digits
+from . import embedded_shapes as shapes
+from .folders import open_folder
+
+
+class ImageDataset(Dataset[tuple[Image, int]]):
+    """Images in memory with their classes, as Avalanche's benchmark builders take them.
+
+    **Arguments:**
+
+    - images: PIL images, all of one size and mode.
+    - targets: `targets[i]` is the class of `images[i]`.
+    - classes: names of the classes, by class id.
+    """
+
+    def __init__(self, images: Sequence[Image], targets: Sequence[int], classes: Sequence[str]) -> None:
+        self.images = list(images)
+        self.targets = list(targets)
+        self.classes = list(classes)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Image, int]:
+        return self.images[index], self.targets[index]
+
+
+def split_digits(
+    n_experiences: int = 5,
+    *,
+    return_task_id: bool = False,
+    seed: int | None = None,
+    fixed_class_order: Sequence[int] | None = None,
+    train_transform: Callable[[Any], Any] | None = None,
+    eval_transform: Callable[[Any], Any] | None = None,
+) -> NCScenario:
+    """Split Digits: 1,197 real handwritten digits (8x8, grey) in experiences of different classes.
+
+    801 images train and 396 test; the pair that ships with this package has seen none of them. Works offline.
+
+    **Arguments:**
+
+    - n_experiences: 1, 2, 5 or 10.
+    - return_task_id: whether experience t's images carry task label t (task-incremental) or all 0 (class-incremental).
+    - seed: of the order of classes. None, with no `fixed_class_order`: torch's global generator decides.
+    - fixed_class_order: the ten class ids in the order they come.
+    - train_transform, eval_transform: from a PIL image to what the model sees. None: `ToTensor`, `(1, 8, 8)` in [0, 1].
+
+    Raises `ValueError` if the classes cannot be divided into `n_experiences`.
+    """
+    return _split(
+        *_in_memory(digits.stream_digits(), digits.CLASS_NAMES),
+        len(digits.CLASS_NAMES),
+        n_experiences,
+        return_task_id,
+        seed,
+        fixed_class_order,
+        train_transform,
+        eval_transform,
+    )
+
+
+def split_shapes(
+    n_experiences: int = 10,
+    *,
+    return_task_id: bool = False,
+    seed: int | None = None,
+    fixed_class_order: Sequence[int] | None = None,
+    train_transform: Callable[[Any], Any] | None = None,
+    eval_transform: Callable[[Any], Any] | None = None,
+) -> NCScenario:
+    """Split Shapes: drawings of 20 kinds of shapes (32x32, RGB) in experiences of different kinds.
+
+    4,000 images train and 1,000 test; colour, size, tilt, texture, place and background vary within a class. The pair
+    that ships with this package has seen drawings of the same kinds, and none of these. Works offline.
+
+    **Arguments:** as in `split_digits`, and
+
+    - n_experiences: 1, 2, 4, 5, 10 or 20.
+    - train_transform, eval_transform: None: `ToTensor`, `(3, 32, 32)` in [0, 1].
+    """
+    return _split(
+        *_in_memory(shapes.stream_shapes(), shapes.CLASS_NAMES),
+        len(shapes.CLASS_NAMES),
+        n_experiences,
+        return_task_id,
+        seed,
+        fixed_class_order,
+        train_transform,
+        eval_transform,
+    )
+
+
+def split_folder(
+    root: str | os.PathLike[str],
+    n_experiences: int = 5,
+    *,
+    size: int | tuple[int, int] | None = None,
+    test_share: float = 0.2,
+    part: tuple[int, int] = (1, 1),
+    return_task_id: bool = False,
+    seed: int | None = None,
+    fixed_class_order: Sequence[int] | None = None,
+    train_transform: Callable[[Any], Any] | None = None,
+    eval_transform: Callable[[Any], Any] | None = None,
+) -> NCScenario:
+    """Any folder of images, a subfolder a class, in experiences of different classes.
+
+    **Arguments:** as in `split_digits`, and
+
+    - root: holds `train/` and `test/` (or `val/`) with class subfolders, or class subfolders, which are then divided.
+    - n_experiences: must divide the number of classes.
+    - size, test_share, part: as in `open_folder`. The division into training and test images is the same for every
+        `seed`.
+    - train_transform, eval_transform: None: `ToTensor`, values in [0, 1].
+
+    Raises `FileNotFoundError` or `ValueError`, saying what is wrong with the folder or the arguments.
+    """
+    train, test = open_folder(root, size=size, test_share=test_share, part=part)
+    return _split(
+        train,
+        test,
+        len(train.dataset.classes),  # type: ignore[attr-defined]
+        n_experiences,
+        return_task_id,
+        seed,
+        fixed_class_order,
+        train_transform,
+        eval_transform,
+    )
+
+
+def _in_memory(
+    parts: tuple[LabelledImages, LabelledImages], class_names: Sequence[str]
+) -> tuple[ImageDataset, ImageDataset]:
+    train, test = (ImageDataset(*part, class_names) for part in parts)
+    return train, test
+
+
+def _split(
+    train: Dataset[Any],
+    test: Dataset[Any],
+    num_classes: int,
+    n_experiences: int,
+    return_task_id: bool,
+    seed: int | None,
+    fixed_class_order: Sequence[int] | None,
+    train_transform: Callable[[Any], Any] | None,
+    eval_transform: Callable[[Any], Any] | None,
+) -> NCScenario:
+    if n_experiences < 1 or num_classes % n_experiences:
+        divisors = [str(n) for n in range(1, num_classes + 1) if num_classes % n == 0]
+        raise ValueError(
+            f"n_experiences is {n_experiences}; {num_classes} classes divide into {', '.join(divisors)} experiences"
+        )
+    return nc_benchmark(
+        train,
+        test,
+        n_experiences=n_experiences,
+        task_labels=return_task_id,
+        seed=seed,
+        fixed_class_order=fixed_class_order,
+        train_transform=train_transform or ToTensor(),
+        eval_transform=eval_transform or ToTensor(),
+    )

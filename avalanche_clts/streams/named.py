@@ -1,0 +1,238 @@
+"""Streams by their names on the command line: the embedded ones, Avalanche's own, and any folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from avalanche.benchmarks.classic import (
+    CORe50,
+    PermutedMNIST,
+    RotatedMNIST,
+    SplitCIFAR10,
+    SplitCIFAR100,
+    SplitFMNIST,
+    SplitMNIST,
+    SplitTinyImageNet,
+)
+
+from .benchmarks import split_digits, split_folder, split_shapes
+from .folders import folder_digest
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StreamKind:
+    """A kind of streams.
+
+    **Arguments:**
+
+    - description: what it is, in a sentence.
+    - build: makes one, given the seed of its order, its options and the folder of downloaded data (or None).
+    - options: how each option's text is read.
+    - downloads: whether its data are downloaded.
+    - contents: a digest of its images, given its options, where they are the user's and may change. None: they are
+        always the same.
+    - network: that a comparison uses by default, a key of `NETWORKS`; None: by the size of the images.
+    """
+
+    description: str
+    build: Callable[[int, Options, Path | None], Any]
+    options: dict[str, Callable[[str], Any]] = field(default_factory=dict)
+    network: str | None = None
+    downloads: bool = True
+    contents: Callable[[Options], str] | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream as named on the command line.
+
+    **Arguments:**
+
+    - name: the whole name, such as "shapes:experiences=20".
+    - kind: a key of `STREAMS`.
+    - options: as its kind takes them.
+    - data_root: folder of downloaded data. None: Avalanche's default.
+    """
+
+    name: str
+    kind: str
+    options: Options
+    data_root: Path | None = None
+
+    @cached_property
+    def contents(self) -> str | None:
+        """A digest of its images, where they are the user's; None where the name says which they are."""
+        digest = STREAMS[self.kind].contents
+        return None if digest is None else digest(self.options)
+
+    def build(self, seed: int) -> Any:
+        """The benchmark, with its experiences in the order that `seed` gives.
+
+        Raises `OSError`, in one line, if its data are neither there nor to be downloaded.
+        """
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # Avalanche's remarks on downloading
+                return STREAMS[self.kind].build(seed, self.options, self.data_root)
+        except (OSError, RuntimeError) as error:
+            if not STREAMS[self.kind].downloads:
+                raise
+            place = self.data_root or "Avalanche's default folder"
+            raise OSError(
+                f"the data of {self.name} are not in {place} and cannot be downloaded ({type(error).__name__}); "
+                "download them where there is a network, by the same command, and give their folder with --data-root"
+            ) from None
+
+
+def slug(stream: str) -> str:
+    """The name of a stream as part of a file name: another one for each stream."""
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", stream).strip("-")
+    if not stream.startswith("folder:"):
+        return readable
+    # Paths may differ in nothing but what a file name does not hold.
+    return f"{readable}-{hashlib.sha256(stream.encode()).hexdigest()[:6]}"
+
+
+def parse_stream(text: str, data_root: Path | None = None) -> Stream:
+    """The stream that `text` names: NAME or NAME:option=value,... (for folders, folder:PATH,option=value,...).
+
+    Raises `ValueError`, listing what is known, for an unknown name or option.
+    """
+    name, _, rest = text.partition(":")
+    if name not in STREAMS:
+        raise ValueError(f"stream is {text!r}; known streams: {', '.join(STREAMS)}")
+    kind = STREAMS[name]
+    options: Options = {}
+    parts = rest.split(",") if rest else []
+    if name == "folder":
+        if not parts:
+            raise ValueError("stream is 'folder'; name the folder: folder:PATH")
+        options["root"] = parts.pop(0)
+    for part in parts:
+        key, _, value = part.partition("=")
+        if key not in kind.options:
+            known = ", ".join(f"{name}=..." for name in kind.options) or "none"
+            raise ValueError(f"stream is {text!r}; {name} has no option {key!r}; its options: {known}")
+        try:
+            options[key] = kind.options[key](value)
+        except ValueError:
+            raise ValueError(f"stream is {text!r}; {value!r} is no value for the option {key}") from None
+    return Stream(text, name, options, data_root)
+
+
+def fraction(text: str) -> tuple[int, int]:
+    """Read "1/2" as (1, 2). Raises `ValueError` for anything else."""
+    which, _, parts = text.partition("/")
+    if not (which.isdigit() and parts.isdigit()):
+        raise ValueError(f"part is {text!r}; write it as K/N, such as 1/2")
+    return int(which), int(parts)
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    width, _, height = text.partition("x")
+    return (int(width), int(height)) if height else int(width)
+
+
+def _digits(seed: int, options: Options, data_root: Path | None) -> Any:
+    return split_digits(options.get("experiences", 5), seed=seed)
+
+
+def _shapes(seed: int, options: Options, data_root: Path | None) -> Any:
+    return split_shapes(options.get("experiences", 10), seed=seed)
+
+
+def _folder(seed: int, options: Options, data_root: Path | None) -> Any:
+    names = {"experiences": "n_experiences", "test": "test_share"}
+    return split_folder(seed=seed, **{names.get(name, name): value for name, value in options.items()})
+
+
+def _folder_contents(options: Options) -> str:
+    return folder_digest(options["root"])
+
+
+def _classic(builder: Callable[..., Any], n_experiences: int) -> Callable[[int, Options, Path | None], Any]:
+    def build(seed: int, options: Options, data_root: Path | None) -> Any:
+        return builder(options.get("experiences", n_experiences), seed=seed, dataset_root=data_root)
+
+    return build
+
+
+def _core50(seed: int, options: Options, data_root: Path | None) -> Any:
+    # CORe50 comes with ten fixed orders, its "runs".
+    scenario, mini = options.get("scenario", "nc"), options.get("size", 32) == 32
+    return CORe50(scenario=scenario, run=seed % 10, mini=mini, dataset_root=data_root)
+
+
+def _core50_size(text: str) -> int:
+    if text not in ("32", "128"):
+        raise ValueError(text)
+    return int(text)
+
+
+def _core50_scenario(text: str) -> str:
+    if text not in ("ni", "nc", "nic", "nicv2_79", "nicv2_196", "nicv2_391"):
+        raise ValueError(text)
+    return text
+
+
+_EXPERIENCES: dict[str, Callable[[str], Any]] = {"experiences": int}
+
+STREAMS: dict[str, StreamKind] = {
+    "digits": StreamKind(
+        "Split Digits: 1,197 real handwritten digits, 8x8 grey, 10 classes in 5 experiences; offline",
+        _digits,
+        _EXPERIENCES,
+        downloads=False,
+    ),
+    "shapes": StreamKind(
+        "Split Shapes: 5,000 drawings, 32x32 RGB, 20 classes in 10 experiences; offline",
+        _shapes,
+        _EXPERIENCES,
+        downloads=False,
+    ),
+    "split-mnist": StreamKind("Split MNIST: 28x28 grey, 5 experiences", _classic(SplitMNIST, 5), _EXPERIENCES),
+    "split-fmnist": StreamKind(
+        "Split Fashion-MNIST: 28x28 grey, 5 experiences", _classic(SplitFMNIST, 5), _EXPERIENCES
+    ),
+    "split-cifar10": StreamKind(
+        "Split CIFAR-10: 32x32 RGB, 5 experiences", _classic(SplitCIFAR10, 5), _EXPERIENCES, "slim-resnet18"
+    ),
+    "split-cifar100": StreamKind(
+        "Split CIFAR-100: 32x32 RGB, 10 experiences (or experiences=20)",
+        _classic(SplitCIFAR100, 10),
+        _EXPERIENCES,
+        "slim-resnet18",
+    ),
+    "split-tiny-imagenet": StreamKind(
+        "Split Tiny ImageNet: 64x64 RGB, 200 classes in 10 experiences",
+        _classic(SplitTinyImageNet, 10),
+        _EXPERIENCES,
+    ),
+    "permuted-mnist": StreamKind(
+        "Permuted MNIST: domain-incremental, 5 experiences", _classic(PermutedMNIST, 5), _EXPERIENCES
+    ),
+    "rotated-mnist": StreamKind(
+        "Rotated MNIST: domain-incremental, 5 experiences", _classic(RotatedMNIST, 5), _EXPERIENCES
+    ),
+    "core50": StreamKind(
+        "CORe50: 50 objects in video, scenario=nc (or ni, nic, nicv2_79, ...), size=32 (or 128)",
+        _core50,
+        {"scenario": _core50_scenario, "size": _core50_size},
+    ),
+    "folder": StreamKind(
+        "folder:PATH[,experiences=5][,size=64][,test=0.2][,part=1/2]: your images, a subfolder a class",
+        _folder,
+        {"experiences": int, "size": _size, "test": float, "part": fraction},
+        downloads=False,
+        contents=_folder_contents,
+    ),
+}
