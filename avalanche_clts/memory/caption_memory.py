@@ -69,6 +69,11 @@ class CaptionMemory:
         if self.max_size is not None:
             self.resize(self.max_size)
 
+    def discard(self, captions: Iterable[Caption]) -> None:
+        """Take captions out."""
+        unwanted = {id(caption) for caption in captions}
+        self.captions = [caption for caption in self.captions if id(caption) not in unwanted]
+
     def resize(self, max_size: int) -> None:
         """Set the budget and drop what exceeds it, in equal parts from the largest classes."""
         require_whole("max_size", max_size)
