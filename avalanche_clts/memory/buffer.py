@@ -14,8 +14,8 @@ from PIL.Image import Image
 
 from .._support.checks import require_flag, require_names, require_one_of, require_whole
 from ..images.avalanche import ImageFormat, as_stream_dataset, class_names, image_format, raw_images, stream_transforms
-from ..pair.generators import needing
 from ..pair.loading import Pair, require_pair
+from ..pair.output import checked_images
 from .caption_memory import CaptionMemory, Prompt
 from .captions import Caption
 from .recombination import Contexts
@@ -142,8 +142,8 @@ class CaptionBuffer(ExemplarsBuffer):
         if not self._images and len(self.memory) > 0:
             start = time.perf_counter()
             prompts = self.memory.prompts(self.replay_size, rephrase=self._rephrase())
-            with needing(self.pair.generator, self.format.size if self.format else None):
-                images = self.pair.generator.generate([p.text for p in prompts], [p.seed for p in prompts])
+            size = self.format.size if self.format else None
+            images = checked_images(self.pair.generator, [p.text for p in prompts], [p.seed for p in prompts], size)
             self._keep_visible(prompts, images)
             self.seconds["generation"] += time.perf_counter() - start
         return self._images
