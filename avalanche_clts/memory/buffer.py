@@ -15,7 +15,8 @@ from PIL.Image import Image
 
 from .._support.checks import require_flag, require_whole
 from ..images.avalanche import Part, earlier_experience, indices_by_class, part_of, raw_images, task_labels_of
-from ..pair.generators import cut_prompts
+from ..images.formats import ImageFormat
+from ..pair.abilities import CutsPrompts
 from ..pair.loading import Pair, require_pair
 from ..pair.output import checked_captions, checked_images
 from .caption_memory import CaptionMemory, Prompt
@@ -210,6 +211,16 @@ class CaptionBuffer(ExemplarsBuffer):
         names = self.origins[caption.experience].names
         return None if names is None else names.get(caption.target)
 
+    @property
+    def prompts(self) -> list[Prompt]:
+        """What the images in memory were made from."""
+        return [made.prompt for made in self.regenerated]
+
+    @property
+    def format(self) -> ImageFormat | None:
+        """Of the newest experience's images; every experience's is in `origins`."""
+        return self.origins[-1].format if self.origins else None
+
     def state_dict(self) -> dict[str, Any]:
         """Everything but the captions, which have a file of their own, and images, of which none is kept."""
         names = ("first_seed", "num_written", "num_experiences", "num_parts", "faults", "seconds", "_seen")
@@ -251,7 +262,8 @@ class CaptionBuffer(ExemplarsBuffer):
                 missing.setdefault(key.size, []).append(key)
         for size, keys in missing.items():  # images of one size are made together
             texts = [key.text for key in keys]
-            self.faults["cut_prompts"] += cut_prompts(self.pair.generator, texts)
+            if isinstance(self.pair.generator, CutsPrompts):
+                self.faults["cut_prompts"] += self.pair.generator.cut_prompts(texts)
             images = checked_images(self.pair.generator, texts, [key.seed for key in keys], size)
             made |= zip(keys, images, strict=True)
         return [Regenerated(prompt, made[self._key(prompt)]) for prompt in prompts]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,7 +38,12 @@ def require_pair(pair: Any) -> None:
 
 
 def load_pair(
-    name_or_path: str | os.PathLike[str], *, device: str | torch.device = "cpu", offload: str | None = None
+    name_or_path: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    offload: str | None = None,
+    captioner: Mapping[str, Any] | None = None,
+    generator: Mapping[str, Any] | None = None,
 ) -> Pair:
     """A captioner and a generator, by name or from a folder.
 
@@ -48,25 +55,47 @@ def load_pair(
         checkpoint), `generator/` (a diffusers pipeline) and, optionally, `pair.json` with arguments for both.
     - device: where both run.
     - offload: where the generator waits between calls; see `DiffusionGenerator`.
+    - captioner: arguments of `AutoCaptioner` in the place of the pair's own, such as `{"max_new_tokens": 50}`.
+    - generator: arguments of `DiffusionGenerator` in the place of the pair's own, such as
+        `{"steps": 10, "batch_size": 8}`.
 
     Raises `MissingWeightsError` (an `OSError`) if a part is not there, not whole, or cannot be fetched, and
-    `ValueError` for a name that is neither known nor a folder.
+    `ValueError` for a name that is neither known nor a folder and for an argument that a part does not take.
     """
     name = os.fspath(name_or_path)
     folder = _EMBEDDED if name == "embedded" else Path(name)
     if folder.is_dir():
+        source = str(folder / "pair.json")
         arguments = _arguments(folder / "pair.json")
-        captioner = {"name_or_path": folder / "captioner"} | arguments.get("captioner", {})
-        generator = {"name_or_path": folder / "generator"} | arguments.get("generator", {})
+        own = [{"name_or_path": folder / part} | arguments.get(part, {}) for part in ("captioner", "generator")]
     else:
-        captioner, generator = _from_the_hub(name)
+        source = f"the catalogue's {name}"
+        own = _from_the_hub(name)
+    for_captioner = _merged("captioner", AutoCaptioner, source, own[0] | {"device": device}, captioner)
+    for_generator = _merged(
+        "generator", DiffusionGenerator, source, own[1] | {"device": device, "offload": offload}, generator
+    )
     return Pair(
-        _captioner_class(captioner["name_or_path"])(**captioner, device=device),
-        DiffusionGenerator(**generator, device=device, offload=offload),
+        _captioner_class(for_captioner["name_or_path"])(**for_captioner),
+        DiffusionGenerator(**for_generator),
     )
 
 
-def _from_the_hub(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _merged(
+    part: str, kind: type, source: str, own: dict[str, Any], chosen: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Arguments of a part: its own, and those that were chosen in their place."""
+    if chosen is not None and not isinstance(chosen, Mapping):
+        raise TypeError(f"{part} is {chosen!r}; it must be a dict of arguments of {kind.__name__}")
+    known = list(inspect.signature(kind).parameters)
+    for origin, arguments in ((source, own), (f"{part}=", chosen or {})):
+        for name in arguments:
+            if name not in known:
+                raise ValueError(f"{origin} has {name!r}; arguments of {kind.__name__} are: {', '.join(known)}")
+    return own | dict(chosen or {})
+
+
+def _from_the_hub(name: str) -> list[dict[str, Any]]:
     """Arguments of the captioner and of the generator that `name` names."""
     parts = [part.partition("@") for part in name.split("+")]
     if len(parts) != 2 or parts[0][0] not in CAPTIONERS or parts[1][0] not in GENERATORS:
@@ -75,10 +104,10 @@ def _from_the_hub(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
             f"(captioners: {', '.join(CAPTIONERS)}; generators: {', '.join(GENERATORS)})"
         )
     (captioner, _, captioner_revision), (generator, _, generator_revision) = parts
-    return (
+    return [
         CAPTIONERS[captioner].arguments | {"revision": captioner_revision or None},
         GENERATORS[generator].arguments | {"revision": generator_revision or None},
-    )
+    ]
 
 
 def _captioner_class(name_or_path: str | os.PathLike[str]) -> type[AutoCaptioner]:
@@ -97,8 +126,10 @@ def _arguments(path: Path) -> dict[str, dict[str, Any]]:
         arguments = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MissingWeightsError(f"{path} is damaged or truncated ({error}); copy it again") from None
-    if not isinstance(arguments, dict):
-        raise MissingWeightsError(f"{path} must hold an object with the arguments of captioner and generator")
+    if not isinstance(arguments, dict) or not all(isinstance(part, dict) for part in arguments.values()):
+        raise MissingWeightsError(
+            f"{path} must hold an object with the objects captioner and generator, their arguments"
+        )
     return arguments
 
 

@@ -10,8 +10,8 @@ from avalanche.benchmarks import NCScenario
 from PIL.Image import Image, Resampling
 
 from ...images.avalanche import class_names, image_format, raw_images, to_pil
-from ...pair.generators import needing
 from ...pair.loading import Pair
+from ...pair.output import checked_images
 
 
 class Sample(TypedDict):
@@ -40,8 +40,7 @@ def make_samples(
     captions = pair.captioner.caption(images, names_of)
     prompts = [caption for caption in captions for _ in range(copies)]
     format = image_format(benchmark.train_stream[0].dataset)
-    with needing(pair.generator, format.size):
-        generated = pair.generator.generate(prompts, list(range(len(prompts))))
+    generated = checked_images(pair.generator, prompts, range(len(prompts)), format.size)
     native = [data_url(to_pil(format.restore(image))) for image in generated]
     return [
         Sample(
