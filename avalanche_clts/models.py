@@ -206,6 +206,16 @@ class RoutedModel(MultiTaskModule):
         """p(head) for each input, `(n, num_heads)`."""
         return self._route(self.features(x), task_labels)
 
+    def by_heads(self, answer: Answer, heads: Tensor) -> Tensor:
+        """log p(class), `(n, num_classes)`, if some heads alone had been asked, each as likely as the others.
+
+        **Arguments:**
+
+        - heads: which ones, `(n, num_heads)`, true or false.
+        """
+        shares = heads.float() / heads.sum(1, keepdim=True).clamp_min(1)
+        return self.mixture(answer.features, shares, answer.task_labels)
+
     def mixture(self, features: Tensor, head_probabilities: Tensor, task_labels: Tensor | None = None) -> Tensor:
         """log of the sum over heads of p(head) p(class | head), `(n, num_classes)`."""
         parts = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import torch
@@ -156,7 +157,7 @@ class CLTSPlugin(SupervisedPlugin):
                 targets,
                 known=strategy.model.routing_targets,
                 features=strategy.model.features,
-                optimizer=lambda parameters: type(strategy.optimizer)(parameters, **self.router_settings),
+                optimizer=partial(type(strategy.optimizer), **(self.router_settings or {})),
                 batch_size=strategy.train_mb_size,
                 device=strategy.device,
                 num_workers=kwargs.get("num_workers", 0),
@@ -176,7 +177,9 @@ class CLTSPlugin(SupervisedPlugin):
         for part in (strategy, *strategy.plugins):
             for unfit, reason in _UNFIT.items():
                 if isinstance(part, unfit):
-                    raise ValueError(f"{type(part).__name__} {reason}; CLTSPlugin does not go with it, leave either out")
+                    raise ValueError(
+                        f"{type(part).__name__} {reason}; CLTSPlugin does not go with it, leave either out"
+                    )
         if not isinstance(model.router, TaskRouter):
             raise TypeError(f"router is a {type(model.router).__name__}; CLTS teaches a TaskRouter or a network")
         if self.router_view is not None:
@@ -201,8 +204,8 @@ class CLTSPlugin(SupervisedPlugin):
             self.router_view.look_at(strategy.experience.dataset)
         if single_last_sample(strategy, kwargs) and not strategy.model.takes_single_samples(strategy.experience):
             raise ValueError(
-                f"train_mb_size is {strategy.train_mb_size}, which leaves a last batch of one image, and the head's batch "
-                "normalisation needs two; choose another, or drop_last=True in train()"
+                f"train_mb_size is {strategy.train_mb_size}, which leaves a last batch of one image, and the head's "
+                "batch normalisation needs two; choose another, or drop_last=True in train()"
             )
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -210,8 +213,8 @@ class CLTSPlugin(SupervisedPlugin):
         self._experience = strategy.experience
 
     def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """While a head trains, it alone is asked about inputs of its own experience, which the router does not know yet:
-        whoever watches a metric then sees what the head learns."""
+        """While a head trains, it alone is asked about inputs of its own experience, which the router does not know
+        yet: whoever watches a metric then sees what the head learns."""
         model, training = strategy.model, self._experience
         own = training is not None and belongs_to(strategy.experience, training, model.records[-1].classes)
         model.asked_alone = model.num_heads - 1 if own else None
@@ -225,6 +228,21 @@ class CLTSPlugin(SupervisedPlugin):
         clock = strategy.clock
         where = f"epoch {clock.train_exp_epochs}, iteration {clock.train_exp_iterations}"
         require_finite(strategy.loss, f"the head of experience {self.storage_policy.num_experiences}", where)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers beside the captions."""
+        view = self.router_view
+        return {
+            "router_seconds": self.router_seconds,
+            "router_settings": self.router_settings,
+            "normalisation": None if view is None else view.state_dict_of_normalisation(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self.router_seconds, self.router_settings = state["router_seconds"], state["router_settings"]
+        if self.router_view is not None:
+            self.router_view.load_normalisation(state["normalisation"])
 
     def _require_a_head_per_experience(self, model: RoutedModel, is_first: bool) -> None:
         """Captions name heads by number, so heads and captioned experiences must go together."""

@@ -286,9 +286,7 @@ class RouterTraining:
                 optimizer.step()
                 schedule.step()
 
-    def _computing(
-        self, router: TaskRouter, example: Tensor
-    ) -> AbstractContextManager[Callable[[Tensor], Tensor]]:
+    def _computing(self, router: TaskRouter, example: Tensor) -> AbstractContextManager[Callable[[Tensor], Tensor]]:
         if self.precision == "float32":
             return nullcontext(router.unit_logits)
         return fast_training(router, router.unit_logits, example)

@@ -11,14 +11,8 @@ from torch.utils.data import Subset, TensorDataset
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
 from avalanche_clts import split_digits
-from avalanche_clts.images.avalanche import (
-    ImageFormat,
-    as_stream_dataset,
-    class_names,
-    image_format,
-    raw_images,
-    stream_transforms,
-)
+from avalanche_clts.images.avalanche import as_stream_dataset, class_names, image_format, raw_images, stream_transforms
+from avalanche_clts.images.formats import ImageFormat
 from avalanche_clts.streams.benchmarks import ImageDataset
 
 TRAIN = Compose([RandomHorizontalFlip(1.0), Resize(16), ToTensor(), Normalize(0.5, 0.25)])

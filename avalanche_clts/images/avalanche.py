@@ -49,6 +49,15 @@ def image_format(dataset: AvalancheDataset, *, also: Sequence[int] = ()) -> Imag
     return common_format(format_of(_fields(untransformed[i])[0]) for i in dict.fromkeys([*spaced, *map(int, also)]))
 
 
+def sample_nbytes(dataset: AvalancheDataset) -> int:
+    """Bytes of one sample: of an image as raw uint8, or of a tensor that is none as it is."""
+    sample = _fields(dataset.remove_current_transform_group()[0])[0]
+    try:
+        return image_format(dataset).nbytes
+    except (TypeError, ValueError):
+        return int(getattr(sample, "nbytes", 0))
+
+
 def indices_by_class(dataset: AvalancheDataset) -> dict[int, list[int]]:
     """Indices of each class's samples, by the class that the data set yields, in increasing order of both."""
     if hasattr(dataset, "targets"):
@@ -150,8 +159,8 @@ def _fields(sample: Any) -> Sequence[Any]:
     if isinstance(sample, (tuple, list)) and len(sample) > 1:
         return sample
     raise TypeError(
-        f"the samples of this stream are {type(sample).__name__}s; they must be tuples that begin with an image and its "
-        "class, (x, y) or (x, y, task_label): wrap the data set in one that yields these"
+        f"the samples of this stream are {type(sample).__name__}s; they must be tuples that begin with an image and "
+        "its class, (x, y) or (x, y, task_label): wrap the data set in one that yields these"
     )
 
 

@@ -122,7 +122,9 @@ def require_class_names(value: Any) -> None:
     """Raise `TypeError` unless `value` is None, a sequence of texts, or a mapping of class ids to texts."""
     if isinstance(value, Mapping):
         if not all(isinstance(k, int) and isinstance(v, str) for k, v in value.items()):
-            raise TypeError(f"class_names is {value!r}; a mapping must go from class ids to texts, such as {{0: 'cat'}}")
+            raise TypeError(
+                f"class_names is {value!r}; a mapping must go from class ids to texts, such as {{0: 'cat'}}"
+            )
         return
     require_names("class_names", value)
 

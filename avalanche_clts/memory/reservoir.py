@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import torch
 
 
-def fill(
-    indices: Sequence[int], quota: int, kept: int, seen: int, generator: torch.Generator
-) -> dict[int, int]:
+def fill(indices: Sequence[int], quota: int, kept: int, seen: int, generator: torch.Generator) -> dict[int, int]:
     """Reservoir sampling (Vitter, "Random Sampling with a Reservoir", ACM TOMS 1985): after every part, each sample so
     far is among the `quota` that are kept with the same probability.
 

@@ -9,7 +9,8 @@ from typing import TypedDict
 from avalanche.benchmarks import NCScenario
 from PIL.Image import Image, Resampling
 
-from ...images.avalanche import class_names, image_format, raw_images, to_pil
+from ...images.avalanche import class_names, image_format, raw_images
+from ...images.formats import to_pil
 from ...pair.loading import Pair
 from ...pair.output import checked_images
 
