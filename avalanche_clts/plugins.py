@@ -19,6 +19,7 @@ from .images.avalanche import (
     experiences_in_training,
     indices_by_class,
     single_last_sample,
+    task_labels_in_batch,
 )
 from .memory.buffer import CaptionBuffer
 from .memory.origins import ClassNames
@@ -218,6 +219,18 @@ class CLTSPlugin(SupervisedPlugin):
         model, training = strategy.model, self._experience
         own = training is not None and belongs_to(strategy.experience, training, model.records[-1].classes)
         model.asked_alone = model.num_heads - 1 if own else None
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Hand the model the task labels of the batch, which not every experience lets Avalanche hand it."""
+        strategy.model.given_labels = task_labels_in_batch(strategy)
+
+    before_eval_forward = before_forward
+
+    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """The next batch has its own."""
+        strategy.model.given_labels = None
+
+    after_eval_forward = after_forward
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         """Whatever comes next is asked of all heads."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from avalanche.benchmarks import CLExperience, OnlineCLExperience
 from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, TransformGroups
+from avalanche.benchmarks.utils.transforms import TupleTransform
 from avalanche.training.templates.base_sgd import PeriodicEval
 from PIL import Image
 from torch import Tensor
@@ -198,7 +199,11 @@ class _Chain:
 
     def __call__(self, x: Any) -> Any:
         for group in self.groups:
-            x = group([x], group_name=self.name)[0]
+            transform = group[self.name]
+            if isinstance(transform, TupleTransform):  # one of x and one of the target, which is no longer wanted
+                x = x if transform.transforms[0] is None else transform.transforms[0](x)
+            else:
+                x = group([x], group_name=self.name)[0]
         return x
 
     def __eq__(self, other: object) -> bool:
@@ -290,8 +295,10 @@ def part_of(experience: Any) -> Part:
         return Part(getattr(_unmasked(experience), "current_experience", None))
     known = _unmasked(experience)
     origin = known.origin_experience
+    if origin is None:  # mixed from several, as where tasks fade into each other: no part of anything
+        return Part(known.current_experience)
     return Part(
-        None if origin is None else _unmasked(origin).current_experience,
+        _unmasked(origin).current_experience,
         bool(known.is_first_subexp),
         bool(known.is_last_subexp),
         known.sub_stream_length,
@@ -346,6 +353,13 @@ def single_last_sample(strategy: Any, arguments: Mapping[str, Any]) -> bool:
     """Whether the last batch of a training epoch holds one sample, given the arguments of `train`."""
     count, size = len(strategy.experience.dataset), strategy.train_mb_size
     return count % size == 1 % size and (count == 1 or not arguments.get("drop_last", False))
+
+
+def task_labels_in_batch(strategy: Any) -> Tensor | None:
+    """The task labels of a strategy's batch, if its data set yields them: also where the experience has lost its own,
+    as those of `benchmark_with_validation_stream` have."""
+    labels = getattr(strategy.experience.dataset, "targets_task_labels", None)
+    return strategy.mbatch[-1] if getattr(labels, "use_in_getitem", False) else None
 
 
 def evaluate_after_experience(strategy: Any) -> None:
