@@ -130,11 +130,11 @@ def test_heads_know_the_task_labels_of_their_samples(stream: str, tmp_path: Any)
         assert (asked[:, head] == 1).all()
 
 
-@pytest.mark.parametrize("size", [1, 3, 8, 10, 16, 20])
-@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(
+    ("size", "drop_last"),
+    [*((size, False) for size in (1, 3, 8, 10, 16, 20)), *((size, True) for size in (1, 3, 8, 10, 16))],
+)
 def test_parts_of_one_experience_share_a_head(size: int, drop_last: bool) -> None:
-    if drop_last and size > 16:
-        return  # nothing is left of the stream
     benchmark = new_classes()  # 16 images an experience
     strategy = build("clts")
     for part in split_online_stream(
