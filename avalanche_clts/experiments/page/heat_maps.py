@@ -37,7 +37,8 @@ def router_confusion(group: Sequence[Results], classes: Sequence[Sequence[str]] 
     if classes is not None:
         rows = [f"{_few(names)}  {number}" for number, names in zip(rows, classes, strict=True)]
     label = f"Where the router of {group[0]['strategy']} sends the inputs of each experience"
-    return _heat_map(table, rows, _numbered(table.shape[1]), "tested", "sent to", label)
+    tested = "tested" if classes is None else ""
+    return _heat_map(table, rows, _numbered(table.shape[1]), tested, "sent to", label)
 
 
 def class_accuracy(variants: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str:
@@ -68,14 +69,15 @@ def _heat_map(
     widest = max(len(line) for name in row_names for line in name.splitlines())
     tallest = max(map(len, column_names))
     figure, axes = axes_of(0.4 * columns + 0.6 + 0.07 * widest, 0.4 * rows + 0.5 + 0.07 * tallest)
-    axes.pcolormesh(table, cmap=_CELLS, vmin=0, vmax=100, lw=0, antialiased=False)
+    shown = np.ma.masked_less(table, 0.5)  # a 0 needs no cell
+    axes.pcolormesh(shown, cmap=_CELLS, vmin=0, vmax=100, lw=0, antialiased=False)
     axes.set_aspect("equal")
     axes.invert_yaxis()
     for (i, j), share in np.ndenumerate(table):
         colour = "white" if share > 55 else INK
         axes.text(j + 0.5, i + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(np.arange(columns) + 0.5, column_names, fontsize=8, rotation=90 if tallest > 2 else 0)
-    axes.set_yticks(np.arange(rows) + 0.5, row_names, fontsize=8 if widest < 12 or row_label == "" else 7)
+    axes.set_yticks(np.arange(rows) + 0.5, row_names, fontsize=7 if any("\n" in name for name in row_names) else 8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(column_label, fontsize=8)
