@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from .axes import graduate
+from .axes import graduate, label_values
 from .looks import colour_of
 from .svg import axes_of, clean, themed, to_svg
 
@@ -80,7 +80,7 @@ def _line(
         for point, there in at.items():
             axes.annotate(", ".join(there), point, (5, 5), textcoords="offset points", fontsize=8)
     else:
-        axes.set_xticks(x, labels)
+        label_values(axes, x, labels)
     axes.set_xlabel(x_label)
     axes.set_ylabel("average accuracy (%)")
     axes.margins(y=0.25)

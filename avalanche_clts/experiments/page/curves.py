@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ from .svg import REST, axes_of, clean, themed, to_svg
 
 _SIZE = (5.4, 3.9)  # inches: a figure that a telephone shows whole, since its legend is text of the page
 _ALONE = (7.2, 5.0)
+_OTHERS = "other rows of the table"
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,11 @@ def accuracy_figure(runs: Sequence[Results]) -> str:
 @themed()
 def _draw_accuracy(groups: dict[str, list[Results]], front: Sequence[str], *, standalone: bool) -> str:
     figure, axes = axes_of(*(_ALONE if standalone else _SIZE))
-    others = "other rows of the table"
+    others = _OTHERS
     for strategy, group in groups.items():
         look, shown = look_of(strategy), strategy in front
         pale = standalone and not shown
-        options: dict[str, object] = {"color": look.colour, "ls": look.line, "lw": look.width}
+        options: dict[str, Any] = {"color": look.colour, "ls": look.line, "lw": look.width}
         if pale:
             options = {"color": "#8a8a8a", "ls": "-", "lw": 0.8, "alpha": 0.45}
         label, others = (others, "_hidden") if pale else (strategy, others)
@@ -89,7 +91,9 @@ def _draw_accuracy(groups: dict[str, list[Results]], front: Sequence[str], *, st
     axes.set_ylim(0, 102)
     clean(axes)
     if standalone:
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        named = {name: named[name] for name in sorted(named, key=lambda name: name == _OTHERS)}  # those come last
+        figure.legend(named.values(), named, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return to_svg(figure, "Accuracy over experiences, a curve a strategy", standalone=standalone)
 
 
@@ -107,8 +111,14 @@ def memory_accuracy(runs: Sequence[Results]) -> Curves:
         look = look_of(family)
         x, y = [kept for kept, _ in points], [100 * accuracy for _, accuracy in points]
         gid = None if family in front else f"{REST}-{family}"
-        options = {"lw": look.width, "ls": look.line, "marker": look.marker or "o", "mew": 0, "gid": gid}
-        axes.plot(x, y, color=look.colour, ms=9 if look.ours else 7, zorder=5 if look.ours else 3, **options)
+        options: dict[str, Any] = {
+            "lw": look.width,
+            "ls": look.line,
+            "marker": look.marker or "o",
+            "mew": 0,
+            "gid": gid,
+        }
+        axes.plot(x, y, color=look.colour, ms=9 if look.ours else 7, zorder=5 if look.ours else 3, gid=gid, **options)
     _bytes_axis(axes, [kept for points in families.values() for kept, _ in points])
     axes.set_xlabel("kept between experiences: captions, exemplars, networks")
     axes.set_ylabel("average accuracy (%)")

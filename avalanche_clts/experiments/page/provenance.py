@@ -13,8 +13,8 @@ _CPUS = Path("/proc/cpuinfo")
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
-    """The keys "date" (UTC, ISO 8601), "machine" (its processor, and accelerator if `device` is one) and "threads" (that
-    PyTorch computes with)."""
+    """The keys "date" (UTC, ISO 8601), "machine" (its processor, and accelerator if `device` is one) and "threads"
+    (that PyTorch computes with)."""
     machine = processor()
     if device.startswith("cuda") and torch.cuda.is_available():
         machine = f"{torch.cuda.get_device_name(device)}, {machine}"

@@ -59,8 +59,8 @@ def render_report(
 
     **Arguments:**
 
-    - document: the content of `results.json`. None: only ablations are shown. What `provenance` tells is shown where the
-        document has it.
+    - document: the content of `results.json`. None: only ablations are shown. What `provenance` tells is shown where
+        the document has it.
     - samples: real beside regenerated images, by stream.
     - ablations: contents of `ablations.json` files.
     """

@@ -6,8 +6,8 @@ import hashlib
 import html
 import io
 import re
-from contextlib import AbstractContextManager, ContextDecorator
-from typing import cast
+from contextlib import ContextDecorator
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 REST = "rest"  # what starts the gid of curves that a page shows on demand: they get this class
 INK = "#010101"  # stands for the page's text colour
 FAINT = "#020202"  # and for that of its lines
-_THEME = {
+_THEME: Any = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
@@ -40,7 +40,7 @@ svg { color: #24292f; background: #fff; --line: #d8dee4; }
 
 def themed() -> ContextDecorator:
     """A decorator of functions that draw."""
-    return cast(ContextDecorator, cast(AbstractContextManager[None], rc_context(_THEME)))
+    return rc_context(_THEME)
 
 
 def axes_of(width: float, height: float) -> tuple[Figure, Axes]:
