@@ -111,13 +111,7 @@ def memory_accuracy(runs: Sequence[Results]) -> Curves:
         look = look_of(family)
         x, y = [kept for kept, _ in points], [100 * accuracy for _, accuracy in points]
         gid = None if family in front else f"{REST}-{family}"
-        options: dict[str, Any] = {
-            "lw": look.width,
-            "ls": look.line,
-            "marker": look.marker or "o",
-            "mew": 0,
-            "gid": gid,
-        }
+        options: dict[str, Any] = {"lw": look.width, "ls": look.line, "marker": look.marker or "o", "mew": 0}
         axes.plot(x, y, color=look.colour, ms=9 if look.ours else 7, zorder=5 if look.ours else 3, gid=gid, **options)
     _bytes_axis(axes, [kept for points in families.values() for kept, _ in points])
     axes.set_xlabel("kept between experiences: captions, exemplars, networks")
