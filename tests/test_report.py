@@ -218,6 +218,10 @@ def test_when_and_where_is_told_where_it_is_known() -> None:
     told = made_document(runs, date="2026-01-31", machine="A Processor", threads=2)
     assert "2026-01-31 · A Processor · 2 threads · 2 runs of 3 min in all" in render_report(told, {})
     assert ">2 runs of 3 min in all<" in render_report(made_document(runs), {})
+    answers = {"stream": "digits", "seeds": 1, "ablations": {}, "command": "", "versions": {"torch": "2"}}
+    assert "2026-01-31 · A Processor<br>" in render_report(
+        None, {}, [answers | {k: told[k] for k in ("date", "machine")}]
+    )
     untimed = [made_run("clts", seconds=dict.fromkeys(run["seconds"])) for run in runs[:1]]
     assert "in all" not in render_report(made_document(untimed), {})
     found = provenance()

@@ -74,7 +74,7 @@ def _heat_map(
     axes.set_aspect("equal")
     axes.invert_yaxis()
     for (i, j), share in np.ndenumerate(table):
-        colour = "white" if share > 55 else INK
+        colour = "white" if share > 78 else INK
         axes.text(j + 0.5, i + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(np.arange(columns) + 0.5, column_names, fontsize=8, rotation=90 if tallest > 2 else 0)
     axes.set_yticks(np.arange(rows) + 0.5, row_names, fontsize=7 if any("\n" in name for name in row_names) else 8)

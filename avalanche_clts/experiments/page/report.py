@@ -79,22 +79,23 @@ def render_report(
 def _compared(document: dict[str, Any]) -> dict[str, Any]:
     """How and where the comparison was made."""
     seconds = total([run.get("seconds", {}).get("total") for run in document["runs"]])
-    threads = document.get("threads")
-    facts = [
-        document.get("date"),
-        document.get("machine"),
-        None if threads is None else f"{threads} thread{'' if threads == 1 else 's'}",
-        None if seconds is None else f"{len(document['runs'])} runs of {human_time(seconds)} in all",
-    ]
+    duration = [] if seconds is None else [f"{len(document['runs'])} runs of {human_time(seconds)} in all"]
     pair = document.get("pair", {})
     return {
-        "facts": [fact for fact in facts if fact],
+        "facts": _facts(document) + duration,
         "command": document.get("command") or "clts compare",
         "arguments": document["arguments"],
         "versions": document["versions"],
         "pair": pair.get("name", "unknown"),
         "pair_bytes": human_bytes(pair.get("bytes")),
     }
+
+
+def _facts(document: dict[str, Any]) -> list[str]:
+    """What the document tells of when and where it was computed."""
+    threads = document.get("threads")
+    counted = None if threads is None else f"{threads} thread{'' if str(threads) == '1' else 's'}"
+    return [str(fact) for fact in (document.get("date"), document.get("machine"), counted) if fact]
 
 
 def _stream(stream: str, runs: Sequence[Results], samples: Sequence[Sample]) -> dict[str, Any]:
@@ -155,6 +156,7 @@ def _ablated(document: dict[str, Any]) -> dict[str, Any]:
         "stream": document["stream"],
         "seeds": document["seeds"],
         "questions": questions,
+        "facts": _facts(document),
         "command": document["command"] or "clts ablate",
         "versions": document["versions"],
     }
