@@ -14,7 +14,7 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from .._support.checks import require_names, require_whole
-from .batches import run_batches
+from .batches import BatchSize, run_batches
 from .precision import half_precision
 from .weights import require_weights
 
@@ -45,7 +45,7 @@ class AutoCaptioner:
     - prefix: how captions begin, such as "a photo of a {class_name}"; the model goes on from there. Not used for images
         whose class name is unknown. None: the model finds all the words itself.
     - max_new_tokens: length of a caption at most, in tokens, without the prefix.
-    - batch_size: images captioned at a time; halved where the device runs out of memory.
+    - batch_size: images captioned at a time at most; fewer while the device has no memory for them, see `BatchSize`.
     - device: where the model runs.
 
     Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched; and,
@@ -68,6 +68,7 @@ class AutoCaptioner:
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self.device = device
+        self._batch_size = BatchSize(batch_size)
         self._loaded: _Model | None = None
         if prefix is not None:
             _require_template("prefix", prefix)
@@ -90,11 +91,12 @@ class AutoCaptioner:
                 prompt = self.prefix.format(class_name=class_names[i])
             groups.setdefault(prompt, []).append(i)
         captions = [""] * len(images)
+        self._batch_size = self._batch_size.asked_for(self.batch_size)
         with tqdm(total=len(images), desc="captioning", unit="image", leave=False, disable=None) as bar:
             for prompt, members in groups.items():
-                texts, self.batch_size = run_batches(
+                texts = run_batches(
                     [images[i] for i in members],
-                    self.batch_size,
+                    self._batch_size,
                     prepare=self._pixels,
                     compute=partial(self._tokens, prompt),
                     finish=partial(self._texts, prompt),
@@ -154,10 +156,16 @@ class BlipCaptioner(AutoCaptioner):
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """What BLIP's vision model makes of each image, `(n, hidden size)`: the mean of its last hidden states."""
-        rows = []
-        for start in range(0, len(images), self.batch_size):
-            rows.append(self._encode(self._pixels(images[start : start + self.batch_size])))
-        return np.concatenate([row.cpu().numpy() for row in rows])
+        self._batch_size = self._batch_size.asked_for(self.batch_size)
+        rows = run_batches(
+            images,
+            self._batch_size,
+            prepare=self._pixels,
+            compute=self._encode,
+            finish=lambda rows: list(rows.cpu().numpy()),
+            device=self.device,
+        )
+        return np.stack(rows)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """The mean of the vision model's last hidden states, `(n, hidden size)`, without gradients.
