@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .._support.checks import require_names, require_whole
 from .batches import BatchSize, run_batches
 from .precision import half_precision
-from .weights import require_weights
+from .weights import require_all_weights, require_weights
 
 if TYPE_CHECKING:
     import torch
@@ -207,23 +207,25 @@ class _Model:
     def from_pretrained(cls, name_or_path: str, revision: str | None, device: str | torch.device) -> _Model:
         from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-        from .quiet import quiet_loading
+        from .isolated import isolated_loading
 
         kind = AutoConfig.from_pretrained(name_or_path, revision=revision).model_type
         if kind not in _PROMPTS:
             raise ValueError(f"name_or_path is {name_or_path}, a {kind} model; known kinds: {', '.join(_PROMPTS)}")
-        with quiet_loading():
-            model = AutoModelForImageTextToText.from_pretrained(
+        with isolated_loading():
+            model, info = AutoModelForImageTextToText.from_pretrained(
                 name_or_path,
                 revision=revision,
                 dtype=half_precision(device),
                 use_safetensors=True,
+                output_loading_info=True,
             )
-        return cls(
-            model.eval().requires_grad_(False).to(device),
-            AutoImageProcessor.from_pretrained(name_or_path, revision=revision),
-            AutoTokenizer.from_pretrained(name_or_path, revision=revision),
-        )
+            require_all_weights(name_or_path, model, info)
+            return cls(
+                model.eval().requires_grad_(False).to(device),
+                AutoImageProcessor.from_pretrained(name_or_path, revision=revision),
+                AutoTokenizer.from_pretrained(name_or_path, revision=revision),
+            )
 
     @property
     def num_positions(self) -> int:
