@@ -149,6 +149,12 @@ def test_low_rank_weights_are_added_without_a_draw(tiny_pair_folder: Path, tmp_p
     before = states()
     pair.generator.generate(["zero"], [0])
     assert states() == before
+    change(
+        tmp_path / "pytorch_lora_weights.safetensors",
+        lambda weights: {name.replace("unet.", "another.", 1): value for name, value in weights.items()},
+    )
+    with pytest.raises(ValueError, match="of whose weights none fits the pipeline"):
+        load_pair(tiny_pair_folder, generator={"lora": str(tmp_path)}).generator.generate(["zero"], [0])
 
 
 @pytest.mark.parametrize("variant", ["unet", "all"])

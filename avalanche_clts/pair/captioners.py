@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -15,8 +14,8 @@ from tqdm import tqdm
 
 from .._support.checks import require_names, require_whole
 from .batches import BatchSize, run_batches
-from .precision import half_precision
-from .weights import require_all_weights, require_weights
+from .captioning_models import CaptioningModel
+from .weights import require_weights
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +68,7 @@ class AutoCaptioner:
         self.batch_size = batch_size
         self.device = device
         self._batch_size = BatchSize(batch_size)
-        self._loaded: _Model | None = None
+        self._loaded: CaptioningModel | None = None
         if prefix is not None:
             _require_template("prefix", prefix)
         require_whole("max_new_tokens", max_new_tokens)
@@ -137,9 +136,9 @@ class AutoCaptioner:
         # Some models say the prompt again, in their own case and spacing, and some go on from it.
         return [text if text.lower().startswith(prompt.lower()) else f"{prompt} {text}".strip() for text in texts]
 
-    def _load(self) -> _Model:
+    def _load(self) -> CaptioningModel:
         if self._loaded is None:
-            self._loaded = _Model.from_pretrained(self.name_or_path, self.revision, self.device)
+            self._loaded = CaptioningModel.from_pretrained(self.name_or_path, self.revision, self.device)
         return self._loaded
 
 
@@ -193,78 +192,6 @@ class BlipCaptioner(AutoCaptioner):
         with torch.no_grad():
             output = model.vision_model(pixel_values=pixels.to(model.device, model.dtype))
         return output.last_hidden_state.mean(1).float()
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A loaded checkpoint, and what its kind wants to be told a prompt in."""
-
-    model: Any
-    image_processor: Any
-    tokenizer: Any
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str, revision: str | None, device: str | torch.device) -> _Model:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
-
-        from .isolated import isolated_loading
-
-        kind = AutoConfig.from_pretrained(name_or_path, revision=revision).model_type
-        if kind not in _PROMPTS:
-            raise ValueError(f"name_or_path is {name_or_path}, a {kind} model; known kinds: {', '.join(_PROMPTS)}")
-        with isolated_loading():
-            model, info = AutoModelForImageTextToText.from_pretrained(
-                name_or_path,
-                revision=revision,
-                dtype=half_precision(device),
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-            require_all_weights(name_or_path, model, info)
-            return cls(
-                model.eval().requires_grad_(False).to(device),
-                AutoImageProcessor.from_pretrained(name_or_path, revision=revision),
-                AutoTokenizer.from_pretrained(name_or_path, revision=revision),
-            )
-
-    @property
-    def num_positions(self) -> int:
-        """Tokens of the longest text that the model has positions for."""
-        config = self.model.config
-        text = getattr(config, "decoder", None) or getattr(config, "text_config", config)
-        return int(getattr(text, "max_position_embeddings", None) or 512)
-
-    def tokens_of(self, prompt: str) -> tuple[str, list[int]]:
-        """The prompt as `generate` takes it: the name of its argument, and the tokens."""
-        return _PROMPTS[self.model.config.model_type](self, prompt)
-
-
-def _with_both_ends(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
-    return "input_ids", loaded.tokenizer(prompt).input_ids
-
-
-def _with_open_end(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
-    tokens = loaded.tokenizer(prompt, add_special_tokens=False).input_ids
-    return "input_ids", [loaded.tokenizer.cls_token_id, *tokens]
-
-
-def _after_image_tokens(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
-    config = loaded.model.config
-    return "input_ids", [config.image_token_id] * config.num_query_tokens + loaded.tokenizer(prompt).input_ids
-
-
-def _to_the_decoder(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
-    start = loaded.model.generation_config.decoder_start_token_id or loaded.model.config.decoder_start_token_id
-    return "decoder_input_ids", [start, *loaded.tokenizer(prompt, add_special_tokens=False).input_ids]
-
-
-# How a prompt is told, by the model_type of the checkpoint's configuration.
-_PROMPTS: dict[str, Callable[[_Model, str], tuple[str, list[int]]]] = {
-    "blip": _with_both_ends,
-    "blip-2": _after_image_tokens,
-    "git": _with_open_end,
-    "vision-encoder-decoder": _to_the_decoder,
-}
 
 
 def _require_template(argument: str, template: str) -> None:

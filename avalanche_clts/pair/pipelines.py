@@ -28,7 +28,8 @@ def load_pipeline(
     **Arguments:** those of `DiffusionGenerator`.
 
     Raises `MissingWeightsError` if one of its models does not find all its weights, `ValueError` for a scheduler that
-    diffusers does not know or an autoencoder of another kind, and `ImportError` for low-rank weights without peft.
+    diffusers does not know, an autoencoder of another kind or low-rank weights of which none fits, and `ImportError`
+    for low-rank weights without peft.
     """
     from diffusers import AutoPipelineForText2Image
 
@@ -135,5 +136,7 @@ def _add_lora(pipeline: Any, name_or_path: str) -> None:
     if find_spec("peft") is None:
         raise ImportError(f'lora is {name_or_path!r}, which needs peft; run: pip install "avalanche-clts[lora]"')
     pipeline.load_lora_weights(name_or_path, use_safetensors=True)
+    if not pipeline.get_list_adapters():
+        raise ValueError(f"lora is {name_or_path!r}, of whose weights none fits the pipeline; give one for its kind")
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
