@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .._support.files import whole_files, write_text
-from ..images.avalanche import open_image
+from ..images.files import open_image
 from .captioners import Captioner
 from .distributed import is_first_process, share_of, wait_for_everyone
 from .generators import Generator

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ..._support.files import write_text
 from ...checkpoint import load_checkpoint
-from ...images.avalanche import class_names, image_format, raw_images, to_pil
+from ...images.avalanche import class_names, image_format, raw_images
+from ...images.formats import to_pil
 from ...memory.buffer import CaptionBuffer
 from ...metrics import caption_buffer
 from ...pair.captioners import LabelCaptioner
