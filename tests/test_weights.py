@@ -67,6 +67,27 @@ def test_weights_that_are_not_the_models_are_refused_by_name(
     assert "\n" not in message
 
 
+def test_a_safety_checker_is_loaded_whole_and_quietly(tiny_pair_folder: Path, tmp_path: Path, caplog) -> None:
+    from diffusers import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    tiny = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**tiny, "image_size": 16, "patch_size": 8}
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_pair_folder / "generator")
+    pipeline.register_modules(
+        safety_checker=StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, text_config=tiny)),
+        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+    )
+    pipeline.save_pretrained(tmp_path)
+    caplog.clear()
+    load_pair(tiny_pair_folder, generator={"name_or_path": tmp_path}).generator.generate(["zero"], [0])
+    assert "non-standard" not in caplog.text
+    change(tmp_path / "safety_checker" / "model.safetensors", without("visual_projection.weight"))
+    with pytest.raises(MissingWeightsError, match=r"SafetyChecker: they have no visual_projection\.weight"):
+        load_pair(tiny_pair_folder, generator={"name_or_path": tmp_path}).generator.generate(["zero"], [0])
+
+
 def test_another_autoencoders_weights_are_checked_too(tiny_pair_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_pair_folder / "generator" / "vae", tmp_path / "vae")
     change(tmp_path / "vae" / "diffusion_pytorch_model.safetensors", without("decoder.conv_in.weight"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +41,11 @@ def load_pipeline(
     precision = half_precision(device)
     with isolated_loading():
         folder = _fetched(name_or_path, revision, variant)
-        pipeline = AutoPipelineForText2Image.from_pretrained(
-            folder, variant=variant, dtype=precision, use_safetensors=True, **_models(folder, variant, precision)
-        )
+        models = _models(folder, variant, precision)
+        with _any_module_passed():
+            pipeline = AutoPipelineForText2Image.from_pretrained(
+                folder, variant=variant, dtype=precision, use_safetensors=True, **models
+            )
         if autoencoder is not None:
             pipeline.vae = _load_autoencoder(autoencoder, pipeline.vae.dtype)
         if scheduler is not None:
@@ -104,6 +109,21 @@ def _model_class(entry: Any) -> Any:
     kind = getattr(library, entry[1], None)
     is_model = isinstance(kind, type) and issubclass(kind, (diffusers.ModelMixin, transformers.PreTrainedModel))
     return kind if is_model else None
+
+
+@contextmanager
+def _any_module_passed() -> Iterator[None]:
+    """Within this context diffusers does not warn of being passed a safety checker, whole as it prints it."""
+    logger = logging.getLogger("diffusers.pipelines.pipeline_loading_utils")
+
+    def is_welcome(record: logging.LogRecord) -> bool:
+        return "non-standard module" not in record.getMessage()
+
+    logger.addFilter(is_welcome)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_welcome)
 
 
 def _whole(kind: Any, name_or_path: str | Path, **options: Any) -> Any:
