@@ -17,24 +17,29 @@ from PIL import Image
 from torchvision.transforms import ToTensor, v2
 from torchvision.transforms.functional import to_tensor
 
-from avalanche_clts import CLTS, LabelCaptioner, Pair
+from avalanche_clts import CLTS, Pair
 from avalanche_clts.cli import main
-from avalanche_clts.experiments.ablation import ABLATIONS, _changes_nothing, _possible, ablate
-from avalanche_clts.experiments.comparison import Settings, compare, execution, tuning
+from avalanche_clts.experiments import ablate, compare, tuning
+from avalanche_clts.experiments.ablation import plan
+from avalanche_clts.experiments.experiment import Conditions
 from avalanche_clts.experiments.page.figures import class_accuracy
 from avalanche_clts.experiments.page.memory_curve import areas
 from avalanche_clts.experiments.page.table import format_ablations, format_markdown_ablations
 from avalanche_clts.experiments.rows.stored_images import stored_images
+from avalanche_clts.experiments.runs import execution
 from avalanche_clts.experiments.runs.execution import Task
+from avalanche_clts.experiments.runs.folder import ResultsFolder
 from avalanche_clts.experiments.runs.image_store import RememberingGenerator
-from avalanche_clts.experiments.runs.results import ResultsFolder, merged
+from avalanche_clts.experiments.runs.results import merged
+from avalanche_clts.experiments.variants import ABLATIONS
 from avalanche_clts.images.normalisation import Normalisation, measure_normalisation
 from avalanche_clts.networks import CaptionerFeatures
+from avalanche_clts.pair.generators import DiffusionGenerator
 from avalanche_clts.pair.loading import load_pair, pair_identity
 from avalanche_clts.streams.benchmarks import split_shapes
 from avalanche_clts.streams.embedded_digits import stream_digits
 from avalanche_clts.streams.named import parse_stream
-from avalanche_clts.views import Augmented, Autoencoded
+from avalanche_clts.views import Autoencoded
 from tests.test_compare import QUICK
 
 # One of each kind: those left out change a number that another one changes too.
@@ -44,8 +49,7 @@ SOME = [name for name in ABLATIONS if name not in ("replay-size", "guidance", "c
 @pytest.fixture(scope="module")
 def ablated(tiny_pair_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("ablations")
-    document = ablate(stream="digits", only=SOME, seeds=1, out=out, pair=str(tiny_pair_folder), settings=QUICK)
-    return out, document
+    return out, ablate(replace(QUICK, ablations=SOME, seeds=1, pair=str(tiny_pair_folder)), out=out)
 
 
 def test_every_ablation_answers_with_every_variant(ablated: tuple[Path, dict]) -> None:
@@ -97,7 +101,7 @@ def test_variants_differ_in_what_they_vary(ablated: tuple[Path, dict]) -> None:
     for answer in ablated[1]["ablations"].values():
         assert len({json.dumps(v["runs"]) for v in answer["variants"] if v["default"]}) <= 1
     seconds = [json.loads(file.read_text())["seconds"] for file in (ablated[0] / "runs").glob("digits-clts-*.json")]
-    assert sum(s["generation"] == 0 for s in seconds) == 1, "routing by the heads' confidence needs no generator"
+    assert all(s["generation"] > 0 for s in seconds)
 
 
 def test_finished_variants_are_not_computed_again(ablated: tuple[Path, dict], tiny_pair_folder, monkeypatch) -> None:
@@ -106,7 +110,7 @@ def test_finished_variants_are_not_computed_again(ablated: tuple[Path, dict], ti
 
     monkeypatch.setattr(execution, "run", refuse)
     out, document = ablated
-    again = ablate(stream="digits", only=SOME, seeds=1, out=out, pair=str(tiny_pair_folder), settings=QUICK)
+    again = ablate(replace(QUICK, ablations=SOME, seeds=1, pair=str(tiny_pair_folder)), out=out)
     assert json.loads(json.dumps(again["ablations"])) == json.loads(json.dumps(document["ablations"]))
 
 
@@ -114,29 +118,31 @@ def test_part_of_the_questions_leaves_the_other_answers(
     ablated: tuple[Path, dict], tiny_pair_folder: Path, tmp_path: Path, capsys
 ) -> None:
     out = shutil.copytree(ablated[0], tmp_path / "copy")
-    arguments = {"stream": "digits", "only": ["routing"], "out": out, "pair": str(tiny_pair_folder)}
-    again = ablate(**arguments, seeds=1, settings=QUICK, command="clts ablate --only routing")
+    asked = replace(QUICK, ablations=["routing"], seeds=1, pair=str(tiny_pair_folder))
+    again = ablate(asked, out=out, command="clts ablate --only routing")
     assert list(again["ablations"]) == SOME
     assert "replace" not in capsys.readouterr().out
     assert again["command"] == "clts ablate --only routing"
-    other = ablate(**arguments, seeds=1, settings=QUICK, hyperparameters={"clts": {"router_epochs": 2}})
+    other = ablate(asked.with_given(hyperparameters={"clts": {"replay_size": 12, "router_epochs": 2}}), out=out)
     assert list(other["ablations"]) == ["routing"], "answers about other settings were taken for these"
-    assert other["settings"]["tuned"]["clts"]["router_epochs"] == 2
+    assert other["settings"]["hyperparameters"]["clts"]["router_epochs"] == 2
     assert "ablations.json holds answers under other settings, which the new ones replace" in capsys.readouterr().out
 
 
-def test_what_is_set_anyway_is_no_change(tiny_pair: Pair) -> None:
-    def unchanged(name: str, settings: Settings) -> list[str]:
-        variants = ABLATIONS[name].variants
-        return [v.label for v in variants if _changes_nothing(v, settings, tiny_pair, 5)]
+def test_what_is_set_anyway_is_no_change(tiny_pair_folder: Path) -> None:
+    def unchanged(name: str, **options: object) -> list[str]:
+        asked = replace(QUICK, pair=str(tiny_pair_folder), ablations=[name], **options)
+        planned = plan(asked, parse_stream("digits"), 5, pair_identity(asked.load_pair()))
+        return [one.variant.label for one in planned if one.default]
 
-    steps = tiny_pair.generator.steps
+    steps = load_pair(tiny_pair_folder).generator.steps
     other = next(int(v.label) for v in ABLATIONS["steps"].variants if int(v.label) != steps)
-    assert unchanged("steps", replace(QUICK, generator={"steps": other})) == [str(other)]
-    assert unchanged("routing", replace(QUICK, generator={"steps": other})) == ["soft"]
-    assert unchanged("replay-size", replace(QUICK, tuned={"clts": {"replay_size": 500}})) == ["500"]
-    assert unchanged("experiences", QUICK) == ["5"]
-    assert unchanged("synthetic-data", QUICK) == []
+    assert unchanged("steps") == [str(steps)]
+    assert unchanged("steps", generator={"steps": other}) == [str(other)]
+    assert unchanged("routing", generator={"steps": other}) == ["soft"]
+    assert unchanged("replay-size", hyperparameters={"clts": {"replay_size": 500}}) == ["500"]
+    assert unchanged("experiences") == ["5"]
+    assert unchanged("synthetic-data") == []
 
 
 def test_report_of_ablations_alone(ablated: tuple[Path, dict], tmp_path: Path, capsys) -> None:
@@ -156,7 +162,7 @@ def test_report_of_ablations_alone(ablated: tuple[Path, dict], tmp_path: Path, c
 
 def test_unknown_ablation_is_refused(capsys) -> None:
     assert main(["ablate", "--only", "luck"]) == 2
-    assert "only has luck; known ablations: router-data, router-targets" in capsys.readouterr().err
+    assert "ablations has luck; known ablations: router-data, router-targets" in capsys.readouterr().err
 
 
 def test_stored_images_come_back_as_they_were() -> None:
@@ -174,10 +180,6 @@ def test_views_keep_shape_and_range(tiny_pair: Pair) -> None:
     assert 0 <= restored.min() <= restored.max() <= 1
     weights = list(Autoencoded(tiny_pair, Normalisation()).parameters())
     assert not weights, "the pair's weights are neither trained nor saved"
-    augmented = Augmented((8, 8), Normalisation())
-    assert augmented(x).shape == x.shape
-    assert not torch.equal(augmented(x), x)
-    assert torch.equal(augmented.eval()(x), x)
 
 
 def test_an_image_is_autoencoded_once(tiny_pair: Pair, monkeypatch) -> None:
@@ -213,8 +215,6 @@ def test_normalised_images_are_seen_as_they_were(tiny_pair: Pair) -> None:
     assert torch.allclose(*features, atol=1e-2)
     restored = [Autoencoded(tiny_pair, n)(z) for n, z in ((Normalisation(), x), (found, y))]
     assert torch.allclose(found.done(restored[0]), restored[1], atol=1e-2)
-    augmented = found.undone(Augmented((32, 32), found)(y))
-    assert -1e-4 <= augmented.min() <= augmented.max() <= 1 + 1e-4
     squared = split_shapes(seed=0, eval_transform=lambda image: ToTensor()(image).square())
     with pytest.raises(ValueError, match="does more than normalise"):
         measure_normalisation(squared.train_stream[0].dataset)
@@ -229,15 +229,14 @@ def test_stored_images_do_not_go_on_from_a_checkpoint(tiny_pair_folder: Path, tm
         calls.append(evaluate(*arguments, **options))
         return calls[-1]
 
-    settings = replace(QUICK, memory="images")
-    options = {"strategies": ["clts"], "seeds": 1, "pair": str(tiny_pair_folder), "settings": settings}
+    asked = replace(QUICK, memory="images", strategies=("clts",), seeds=1, pair=str(tiny_pair_folder))
     calls: list[object] = []
     evaluate = CLTS.eval
     monkeypatch.setattr(CLTS, "eval", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        compare(**options, out=tmp_path / "stopped")
+        compare(asked, out=tmp_path / "stopped")
     monkeypatch.undo()
-    stopped, whole = (compare(**options, out=tmp_path / name)[0] for name in ("stopped", "whole"))
+    stopped, whole = (compare(asked, out=tmp_path / name)[0] for name in ("stopped", "whole"))
     assert len(calls) == 2
     assert stopped["accuracy_matrix"] == whole["accuracy_matrix"]
 
@@ -266,7 +265,7 @@ def test_images_are_made_once_and_kept_for_other_processes(tiny_pair: Pair, tmp_
 def test_images_of_other_versions_are_not_taken(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
     stream = parse_stream("digits")
     images = tmp_path / "images.sqlite"
-    task = Task(stream, "clts", 0, QUICK, str(tiny_pair_folder), "cpu", images=images)
+    task = Task(replace(QUICK, pair=str(tiny_pair_folder)), "clts", 0, stream, images=images)
 
     def number_of_images() -> int:
         generator = execution._pair(task).generator
@@ -282,14 +281,14 @@ def test_images_of_other_versions_are_not_taken(tiny_pair_folder: Path, tmp_path
 def test_seconds_of_runs_that_share_images_are_not_reported(
     tiny_pair_folder: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    options = {"stream": "digits", "seeds": 1, "out": tmp_path, "pair": str(tiny_pair_folder), "settings": QUICK}
-    ablate(**options, only=["routing"])
+    asked = replace(QUICK, seeds=1, pair=str(tiny_pair_folder), strategies=("clts",), ablations=("routing",))
+    ablate(asked, out=tmp_path)
     monkeypatch.setattr(ResultsFolder, "save", spied := Spy(ResultsFolder.save))
-    compare(**options, strategies=["clts"])
+    compare(asked, out=tmp_path)
     assert [task.strategy for task in spied.tasks] == ["clts"], "a run that is not timed was taken for one that is"
     assert list((tmp_path / "checkpoints").iterdir()), "the trained strategy is there for the audit"
-    compare(**options, strategies=["clts"])
-    ablate(**options, only=["routing"])
+    compare(asked, out=tmp_path)
+    ablate(asked, out=tmp_path)
     assert len(spied.tasks) == 1
 
 
@@ -308,14 +307,24 @@ class Spy:
         return spied
 
 
-def test_variants_that_a_pair_cannot_serve_are_left_out_and_told_of(tiny_pair: Pair, capsys) -> None:
-    pair = Pair(LabelCaptioner("a {class_name}"), tiny_pair.generator)
-    left = {name: _possible(name, ABLATIONS[name], QUICK, pair).variants for name in ("selection", "caption-length")}
-    assert [variant.label for variant in left["selection"]] == ["random"]
-    assert left["caption-length"] == []
+def test_variants_that_a_pair_cannot_serve_are_left_out_and_told_of(
+    tiny_pair_folder: Path, monkeypatch, capsys
+) -> None:
+    asked = replace(QUICK, pair=str(tiny_pair_folder), ablations=["decoder", "steps"])
+    identity = pair_identity(asked.load_pair())
+    every = [*ABLATIONS["decoder"].variants, *ABLATIONS["steps"].variants]
+    assert [one.variant for one in plan(asked, parse_stream("digits"), 5, identity)] == every
+    # A generator that knows no decoder but its pipeline's.
+    make = DiffusionGenerator.__init__
+
+    def without_decoder(self, name_or_path, *, steps=None, guidance_scale=None, device="cpu", offload=None) -> None:
+        make(self, name_or_path, steps=steps, guidance_scale=guidance_scale, device=device, offload=offload)
+
+    monkeypatch.setattr(DiffusionGenerator, "__init__", without_decoder)
+    left = [one.variant for one in plan(asked, parse_stream("digits"), 5, identity)]
+    assert left == list(ABLATIONS["steps"].variants)
     said = capsys.readouterr().out
-    assert "selection, diverse (k-means on BLIP's features): left out, as LabelCaptioner has no features" in said
-    assert _possible("selection", ABLATIONS["selection"], QUICK, tiny_pair) == ABLATIONS["selection"]
+    assert "decoder, a linear map, at the latents' size: left out, as DiffusionGenerator takes no decoder" in said
 
 
 # The search
@@ -324,7 +333,7 @@ def test_variants_that_a_pair_cannot_serve_are_left_out_and_told_of(tiny_pair: P
 def test_search_takes_the_best_of_as_many_trials_for_everyone(
     tiny_pair_folder: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    for grid in [*tuning.GRIDS.values(), *tuning.grids(parse_stream("digits")).values()]:
+    for grid in [*tuning.grids(parse_stream("shapes")).values(), *tuning.grids(parse_stream("digits")).values()]:
         trials = 1
         for values in grid.values():
             trials *= len(values)
@@ -333,9 +342,14 @@ def test_search_takes_the_best_of_as_many_trials_for_everyone(
     grids = {"lwf": {"alpha": [0.5, 1.0], "temperature": [2.0]}, "er-bytes": {"batch_size_mem": [8, 16]}}
     grids["clts"] = {"replay_size": [12], "router_epochs": [1, 2]}
     monkeypatch.setattr(tuning, "grids", lambda stream: grids)
-    folder = ResultsFolder(tmp_path, {"pair": pair_identity(load_pair(tiny_pair_folder)), "device": "cpu"})
-    arguments = {"settings": QUICK, "pair": str(tiny_pair_folder), "folder": folder}
-    chosen = tuning.tune(parse_stream("digits"), ["clts", "er-bytes", "lwf", "naive"], **arguments)
+    stream = parse_stream("digits")
+    folder = ResultsFolder(tmp_path, Conditions(pair_identity(load_pair(tiny_pair_folder)), {}))
+
+    def search(*strategies: str) -> dict:
+        asked = replace(QUICK, strategies=strategies, pair=str(tiny_pair_folder))
+        return tuning.tune(asked, stream=stream, folder=folder)
+
+    chosen = search("clts", "er-bytes", "lwf", "naive")
     document = json.loads((tmp_path / "tuning-digits.json").read_text())
     assert document.keys() == chosen.keys() == grids.keys()
     for strategy, found in document.items():
@@ -347,16 +361,15 @@ def test_search_takes_the_best_of_as_many_trials_for_everyone(
     assert "pair" in document["er-bytes"]["conditions"]
     assert "pair" not in document["lwf"]["conditions"]
     monkeypatch.setattr(execution, "run", lambda *a, **k: pytest.fail("a finished trial was run again"))
-    assert tuning.tune(parse_stream("digits"), ["clts", "er-bytes", "lwf"], **arguments) == chosen
-    assert tuning.tune(parse_stream("digits"), ["lwf"], **arguments) == {"lwf": chosen["lwf"]}
+    assert search("clts", "er-bytes", "lwf") == chosen
+    assert search("lwf") == {"lwf": chosen["lwf"]}
     assert json.loads((tmp_path / "tuning-digits.json").read_text()) == document
 
 
 def test_several_processes_give_the_same_runs(tiny_pair_folder: Path, tmp_path: Path) -> None:
     def figures(out: Path, jobs: int) -> list[tuple]:
-        runs = compare(
-            strategies=["naive", "er-bytes"], seeds=1, out=out, pair=str(tiny_pair_folder), settings=QUICK, jobs=jobs
-        )
+        asked = replace(QUICK, strategies=("naive", "er-bytes"), seeds=1, pair=str(tiny_pair_folder))
+        runs = compare(asked, out=out, jobs=jobs)
         return [(run["strategy"], run["accuracy_matrix"]) for run in runs]
 
     assert figures(tmp_path / "two", 2) == figures(tmp_path / "one", 1)
@@ -432,18 +445,16 @@ def test_classes_without_images_are_not_drawn() -> None:
 
 
 def test_settings_that_no_pair_has_are_refused(tiny_pair_folder: Path, tmp_path: Path) -> None:
-    settings = replace(QUICK, generator={"colour": "red"})
-    assert isinstance(settings, Settings)
-    with pytest.raises(ValueError, match="DiffusionGenerator has no attribute 'colour' to set"):
-        compare(strategies=["clts"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=settings)
-    with pytest.raises(ValueError, match="DiffusionGenerator has no colour, which the settings ask of it"):
-        ablate(stream="digits", seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=settings)
-    assert not (tmp_path / "ablations.json").exists()
+    asked = replace(QUICK, generator={"colour": "red"}, strategies=("clts",), seeds=1, pair=str(tiny_pair_folder))
+    for run in (compare, ablate):
+        with pytest.raises(ValueError, match="DiffusionGenerator takes no colour; it takes variant, scheduler"):
+            run(asked, out=tmp_path)
+    assert list(tmp_path.iterdir()) == [], "nothing was begun"
 
 
 def test_frozen_captioner_serves_every_strategy_and_weighs_nothing(tiny_pair_folder: Path, tmp_path: Path) -> None:
-    options = {"strategies": ["clts", "naive"], "seeds": 1, "pair": str(tiny_pair_folder), "settings": QUICK}
-    clts, naive = compare(**options, out=tmp_path, network="captioner")
+    asked = replace(QUICK, strategies=("clts", "naive"), seeds=1, pair=str(tiny_pair_folder))
+    clts, naive = compare(replace(asked, network="captioner"), out=tmp_path)
     linear = (16 * 10 + 10) * 4  # the tiny captioner's 16 features to 10 classes, float32
     assert clts["memory_bytes"]["heads"] == 5 * linear
     assert clts["memory_bytes"]["router"] == linear
@@ -451,7 +462,7 @@ def test_frozen_captioner_serves_every_strategy_and_weighs_nothing(tiny_pair_fol
     with pytest.raises(
         ValueError, match="network is 'resnet'; known networks: small-cnn, cnn, slim-resnet18, captioner"
     ):
-        compare(**options, out=tmp_path, network="resnet")
+        replace(asked, network="resnet")
 
 
 def test_features_of_an_image_are_those_of_its_tensor(tiny_pair: Pair) -> None:

@@ -29,8 +29,7 @@ from avalanche_clts import (
     split_folder,
     split_shapes,
 )
-from avalanche_clts.experiments.ablation import ablate
-from avalanche_clts.experiments.comparison import compare
+from avalanche_clts.experiments import Experiment, ablate, compare, experiment_of
 from avalanche_clts.streams.named import fraction, parse_stream
 from tests.conftest import make_clts, small_net
 
@@ -153,12 +152,21 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
     (lambda t: parse_stream("shapes:experiences=five"), "'five' is no value", "experiences"),
     (lambda t: parse_stream("folder"), "stream is 'folder'", "folder:PATH"),
     (lambda t: fraction("half"), "part is 'half'", "1/2"),
-    (lambda t: compare(strategies=["er"], out=t.folder), "strategies has er", "known strategies: joint"),
-    (lambda t: compare(seeds=0, out=t.folder), "seeds is 0", WHOLE),
-    (lambda t: compare(jobs=0, out=t.folder), "jobs is 0", WHOLE),
-    (lambda t: compare(device="tpu", out=t.folder), "device is 'tpu'", "use cpu"),
-    (lambda t: compare(network="vgg", out=t.folder, strategies=["joint"]), "network is 'vgg'", "cnn"),
-    (lambda t: ablate(only=["luck"], out=t.folder), "only has luck", "known ablations: router-data"),
+    (lambda t: Experiment(strategies=("er",)), "strategies has er", "known strategies: joint"),
+    (lambda t: Experiment(seeds=0), "seeds is 0", WHOLE),
+    (lambda t: Experiment(learning_rate=0), "learning_rate is 0", "a number above 0"),
+    (lambda t: Experiment(learning_rate="low"), "learning_rate is 'low'", "a number above 0"),
+    (lambda t: Experiment(memory="pixels"), "memory is 'pixels'", "'captions', 'labels', 'images'"),
+    (lambda t: Experiment(router_view="augmented"), "router_view is 'augmented'", "'input', 'autoencoded'"),
+    (lambda t: Experiment(generator="fast"), "generator is 'fast'", "a table of names and values"),
+    (lambda t: Experiment(network="vgg"), "network is 'vgg'", "cnn"),
+    (lambda t: experiment_of("digits", epochs=3), "an experiment has no epochs", "it has: stream, strategies"),
+    (lambda t: experiment_of("digits", hyperparameters=3), "hyperparameters is 3", "a table of names and values"),
+    (lambda t: compare(Experiment(), jobs=0, out=t.folder), "jobs is 0", WHOLE),
+    (lambda t: compare(Experiment(device="tpu"), out=t.folder), "device is 'tpu'", "use cpu"),
+    (lambda t: ablate(Experiment(ablations=("luck",)), out=t.folder), "ablations has luck", "known ablations: router"),
+    (lambda t: load_pair("embedded", generator={"colour": 1}), "takes no colour", "it takes variant, scheduler, lora"),
+    (lambda t: load_pair("embedded", captioner={"device": 1}), "takes no device", "it takes prefix|max_new_tokens"),
     (lambda t: load_checkpoint(t.clts(), t.folder), "holds no checkpoint", ""),
     (lambda t: save_checkpoint(NET, t.folder), "strategy keeps no captions", "CLTS"),
 ]

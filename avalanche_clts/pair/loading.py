@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,7 +38,12 @@ def require_pair(pair: Any) -> None:
 
 
 def load_pair(
-    name_or_path: str | os.PathLike[str], *, device: str | torch.device = "cpu", offload: str | None = None
+    name_or_path: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    offload: str | None = None,
+    captioner: Mapping[str, Any] | None = None,
+    generator: Mapping[str, Any] | None = None,
 ) -> Pair:
     """A captioner and a generator, by name or from a folder.
 
@@ -48,22 +55,36 @@ def load_pair(
         checkpoint), `generator/` (a diffusers pipeline) and, optionally, `pair.json` with arguments for both.
     - device: where both run.
     - offload: where the generator waits between calls; see `DiffusionGenerator`.
+    - captioner, generator: arguments of either part in the place of the pair's own, such as {"guidance_scale": 2.0}.
 
     Raises `MissingWeightsError` (an `OSError`) if a part is not there, not whole, or cannot be fetched, and
-    `ValueError` for a name that is neither known nor a folder.
+    `ValueError` for a name that is neither known nor a folder, and for an argument that a part does not take.
     """
     name = os.fspath(name_or_path)
     folder = _EMBEDDED if name == "embedded" else Path(name)
     if folder.is_dir():
         arguments = _arguments(folder / "pair.json")
-        captioner = {"name_or_path": folder / "captioner"} | arguments.get("captioner", {})
-        generator = {"name_or_path": folder / "generator"} | arguments.get("generator", {})
+        of_captioner = {"name_or_path": folder / "captioner"} | arguments.get("captioner", {})
+        of_generator = {"name_or_path": folder / "generator"} | arguments.get("generator", {})
     else:
-        captioner, generator = _from_the_hub(name)
+        of_captioner, of_generator = _from_the_hub(name)
+    captioner_class = _captioner_class(of_captioner["name_or_path"])
+    _require_arguments(captioner_class, captioner or {})
+    _require_arguments(DiffusionGenerator, generator or {})
     return Pair(
-        _captioner_class(captioner["name_or_path"])(**captioner, device=device),
-        DiffusionGenerator(**generator, device=device, offload=offload),
+        captioner_class(**{**of_captioner, **(captioner or {})}, device=device),
+        DiffusionGenerator(**{**of_generator, **(generator or {})}, device=device, offload=offload),
     )
+
+
+def _require_arguments(part: type, given: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an argument that a captioner or generator does not take, or that says which it is."""
+    signatures = [inspect.signature(kind.__init__).parameters for kind in part.__mro__[:-1]]  # type: ignore[misc]
+    known = list(dict.fromkeys(p.name for s in signatures for p in s.values() if p.kind is not p.VAR_KEYWORD))
+    allowed = [name for name in known if name not in ("self", "name_or_path", "revision", "device", "offload")]
+    wrong = [name for name in given if name not in allowed]
+    if wrong:
+        raise ValueError(f"{part.__name__} takes no {', '.join(wrong)}; it takes {', '.join(allowed)}")
 
 
 def _from_the_hub(name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from ..rows.strategies import Results
+from ..rows import Results
 from ..runs.results import by_strategy
 from .memory_curve import areas, curve_families
 

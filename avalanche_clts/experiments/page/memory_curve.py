@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import mean
 
-from ..rows.strategies import Results
+from ..rows import Results
 from ..runs.results import MEMORY_KINDS, by_strategy
 
 _EVERYTHING = ("joint", "cumulative")  # keep the whole stream, so no budget is theirs

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._support.files import write_text
-from ..rows.strategies import STRATEGIES, Results
+from ..rows import ROWS, Results
 from ..runs.results import by_strategy, read_finished
 from . import figures
 from .samples import Sample
@@ -150,7 +150,7 @@ def _stream_section(stream: str, runs: Sequence[Results], samples: Sequence[Samp
         if routers
         else ""
     )
-    rows = "".join(f"<dt>{name}</dt><dd>{html.escape(STRATEGIES[name].description)}</dd>" for name in groups)
+    rows = "".join(f"<dt>{name}</dt><dd>{html.escape(ROWS[name].description)}</dd>" for name in groups)
     return f"""
 <h2>{html.escape(stream)}: the table</h2>
 <p class="note">{spread}. Accuracy: mean over all experiences after the last one. Forgetting: how far accuracy fell from

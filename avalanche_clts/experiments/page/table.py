@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from ..rows.strategies import Results
+from ..rows import Results
 from ..runs.results import MEMORY_KINDS, by_strategy
 
 _COLUMNS: list[tuple[str, Callable[[Results], float | None], Callable[[float], str]]] = [

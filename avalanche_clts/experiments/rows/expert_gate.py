@@ -14,10 +14,13 @@ from typing import Any
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.supervised import Naive
+from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ...models import RoutedModel, TaskRouter
+from .row import Row, Setup
 
 
 class ReconstructionGate(TaskRouter):
@@ -39,9 +42,14 @@ class ReconstructionGate(TaskRouter):
         self.autoencoders = nn.ModuleList()
 
     @property
-    def num_experiences(self) -> int:
+    def num_heads(self) -> int:
         """How many experiences the gate tells apart."""
         return len(self.autoencoders)
+
+    @property
+    def num_experiences(self) -> int:
+        """As many as heads."""
+        return self.num_heads
 
     def add(self) -> nn.Module:
         """Start the autoencoder of a new experience from fresh weights."""
@@ -51,6 +59,11 @@ class ReconstructionGate(TaskRouter):
                 module.reset_parameters()
         self.autoencoders.append(autoencoder)
         return autoencoder
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """log p(head), `(n, num_heads)`."""
+        log_p: Tensor = self(features).log_softmax(1)
+        return log_p
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits over experiences, `(n, num_experiences)`."""
@@ -90,3 +103,25 @@ class ExpertGatePlugin(SupervisedPlugin):
                 loss.backward()
                 optimizer.step()
         autoencoder.requires_grad_(False)
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """Experts behind autoencoders, which pick one of them."""
+    options = {"latent_dim": 100, "epochs": setup.train_epochs, **setup.options}
+    head = setup.network(setup.num_classes)
+    gate = ReconstructionGate(setup.num_features, latent_dim=options["latent_dim"])
+    model = RoutedModel(head=head, router=gate, backbone=setup.backbone, routing="hard")
+    return Naive(**setup.common(model), plugins=[ExpertGatePlugin(epochs=options["epochs"])])
+
+
+ROWS = [
+    Row(
+        "expert-gate",
+        "task heads behind autoencoders: the best reconstruction picks the head",
+        build,
+        keeps="the heads, and an autoencoder for each",
+        colour="#e7969c",
+        line="--",
+        grid={"latent_dim": [20, 50, 100], "epochs": [10, 30]},
+    )
+]

@@ -36,33 +36,33 @@ from ...models import RoutedModel
 from ...networks import BACKBONES, network_for
 from ...pair.loading import Pair
 from ...streams.named import Stream
-from ..rows.strategies import STRATEGIES, Results, Setup
-from ..settings import Settings
+from ..experiment import Experiment
+from ..rows import ROWS, Results, Setup
 from .lock import require_still_there
 
 Progress = Callable[[str], None]
-_ROWS = "rows.json"
+_MATRIX = "rows.json"
 
 
 def run(
-    stream: Stream,
+    experiment: Experiment,
     strategy: str,
     seed: int,
     *,
-    settings: Settings,
+    stream: Stream,
     pair: Pair,
-    device: str,
     tensorboard: Path | None = None,
     clts: Results | None = None,
     unfinished: Path | None = None,
     kept: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Results:
-    """Train `strategy` through `stream` and return its record, as `results.json` holds it.
+    """Train `strategy` through the experiment's stream and return its record, as `results.json` holds it.
 
     **Arguments:**
 
     - seed: of the order of classes, of all initial weights and of every random choice.
+    - stream, pair: those of the experiment, made.
     - tensorboard: folder of the event files. None: there are none.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. Strategies that keep captions write
@@ -70,11 +70,9 @@ def run(
     - kept: folder for a checkpoint of the trained strategy, if it keeps captions. None: it is not kept.
     - progress: told where the run is.
     """
-    agent, benchmark = build(
-        stream, strategy, seed, settings=settings, pair=pair, device=device, tensorboard=tensorboard, clts=clts
-    )
+    agent, benchmark = build(experiment, strategy, seed, stream=stream, pair=pair, tensorboard=tensorboard, clts=clts)
     # Stored images are not in a checkpoint: no run goes on without them.
-    resumes = caption_buffer(agent) is not None and settings.memory != "images"
+    resumes = caption_buffer(agent) is not None and experiment.memory != "images"
     matrix, metrics, seconds = _train_and_evaluate(agent, benchmark, unfinished if resumes else None, progress)
     if kept is not None and caption_buffer(agent) is not None:
         save_checkpoint(agent, kept)
@@ -90,7 +88,7 @@ def run(
         "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
         "router_confusion": _router_confusion(agent, benchmark.test_stream),
         "class_accuracy": _class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
-        "memory_bytes": _memory_bytes(agent, settings, image_nbytes),
+        "memory_bytes": _memory_bytes(agent, experiment, image_nbytes),
         "seconds": {
             "total": seconds,
             **{kind: synthesis.get(kind) for kind in ("captioning", "generation", "router")},
@@ -99,13 +97,12 @@ def run(
 
 
 def build(
-    stream: Stream,
+    experiment: Experiment,
     strategy: str,
     seed: int,
     *,
-    settings: Settings,
+    stream: Stream,
     pair: Pair,
-    device: str,
     tensorboard: Path | None = None,
     clts: Results | None = None,
 ) -> tuple[SupervisedTemplate, NCScenario]:
@@ -114,31 +111,39 @@ def build(
     benchmark = stream.build(seed)
     format = image_format(benchmark.train_stream[0].dataset)
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
-    in_unit_range = settings.network in BACKBONES or settings.view != "input"
+    in_unit_range = experiment.network in BACKBONES or experiment.router_view != "input"
     normalisation = measure_normalisation(benchmark.train_stream[0].dataset) if in_unit_range else Normalisation()
-    if settings.network in BACKBONES:
-        backbone = BACKBONES[settings.network](pair, normalisation)
+    if experiment.network in BACKBONES:
+        backbone = BACKBONES[experiment.network](pair, normalisation)
         network: Callable[[int], nn.Module] = partial(nn.Linear, backbone.width)
     else:
-        backbone, network = None, network_for(format, settings.network)
+        backbone, network = None, network_for(format, experiment.network)
     setup = Setup(
         network=network,
-        router=network_for(format, settings.router),
+        router=network_for(format, experiment.router),
         backbone=backbone,
         num_classes=benchmark.n_classes,
-        num_captions=settings.captions_per_class
+        captions_per_class=experiment.captions_per_class,
+        num_captions=experiment.captions_per_class
         * sum(len(experience.classes_in_this_experience) for experience in benchmark.train_stream),
         image_nbytes=format.nbytes,
         input_shape=tuple(example.shape[1:]),
         value_range=(example.min().item(), example.max().item()),
         normalisation=normalisation,
-        settings=settings,
+        train_epochs=experiment.train_epochs,
+        train_mb_size=experiment.train_mb_size,
+        eval_mb_size=experiment.eval_mb_size,
+        learning_rate=experiment.learning_rate,
+        memory=experiment.memory,
+        routing=experiment.routing,
+        router_view=experiment.router_view,
+        options=experiment.hyperparameters.get(strategy, {}),
         pair=pair,
         evaluator=_evaluator(tensorboard),
-        device=device,
+        device=experiment.device,
         clts=clts,
     )
-    return STRATEGIES[strategy].build(setup), benchmark
+    return ROWS[strategy].build(setup), benchmark
 
 
 def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:
@@ -186,7 +191,7 @@ def _train_and_evaluate(
         if unfinished is not None and number < len(steps):
             require_still_there(unfinished)
             # The rows first: those of an experience that the checkpoint does not know yet are left out on resuming.
-            write_text(unfinished / _ROWS, json.dumps({"matrix": matrix, "seconds": seconds}))
+            write_text(unfinished / _MATRIX, json.dumps({"matrix": matrix, "seconds": seconds}))
             save_checkpoint(agent, unfinished)
     return matrix, metrics, seconds
 
@@ -197,7 +202,7 @@ def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[li
         return [], 0.0
     unfinished.mkdir(parents=True, exist_ok=True)
     try:
-        rows = json.loads((unfinished / _ROWS).read_text(encoding="utf-8"))
+        rows = json.loads((unfinished / _MATRIX).read_text(encoding="utf-8"))
         return rows["matrix"][: load_checkpoint(agent, unfinished)], rows["seconds"]
     except (FileNotFoundError, ValueError):  # nothing that is whole: the run starts anew
         shutil.rmtree(unfinished)
@@ -205,11 +210,12 @@ def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[li
         return [], 0.0
 
 
-def _memory_bytes(agent: SupervisedTemplate, settings: Settings, image_nbytes: int) -> dict[str, int]:
-    """What the strategy keeps between experiences; captions that are numbers of stored images count as these."""
-    kept = memory_bytes(agent, image_nbytes=image_nbytes)
+def _memory_bytes(agent: SupervisedTemplate, experiment: Experiment, image_nbytes: int) -> dict[str, int | None]:
+    """What the strategy keeps between experiences, None where that is unknown; captions that are numbers of stored
+    images count as these."""
+    kept: dict[str, int | None] = {**memory_bytes(agent, image_nbytes=image_nbytes)}
     buffer = caption_buffer(agent)
-    if buffer is None or settings.memory != "images":
+    if buffer is None or experiment.memory != "images":
         return kept
     return kept | {"captions": 0, "exemplars": len(buffer.memory) * image_nbytes}
 

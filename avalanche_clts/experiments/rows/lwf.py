@@ -1,0 +1,26 @@
+"""LwF (Li and Hoiem, ECCV 2016)."""
+
+from __future__ import annotations
+
+from avalanche.training.supervised import LwF
+from avalanche.training.templates import SupervisedTemplate
+
+from .row import Row, Setup
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """Avalanche's `LwF`."""
+    return LwF(**setup.single(), **setup.options)
+
+
+ROWS = [
+    Row(
+        "lwf",
+        "learning without forgetting",
+        build,
+        keeps="the network, and a copy from before the experience",
+        colour="#2e7d5b",
+        line="--",
+        grid={"alpha": [0.5, 1.0, 5.0], "temperature": [1.0, 2.0]},
+    )
+]
