@@ -23,12 +23,13 @@ from torchvision.transforms import ToTensor
 
 from avalanche_clts import Pair
 from avalanche_clts.cli import main
-from avalanche_clts.experiments import Experiment, compare, experiment, experiment_of
+from avalanche_clts.experiments import Experiment, compare, experiment
 from avalanche_clts.experiments.page import figures
 from avalanche_clts.experiments.page.table import format_markdown, format_table, human_bytes
 from avalanche_clts.experiments.rows import COMPARED
-from avalanche_clts.experiments.runs import execution, runner
-from avalanche_clts.experiments.runs.runner import build, summarize_matrix
+from avalanche_clts.experiments.runs import execution
+from avalanche_clts.experiments.runs.measures import summarize_matrix
+from avalanche_clts.experiments.runs.runner import build
 from avalanche_clts.streams.benchmarks import ImageDataset
 from avalanche_clts.streams.embedded_digits import CLASS_NAMES, stream_digits
 from avalanche_clts.streams.named import STREAMS, parse_stream
@@ -293,33 +294,6 @@ def test_bad_commands_end_in_one_clear_line(arguments: list[str], message: str, 
     assert re.search(message, error)
 
 
-def test_settings_can_be_given_on_the_command_line(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    seen: list[Experiment] = []
-
-    def run_quickly(experiment: Experiment, *arguments: Any, **options: Any) -> dict:
-        seen.append(experiment)
-        return runner.run(QUICK, *arguments, **options)
-
-    monkeypatch.setattr(execution, "run", run_quickly)
-    options = ["--epochs", "1", "--batch-size", "64", "--router", "cnn", "--set", "clts.replay_size=12"]
-    options += ["clts.router_epochs=1", "clts.recombine=False", "--set", "ewc.ewc_lambda=0.5"]
-    command = ["compare", "--seeds", "1", "--strategies", "clts", "--pair", str(tiny_pair_folder), *options]
-    assert main([*command, "--out", str(tmp_path)]) == 0
-    (asked,) = seen
-    assert (asked.train_epochs, asked.train_mb_size, asked.router) == (1, 64, "cnn")
-    assert asked.hyperparameters["clts"] == {"replay_size": 12, "router_epochs": 1, "recombine": False}
-    assert asked.hyperparameters["ewc"] == {"ewc_lambda": 0.5}
-
-
-def test_epochs_are_for_everyone() -> None:
-    found = {"gdumb": {"train_epochs": 50}, "icarl": {"train_epochs": 20, "learning_rate": 1}}
-    searched = replace(QUICK, hyperparameters=found)
-    assert searched.with_given(train_mb_size=8).hyperparameters == found
-    assert searched.with_given(train_epochs=1).hyperparameters == {"icarl": {"learning_rate": 1}}
-    both = searched.with_given(train_epochs=1, hyperparameters={"gdumb": {"train_epochs": 3}})
-    assert both.hyperparameters["gdumb"] == {"train_epochs": 3}
-
-
 def test_where_classes_come_again_rivals_keep_as_many_images_as_there_are_captions(
     tiny_pair_folder: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
@@ -373,13 +347,6 @@ def test_caption_and_generate_from_the_command_line(tiny_pair_folder: Path, tmp_
     assert texts == ["a seven", "a two"]
     assert main(["caption", *map(str, files), *options]) == 0
     assert str(files[1]) in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("stream", ["digits", "shapes", "split-cifar10"])
-def test_every_stream_has_settings_for_strategies_that_need_some(stream: str) -> None:
-    found = experiment_of(stream).hyperparameters
-    assert "ewc_lambda" in found["ewc"]
-    assert {"alpha", "temperature"} <= found["lwf"].keys()
 
 
 def test_page_is_drawn_where_no_strategy_has_a_budget(finished: Path) -> None:

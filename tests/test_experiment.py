@@ -7,16 +7,18 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from avalanche_clts import cli
 from avalanche_clts.cli import main
 from avalanche_clts.experiments import Experiment, ablate, compare, experiment_of, read_experiment
 from avalanche_clts.experiments.config import write_experiment
 from avalanche_clts.experiments.experiment import Conditions
 from avalanche_clts.experiments.rows import ROWS, Row
 from avalanche_clts.experiments.rows import clts as clts_row
-from avalanche_clts.experiments.runs import execution
+from avalanche_clts.experiments.runs import execution, runner
 from avalanche_clts.experiments.runs.folder import ResultsFolder
 from avalanche_clts.experiments.runs.lock import only_one
 from avalanche_clts.experiments.runs.results import to_csv, total_bytes
@@ -67,6 +69,10 @@ def test_a_file_says_what_is_different_from_the_streams_own(file: Path) -> None:
         ("train_epochs =", "is no TOML"),
         ("hyperparameters = 3", "hyperparameters is 3"),
         ("hyperparameters.clts = 3", "hyperparameters has clts of 3; it must be a table"),
+        ("stream = 3", "stream is 3; it must be a text"),
+        ("pair = 3", "pair is 3; it must be a text"),
+        ('tune = "yes"', "tune is 'yes'; it must be True or False"),
+        ('strategies = "clts"', "strategies is 'clts'; it must be a sequence of texts"),
         ('seeds = "five"', "seeds is 'five'; it must be a whole number"),
     ],
 )
@@ -78,6 +84,16 @@ def test_a_file_that_says_what_cannot_be_is_named(line: str, message: str, tmp_p
     assert error.startswith(f"clts: {file}")
     assert message in error
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_overrules_a_file(file: Path, tmp_path: Path, capsys) -> None:
+    assert main(["ablate", "--config", str(file), "--only", "luck", "--out", str(tmp_path / "out")]) == 2
+    assert "ablations has luck; known ablations: router-data" in capsys.readouterr().err
+    asked = ["compare", "--config", str(file), "--stream", "shapes", "--strategies", "ewc", "--seeds", "4"]
+    found = cli._experiment(cli._parser().parse_args([*asked, "--epochs", "7", "--set", "clts.replay_size=99"]))
+    assert (found.stream, found.strategies, found.seeds, found.train_epochs) == ("shapes", ("ewc",), 4, 7)
+    assert found.hyperparameters["clts"] == {"replay_size": 99, "router_epochs": 1}
+    assert found.generator == {"steps": 2}
 
 
 def test_every_experiment_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -211,3 +227,37 @@ def test_settings_of_a_run_without_a_pair_stay_with_it(tmp_path: Path) -> None:
     ]
     same, also, other = map(folder.file, tasks)
     assert same == also != other
+
+
+def test_settings_can_be_given_on_the_command_line(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    seen: list[Experiment] = []
+
+    def run_quickly(experiment: Experiment, *arguments: Any, **options: Any) -> dict:
+        seen.append(experiment)
+        return runner.run(QUICK, *arguments, **options)
+
+    monkeypatch.setattr(execution, "run", run_quickly)
+    options = ["--epochs", "1", "--batch-size", "64", "--router", "cnn", "--set", "clts.replay_size=12"]
+    options += ["clts.router_epochs=1", "clts.recombine=False", "--set", "ewc.ewc_lambda=0.5"]
+    command = ["compare", "--seeds", "1", "--strategies", "clts", "--pair", str(tiny_pair_folder), *options]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    (asked,) = seen
+    assert (asked.train_epochs, asked.train_mb_size, asked.router) == (1, 64, "cnn")
+    assert asked.hyperparameters["clts"] == {"replay_size": 12, "router_epochs": 1, "recombine": False}
+    assert asked.hyperparameters["ewc"] == {"ewc_lambda": 0.5}
+
+
+def test_epochs_are_for_everyone() -> None:
+    found = {"gdumb": {"train_epochs": 50}, "icarl": {"train_epochs": 20, "learning_rate": 1}}
+    searched = replace(QUICK, hyperparameters=found)
+    assert searched.with_given(train_mb_size=8).hyperparameters == found
+    assert searched.with_given(train_epochs=1).hyperparameters == {"icarl": {"learning_rate": 1}}
+    both = searched.with_given(train_epochs=1, hyperparameters={"gdumb": {"train_epochs": 3}})
+    assert both.hyperparameters["gdumb"] == {"train_epochs": 3}
+
+
+@pytest.mark.parametrize("stream", ["digits", "shapes", "split-cifar10"])
+def test_every_stream_has_settings_for_strategies_that_need_some(stream: str) -> None:
+    found = experiment_of(stream).hyperparameters
+    assert "ewc_lambda" in found["ewc"]
+    assert {"alpha", "temperature"} <= found["lwf"].keys()

@@ -48,6 +48,8 @@ def read_experiment(file: Path, **given: Any) -> Experiment:
     fields = read_fields(file)
     stream = given.get("stream", fields.get("stream", Experiment.stream))
     try:
+        if not isinstance(stream, str):
+            raise TypeError(f"stream is {stream!r}; it must be a text")
         experiment = experiment_of(stream, **{name: value for name, value in fields.items() if name != "stream"})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file}: {error}") from None

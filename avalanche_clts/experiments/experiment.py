@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from .._support.checks import require_one_of, require_whole
+from .._support.checks import require_flag, require_names, require_one_of, require_whole
 from ..models import Routing
 from ..networks import BACKBONES, NETWORKS
 from ..pair.loading import Pair, load_pair
@@ -73,7 +73,12 @@ class Experiment:
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("stream", "pair", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a text")
+        require_flag("tune", self.tune)
         for name in ("strategies", "ablations"):  # lists where they were read from a file
+            require_names(name, getattr(self, name))
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("seeds", "train_epochs", "train_mb_size", "eval_mb_size", "captions_per_class"):

@@ -14,17 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from avalanche.benchmarks import NCScenario
 from avalanche.evaluation.metrics import accuracy_metrics, bwt_metrics, forgetting_metrics
-from avalanche.models.utils import avalanche_forward
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ... import __version__
 from ..._support.files import write_text
@@ -32,13 +29,13 @@ from ...checkpoint import load_checkpoint, save_checkpoint
 from ...images.avalanche import image_format
 from ...images.normalisation import Normalisation, measure_normalisation
 from ...metrics import TextTensorboardLogger, caption_buffer, clts_metrics, memory_bytes, synthesis_seconds
-from ...models import RoutedModel
 from ...networks import BACKBONES, network_for
 from ...pair.loading import Pair
 from ...streams.named import Stream
 from ..experiment import Experiment
 from ..rows import ROWS, Results, Setup
 from .lock import require_still_there
+from .measures import class_accuracy, last_value, router_confusion, summarize_matrix
 
 Progress = Callable[[str], None]
 _MATRIX = "rows.json"
@@ -84,10 +81,10 @@ def run(
         "seed": seed,
         "accuracy_matrix": matrix,
         **summarize_matrix(matrix),
-        "router_accuracy": _last(metrics, "RouterAccuracy_Stream"),
-        "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
-        "router_confusion": _router_confusion(agent, benchmark.test_stream),
-        "class_accuracy": _class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
+        "router_accuracy": last_value(metrics, "RouterAccuracy_Stream"),
+        "oracle_accuracy": last_value(metrics, "OracleAccuracy_Stream"),
+        "router_confusion": router_confusion(agent, benchmark.test_stream),
+        "class_accuracy": class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
         "memory_bytes": _memory_bytes(agent, experiment, image_nbytes),
         "seconds": {
             "total": seconds,
@@ -146,30 +143,6 @@ def build(
     return ROWS[strategy].build(setup), benchmark
 
 
-def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:
-    """Average accuracy, forgetting and backward transfer of an accuracy matrix R.
-
-    - average_accuracy: mean of the last row.
-    The latter two are None where there is one row, as nothing was learnt after anything, and where the test stream is
-    not divided like the training stream.
-
-    - forgetting: mean over j < T of max over i < T of R[i][j], minus R[T][j] (Chaudhry et al., ECCV 2018).
-    - backward_transfer: mean over j < T of R[T][j] - R[j][j] (Lopez-Paz and Ranzato, NeurIPS 2017).
-    """
-    table = np.array(matrix)
-    last = len(table) - 1
-    forgetting = transfer = None
-    if last > 0 and table.shape[0] == table.shape[1]:
-        # A task cannot be forgotten before it was learnt: the maximum runs over the rows from j on.
-        forgetting = float(np.mean([table[j:last, j].max() - table[last, j] for j in range(last)]))
-        transfer = float(np.mean([table[last, j] - table[j, j] for j in range(last)]))
-    return {
-        "average_accuracy": float(table[last].mean()),
-        "forgetting": forgetting,
-        "backward_transfer": transfer,
-    }
-
-
 def _train_and_evaluate(
     agent: SupervisedTemplate, benchmark: NCScenario, unfinished: Path | None, progress: Progress
 ) -> tuple[list[list[float]], dict[str, Any], float]:
@@ -186,7 +159,7 @@ def _train_and_evaluate(
             agent.train(step, eval_streams=[])
         seconds += time.perf_counter() - start
         metrics = agent.eval(benchmark.test_stream)
-        row = [_last(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
+        row = [last_value(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
         matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
         if unfinished is not None and number < len(steps):
             require_still_there(unfinished)
@@ -220,36 +193,6 @@ def _memory_bytes(agent: SupervisedTemplate, experiment: Experiment, image_nbyte
     return kept | {"captions": 0, "exemplars": len(buffer.memory) * image_nbytes}
 
 
-@torch.inference_mode()
-def _class_accuracy(agent: SupervisedTemplate, stream: Any, num_classes: int) -> list[float | None]:
-    """Accuracy on each class's test images, by class id; None for a class without any."""
-    agent.model.eval()
-    right, count = torch.zeros(num_classes), torch.zeros(num_classes)
-    for experience in stream:
-        for x, y, *labels in DataLoader(experience.dataset.eval(), batch_size=agent.eval_mb_size):
-            output = avalanche_forward(agent.model, x.to(agent.device), labels[0].to(agent.device) if labels else None)
-            count += torch.bincount(y, minlength=num_classes)
-            right += torch.bincount(y[output.argmax(1).cpu() == y], minlength=num_classes)
-    return [(r / n).item() if n else None for r, n in zip(right, count, strict=True)]
-
-
-@torch.inference_mode()
-def _router_confusion(agent: SupervisedTemplate, stream: Any) -> list[list[float]] | None:
-    """Row j, column t: share of test experience j's inputs that the router sends to head t. None without a router."""
-    model = agent.model
-    if not isinstance(model, RoutedModel):
-        return None
-    model.eval()
-    rows = []
-    for experience in stream:
-        counts = torch.zeros(model.num_heads)
-        for x, *_ in DataLoader(experience.dataset.eval(), batch_size=agent.eval_mb_size):
-            chosen = model.route(x.to(agent.device)).argmax(1).cpu()
-            counts += torch.bincount(chosen, minlength=model.num_heads)
-        rows.append((counts / counts.sum()).tolist())
-    return rows
-
-
 @contextmanager
 def _without_deprecation_of_update() -> Iterator[None]:
     """Avalanche's own ReplayPlugin calls what Avalanche has deprecated, and its decorator overrules every filter."""
@@ -270,14 +213,6 @@ def _evaluator(tensorboard: Path | None) -> EvaluationPlugin:
             clts_metrics(captions=True),
             loggers=[] if tensorboard is None else [TextTensorboardLogger(tensorboard)],
         )
-
-
-def _last(metrics: dict[str, Any], name: str, ending: str = "") -> float | None:
-    """The last value of the test-stream metric whose name starts and ends so, or None."""
-    for key, value in metrics.items():
-        if key.startswith(f"{name}/eval_phase/test_stream") and key.endswith(ending):
-            return float(value)
-    return None
 
 
 def versions() -> dict[str, str]:
