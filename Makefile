@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Some rows; all of them take a minute longer.
 DEMO := joint clts caption-replay er-bytes er-count er-63x er-total ewc lwf naive
+# Folders with something to draw.
+RECORDED := $(sort $(dir $(wildcard benchmarks/results/*/results.json benchmarks/results/*/ablations.json)))
 
-.PHONY: demo test lint check docs clean
+.PHONY: demo test lint check docs pages clean
 
 demo: $(VENV)/.installed
 	$(BIN)/clts compare --stream digits --seeds 1 --strategies $(DEMO) --out results
@@ -23,6 +25,11 @@ check: lint test
 docs: $(VENV)/.installed
 	$(BIN)/pip install --quiet ".[docs]"
 	$(BIN)/mkdocs build --strict
+
+# What is drawn from the recorded results: a report.html in each folder, and the tables and figures of README and docs.
+pages: $(VENV)/.installed
+	for folder in $(RECORDED); do $(BIN)/clts report $$folder > /dev/null || exit 1; done
+	$(BIN)/python benchmarks/readme.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -8,11 +8,12 @@ from .memory.buffer import CaptionBuffer
 from .memory.caption_memory import CaptionMemory
 from .memory.captions import Caption
 from .metrics import clts_metrics
-from .models import RoutedModel, TaskRouter
+from .models import RoutedModel
 from .pair.captioners import AutoCaptioner, BlipCaptioner, Captioner, LabelCaptioner
 from .pair.generators import DiffusionGenerator, Generator
 from .pair.loading import Pair, load_pair
 from .plugins import CaptionReplayPlugin, CLTSPlugin
+from .routers import Router, RouterTraining, TaskRouter
 from .strategy import CLTS
 from .streams.benchmarks import split_digits, split_folder, split_shapes
 
@@ -31,6 +32,8 @@ __all__ = [
     "LabelCaptioner",
     "Pair",
     "RoutedModel",
+    "Router",
+    "RouterTraining",
     "TaskRouter",
     "clts_metrics",
     "load_checkpoint",

@@ -10,78 +10,81 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from avalanche.models import DynamicModule
-from avalanche.training.plugins import EvaluationPlugin
-from avalanche.training.plugins.clock import Clock
-from avalanche.training.templates.base_sgd import PeriodicEval
+from avalanche.models import DynamicModule, IncrementalClassifier, MultiTaskModule
+from avalanche.models.dynamic_modules import avalanche_model_adaptation
 
-from ._support.files import read_state, to_disk, write_state
+from ._support.files import read_state, whole_folder, write_state, write_text
+from .footprint import caption_buffers
+from .images.avalanche import adaptable
 from .memory.buffer import CaptionBuffer
-from .metrics import caption_buffer, synthesis_seconds
-from .models import HeadRecord, RoutedModel
+from .models import RoutedModel
 from .pair.loading import pair_identity
-from .plugins import CaptionReplayPlugin, CLTSPlugin
+from .plugin_state import load_plugin_state, plugin_state, unknown_plugins
 
-_VERSION = 1
-_STATE, _CAPTIONS, _SUMS = "state.safetensors", "captions.jsonl.gz", "checksums.json"
+_VERSION = 2
+_STATE, _SUMS = "state.safetensors", "checksums.json"
 _KEPT = 2  # checkpoints: the newest, and the one before it, should the newest turn out to be damaged
 
 
 def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
     """Write what `strategy` needs to go on with its next experience.
 
-    Holds the model, the optimizer, the captions, counters, random state, and what forgetting and backward and forward
+    Holds the model, the optimizer, the captions, counters, random state, what plugins remember (EWC, SI, MAS, LwF,
+    schedulers, and any plugin with `state_dict` and `load_state_dict`), and what forgetting and backward and forward
     transfer remember of earlier evaluations. The pair's weights are not in it, only their names; neither is any image,
     real or generated. Written beside and renamed when whole, with checksums; the one before it is kept.
 
+    ```python
+    for experience in benchmark.train_stream[load_checkpoint(strategy, "run") if resumed else 0 :]:
+        strategy.train(experience)
+        save_checkpoint(strategy, "run")
+    ```
+
     **Arguments:**
 
-    - strategy: a `CLTS`, or a `Naive` with a `CaptionReplayPlugin`, between two calls of `train`.
+    - strategy: a `CLTS`, or any strategy with a `CaptionReplayPlugin`, between two calls of `train`.
     - folder: of this strategy's checkpoints; made if missing.
 
-    Raises `ValueError` for a strategy without captions, for one whose other plugins (EWC, LwF, ...) or growing
-    classifiers hold state that this format does not know, and for a folder that holds checkpoints of a longer run.
+    Raises `ValueError` for a strategy without captions, for one with plugins or growing modules whose state this format
+    does not know, by their names, and for a folder that holds checkpoints of a longer run.
     """
     folder = Path(folder)
-    buffer = _buffer(strategy)
+    buffers = _buffers(strategy)
     _require_known_state(strategy)
-    place = folder / f"checkpoint-{buffer.num_experiences:04d}"
+    learnt = strategy.clock.train_exp_counter
+    place = folder / f"checkpoint-{learnt:04d}"
     for other in _checkpoints(folder)[:1]:
         if other.name > place.name:
             raise ValueError(
-                f"{folder} holds {other.name}, and strategy has learnt {buffer.num_experiences} experiences: it is of "
+                f"{folder} holds {other.name}, and strategy has learnt {learnt} experiences: it is of "
                 "another run; choose another folder, or go on from what it holds with load_checkpoint"
             )
-    partial = place.with_name(place.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    buffer.memory.write(partial / _CAPTIONS)
-    write_state(
-        partial / _STATE,
-        {
-            "version": _VERSION,
-            "buffer": {name: getattr(buffer, name) for name in ("first_seed", "num_written", "num_experiences")},
-            "faults": buffer.faults,
-            "counts": {name: getattr(owner, name) for owner, name in _counts(strategy, buffer)},
-            "seconds": synthesis_seconds(strategy),
-            "pair": pair_identity(buffer.pair),
-            "model": strategy.model.state_dict(),
-            "heads": _heads(strategy.model),
-            "optimizer": strategy.optimizer.state_dict(),
-            "clock": vars(strategy.clock),
-            "metrics": [[name, _remembered(metric)] for name, metric in _metrics_with_history(strategy)],
-            "random": _random_state(),
-        },
-    )
-    (partial / _SUMS).write_text(json.dumps({name: _sha256(partial / name) for name in (_STATE, _CAPTIONS)}))
-    for file in partial.iterdir():
-        to_disk(file)
-    shutil.rmtree(place, ignore_errors=True)  # of the same experience, saved before
-    partial.rename(place)
+    with whole_folder(place) as partial:
+        files = [_STATE]
+        for number, buffer in enumerate(buffers):
+            files.append(_captions_file(number))
+            buffer.memory.write(partial / files[-1])
+        write_state(
+            partial / _STATE,
+            {
+                "version": _VERSION,
+                "buffers": [buffer.state_dict() for buffer in buffers],
+                "pairs": [pair_identity(buffer.pair) for buffer in buffers],
+                "model": strategy.model.state_dict(),
+                "template": strategy.model.template.state_dict() if isinstance(strategy.model, RoutedModel) else None,
+                "optimizer": strategy.optimizer.state_dict(),
+                "plugins": [[type(plugin).__name__, plugin_state(plugin)] for plugin in strategy.plugins],
+                "clock": vars(strategy.clock),
+                "metrics": [[name, _remembered(metric)] for name, metric in _metrics_with_history(strategy)],
+                "random": _random_state(),
+            },
+        )
+        write_text(partial / _SUMS, json.dumps({name: _sha256(partial / name) for name in files}))
     for old in _checkpoints(folder)[_KEPT:]:
         shutil.rmtree(old)
 
@@ -89,38 +92,47 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
 def load_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> int:
     """Put the state that `save_checkpoint` wrote into `strategy`, and return the index of the next experience to train.
 
-    Where the newest checkpoint is damaged, it says so in a warning and takes the one before.
+    Where the newest checkpoint is damaged, it says so in a warning and takes the one before. The transforms of earlier
+    experiences are code, which no checkpoint holds: they are read off the stream that training goes on with.
+
+    ```python
+    start = load_checkpoint(strategy, "run")
+    ```
 
     **Arguments:**
 
     - strategy: built like the one that was saved, and not trained yet.
 
-    Raises `FileNotFoundError` where there is no checkpoint, and `ValueError` for one that is newer than this version of
-    the library, or of another pair, and where all are damaged.
+    Raises `FileNotFoundError` where there is no checkpoint, and `ValueError` for one that is of another version of the
+    library, of another pair or of other plugins, where all are damaged, and for a strategy that could not be saved.
     """
     folder = Path(folder)
-    buffer = _buffer(strategy)
+    buffers = _buffers(strategy)
+    _require_known_state(strategy)
     place, state = _newest_whole(folder)
-    pair = pair_identity(buffer.pair)
-    if state["pair"] != pair:
+    pairs = [pair_identity(buffer.pair) for buffer in buffers]
+    if state["pairs"] != pairs:
         raise ValueError(
-            f"{place} was written with the pair {state['pair']}, the strategy has {pair}; use the same pair"
+            f"{place} was written with the pair {state['pairs']}, the strategy has {pairs}; use the same pair"
         )
-    buffer.memory.read(place / _CAPTIONS)
-    for name, value in state["buffer"].items():
-        setattr(buffer, name, value)
-    buffer.faults = state["faults"]
-    for owner, name in _counts(strategy, buffer):
-        setattr(owner, name, state.get("counts", {}).get(name, 0))  # there were none in the first checkpoints
-    _restore_seconds(strategy, buffer, state["seconds"])
-    _restore_model(strategy, state)
+    plugins = [type(plugin).__name__ for plugin in strategy.plugins]
+    if [name for name, _ in state["plugins"]] != plugins:
+        saved = ", ".join(name for name, _ in state["plugins"])
+        raise ValueError(f"{place} was written with the plugins {saved}, the strategy has {', '.join(plugins)}")
+    for number, (buffer, kept) in enumerate(zip(buffers, state["buffers"], strict=True)):
+        buffer.memory.read(place / _captions_file(number))
+        buffer.load_state_dict(kept)
+    _restore_model(strategy, state, buffers[0])
+    for plugin, (_, remembered) in zip(strategy.plugins, state["plugins"], strict=True):
+        load_plugin_state(plugin, remembered, strategy)
     for name, value in state["clock"].items():
         setattr(strategy.clock, name, value)
-    remembered = dict(state["metrics"])
+    histories = dict(state["metrics"])
     for name, metric in _metrics_with_history(strategy):
-        _remind(metric, remembered.get(name))
+        _remind(metric, histories.get(name))
     _set_random_state(state["random"])
-    return buffer.num_experiences
+    learnt: int = strategy.clock.train_exp_counter
+    return learnt
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -148,7 +160,7 @@ class _DamagedError(ValueError):
 def _read(place: Path) -> dict[str, Any]:
     try:
         sums = json.loads((place / _SUMS).read_text(encoding="utf-8"))
-        for name in (_STATE, _CAPTIONS):
+        for name in {_STATE, _captions_file(0), *sums}:
             if sums[name] != _sha256(place / name):
                 raise ValueError(f"{name} is not what was written")
         state: dict[str, Any] = read_state(place / _STATE)
@@ -157,6 +169,8 @@ def _read(place: Path) -> dict[str, Any]:
         raise _DamagedError(f"the checkpoint {place} is damaged ({error})") from error
     if version > _VERSION:
         raise ValueError(f"{place} was written by a newer version of avalanche-clts; update it to read this checkpoint")
+    if version < _VERSION:
+        raise ValueError(f"{place} was written by an older version of avalanche-clts; go on from it with that one")
     return state
 
 
@@ -190,62 +204,45 @@ def _remind(metric: Any, remembered: dict[str, Any] | None) -> None:
             setattr(owner, name, value)
 
 
-def _buffer(strategy: Any) -> CaptionBuffer:
-    buffer = caption_buffer(strategy) if hasattr(strategy, "plugins") else None
-    if buffer is None:
+def _buffers(strategy: Any) -> list[CaptionBuffer]:
+    buffers = caption_buffers(strategy) if hasattr(strategy, "plugins") else []
+    if not buffers:
         raise ValueError(
             "strategy keeps no captions; checkpoints are for CLTS and for strategies with CaptionReplayPlugin"
         )
-    return buffer
+    return buffers
 
 
-def _counts(strategy: Any, buffer: CaptionBuffer) -> list[tuple[Any, str]]:
-    """Whoever counts faults beside the buffer, and the name of its count."""
-    owners = [(buffer.pair.generator, "num_cut_prompts"), *((plugin, "num_discarded") for plugin in strategy.plugins)]
-    return [(owner, name) for owner, name in owners if hasattr(owner, name)]
+def _captions_file(number: int) -> str:
+    return f"captions-{number}.jsonl.gz" if number else "captions.jsonl.gz"
 
 
 def _require_known_state(strategy: Any) -> None:
-    known = (CLTSPlugin, CaptionReplayPlugin, EvaluationPlugin, PeriodicEval, Clock)
-    plugins = [type(plugin).__name__ for plugin in strategy.plugins if not isinstance(plugin, known)]
-    growing = [
-        type(module).__name__
-        for module in strategy.model.modules()
-        if isinstance(module, DynamicModule) and not isinstance(module, RoutedModel)
-    ]
-    if plugins or growing:
-        raise ValueError(f"strategy has {', '.join(plugins + growing)}, whose state this checkpoint cannot hold")
+    known = (RoutedModel, IncrementalClassifier, MultiTaskModule)
+    parts = [strategy.model.template, strategy.model.router] if isinstance(strategy.model, RoutedModel) else None
+    modules = [m for part in parts or [strategy.model] for m in part.modules()]
+    growing = [type(m).__name__ for m in modules if isinstance(m, DynamicModule) and not isinstance(m, known)]
+    unknown = unknown_plugins(strategy.plugins) + growing
+    if unknown:
+        raise ValueError(
+            f"strategy has {', '.join(dict.fromkeys(unknown))}, whose state this checkpoint cannot hold; leave it out, "
+            "or give it state_dict() and load_state_dict()"
+        )
 
 
-def _heads(model: Any) -> Any:
-    if not isinstance(model, RoutedModel):
-        return None
-    return {
-        "records": [[record.classes, record.task_labels, record.experience] for record in model.records],
-        "experience_of_unit": model.router.experience_of_unit,
-        "router_features": model.num_router_features,
-        "template": model.template.state_dict(),
-    }
-
-
-def _restore_model(strategy: Any, state: dict[str, Any]) -> None:
+def _restore_model(strategy: Any, state: dict[str, Any], buffer: CaptionBuffer) -> None:
     model = strategy.model.to(strategy.device)
+    strategy.make_optimizer(reset_optimizer_state=True)  # which parameter is in which group, before any grows
     if isinstance(model, RoutedModel):
-        model.num_router_features = state["heads"]["router_features"]
-        model.router.grow(state["heads"]["experience_of_unit"], model.num_router_features)
-        model.template.load_state_dict(state["heads"]["template"])
-        for classes, labels, experience in state["heads"]["records"]:
-            model.add_head(HeadRecord(tuple(classes), tuple(labels), experience))
+        model.template.load_state_dict(state["template"])
+    else:
+        model.train()
+        for origin in buffer.origins:  # grown as it was
+            seen = adaptable(SimpleNamespace(), origin.classes, origin.task_labels)
+            avalanche_model_adaptation(model, seen)
     model.load_state_dict(state["model"])
     strategy.make_optimizer(reset_optimizer_state=True)
     strategy.optimizer.load_state_dict(state["optimizer"])
-
-
-def _restore_seconds(strategy: Any, buffer: CaptionBuffer, seconds: dict[str, float]) -> None:
-    buffer.seconds = {kind: seconds[kind] for kind in buffer.seconds}
-    for plugin in strategy.plugins:
-        if isinstance(plugin, CLTSPlugin):
-            plugin.router_seconds = seconds["router"]
 
 
 def _random_state() -> dict[str, Any]:

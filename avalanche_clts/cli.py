@@ -302,7 +302,7 @@ Weights are in half precision; beside them the device needs memory for a batch (
 
 
 def _caption(arguments: argparse.Namespace) -> int:
-    from .images.avalanche import open_image
+    from .images.files import open_image
     from .pair.bulk import caption_files, image_files
     from .pair.distributed import device_of_process, is_first_process
     from .pair.loading import load_pair

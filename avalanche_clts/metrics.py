@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from abc import abstractmethod
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -14,24 +15,18 @@ from avalanche.evaluation.metric_results import MetricValue, TensorImage
 from avalanche.evaluation.metric_utils import get_metric_name
 from avalanche.evaluation.metrics import Mean
 from avalanche.logging import TensorboardLogger
-from avalanche.training.plugins import (
-    EWCPlugin,
-    GenerativeReplayPlugin,
-    LwFPlugin,
-    SynapticIntelligencePlugin,
-)
-from avalanche.training.storage_policy import ExemplarsBuffer
-from avalanche.training.supervised import DER, Cumulative
-from torch import Tensor, nn
+from PIL.Image import Resampling
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import make_grid
 
-from .images.avalanche import image_format
-from .memory.buffer import CaptionBuffer
-from .models import RoutedModel
-from .pair.loading import pair_nbytes
+from .footprint import caption_buffers, frozen_bytes, memory_bytes, num_exemplars
+from .images.avalanche import divided_like_training, sample_nbytes
+from .models import Answer, RoutedModel
+from .plugins import CLTSPlugin
 
+_SIDE = 32  # of an image in a sample grid, in pixels, at least
 _GRID = 8  # images a row and rows at most, in a sample grid
 
 
@@ -79,101 +74,13 @@ def clts_metrics(
     return metrics
 
 
-def memory_bytes(strategy: Any, *, image_nbytes: int = 0) -> dict[str, int]:
-    """Bytes that a strategy keeps between experiences, by kind.
-
-    - captions: as written to disk, compressed.
-    - exemplars: stored images as raw uint8, `image_nbytes` each (height x width x channels of the native image), and
-        the logits that DER stores with them.
-    - heads, router: parameters and buffers of a `RoutedModel`'s.
-    - network: parameters and buffers of any other model, with the copies and importances that EWC, SI and LwF keep of
-        it, and the generator of generative replay.
-
-    The pretrained pair and a frozen pretrained backbone are not among them; see `frozen_bytes`.
-    """
-    model = strategy.model
-    routed = isinstance(model, RoutedModel)
-    captions = caption_buffer(strategy)
-    return {
-        "captions": captions.memory.nbytes if captions is not None else 0,
-        "exemplars": num_exemplars(strategy) * image_nbytes + _logits_nbytes(strategy),
-        "heads": module_nbytes(model.heads) if routed else 0,
-        "router": module_nbytes(model.router) if routed else 0,
-        "network": 0 if routed else module_nbytes(model) + sum(map(_companions_nbytes, strategy.plugins)),
-    }
-
-
-def frozen_bytes(strategy: Any) -> dict[str, int]:
-    """Bytes of what is pretrained, frozen and the same for every stream: the pair and a shared backbone."""
-    captions = caption_buffer(strategy)
-    backbone = getattr(strategy.model, "backbone", None)
-    return {
-        "pair": (pair_nbytes(captions.pair) or 0) if captions is not None else 0,
-        "backbone": module_nbytes(backbone) if isinstance(backbone, nn.Module) else 0,
-    }
-
-
-def num_exemplars(strategy: Any) -> int:
-    """How many real images the strategy keeps."""
-    if isinstance(strategy, Cumulative):
-        return len(strategy.dataset)
-    keepers = [strategy, *strategy.plugins]
-    policies = [getattr(keeper, "storage_policy", None) for keeper in keepers]
-    stored = [p.buffer for p in policies if isinstance(p, ExemplarsBuffer) and not isinstance(p, CaptionBuffer)]
-    stored += [images for keeper in keepers for images in getattr(keeper, "x_memory", [])]  # iCaRL
-    return sum(map(len, stored))
-
-
-def _logits_nbytes(strategy: Any) -> int:
-    if not isinstance(strategy, DER) or len(strategy.storage_policy.buffer) == 0:
-        return 0
-    logits = strategy.storage_policy.buffer.logits
-    return sum(row.numel() * row.element_size() for row in map(torch.as_tensor, logits))
-
-
-def _companions_nbytes(plugin: Any) -> int:
-    """Bytes of what a plugin keeps of, or beside, the network."""
-    if isinstance(plugin, EWCPlugin):
-        groups = [group for kept in (plugin.saved_params, plugin.importances) for group in kept.values()]
-    elif isinstance(plugin, SynapticIntelligencePlugin):
-        groups = [*plugin.ewc_data, plugin.syn_data["cum_trajectory"]]
-    elif isinstance(plugin, LwFPlugin) and plugin.lwf.prev_model is not None:
-        return module_nbytes(plugin.lwf.prev_model)
-    elif isinstance(plugin, GenerativeReplayPlugin) and plugin.generator is not None:
-        return module_nbytes(plugin.generator)
-    else:
-        return 0
-    return sum(data.data.numel() * data.data.element_size() for group in groups for data in group.values())
-
-
-def module_nbytes(module: nn.Module) -> int:
-    """Bytes of a module's parameters and buffers."""
-    return sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()])
-
-
-def caption_buffer(strategy: Any) -> CaptionBuffer | None:
-    """The strategy's memory of captions, if one of its plugins has one."""
-    for plugin in strategy.plugins:
-        policy = getattr(plugin, "storage_policy", None)
-        if isinstance(policy, CaptionBuffer):
-            return policy
-    return None
-
-
 def right_heads(model: RoutedModel, experience: Any, targets: Tensor) -> Tensor:
     """Which heads are right for each input of a test experience, `(n, num_heads)`; see `clts_metrics`."""
-    if _divided_like_training(experience):
+    if divided_like_training(experience):
         right = [record.experience == experience.current_experience for record in model.records]
         return torch.tensor(right, device=targets.device).expand(len(targets), -1)
     known = [torch.isin(targets, torch.tensor(record.classes, device=targets.device)) for record in model.records]
     return torch.stack(known, dim=1)
-
-
-def _divided_like_training(experience: Any) -> bool:
-    """Whether test experience t goes with training experience t, as far as the benchmark tells."""
-    stream = experience.origin_stream
-    training = getattr(getattr(stream, "benchmark", None), "train_stream", None)
-    return training is not None and len(training) == len(stream)
 
 
 class _RoutingMetric(GenericPluginMetric[float, Mean]):
@@ -184,17 +91,22 @@ class _RoutingMetric(GenericPluginMetric[float, Mean]):
         self.level = level
 
     def update(self, strategy: Any) -> None:
-        if not isinstance(strategy.model, RoutedModel) or not strategy.model.records:
+        model = strategy.model
+        if not isinstance(model, RoutedModel) or not model.records:
             return
-        right = right_heads(strategy.model, strategy.experience, strategy.mb_y)
-        counted = right.any(1)
+        right = right_heads(model, strategy.experience, strategy.mb_y)
+        counted = right[:, : self.num_counted(model)].any(1)
         if bool(counted.any()):
-            labels = strategy.mb_task_id if hasattr(strategy.experience, "task_labels") else None
-            score = self.score(strategy, right, labels)[counted].float()
+            # What the strategy's own forward pass has computed of this batch is at hand.
+            score = self.score(model, model.answer(strategy.mb_x), right, strategy.mb_y)[counted].float()
             self._metric.update(score.mean().item(), weight=len(score))
 
+    def num_counted(self, model: RoutedModel) -> int:
+        """How many heads are far enough to be counted, the first ones."""
+        return model.num_heads
+
     @abstractmethod
-    def score(self, strategy: Any, right: Tensor, labels: Tensor | None) -> Tensor:
+    def score(self, model: RoutedModel, answer: Answer, right: Tensor, targets: Tensor) -> Tensor:
         """1 for each input that counts as a success, `(n,)`."""
 
     def result(self) -> float | None:
@@ -211,21 +123,20 @@ class _RoutingMetric(GenericPluginMetric[float, Mean]):
 
 
 class RouterAccuracy(_RoutingMetric):
-    """Share of inputs whose likeliest head is a right one."""
+    """Share of inputs whose likeliest head is a right one; of those whose head the router has seen."""
 
-    def score(self, strategy: Any, right: Tensor, labels: Tensor | None) -> Tensor:
-        chosen = strategy.model.route(strategy.mb_x, labels).argmax(1, keepdim=True)
-        return right.gather(1, chosen).squeeze(1)
+    def num_counted(self, model: RoutedModel) -> int:
+        return max(1, model.router.num_heads) if model.is_ambiguous else model.num_heads
+
+    def score(self, model: RoutedModel, answer: Answer, right: Tensor, targets: Tensor) -> Tensor:
+        return right.gather(1, answer.head_probabilities.argmax(1, keepdim=True)).squeeze(1)
 
 
 class OracleAccuracy(_RoutingMetric):
     """Accuracy if the right heads alone were asked."""
 
-    def score(self, strategy: Any, right: Tensor, labels: Tensor | None) -> Tensor:
-        model = strategy.model
-        shares = right.float() / right.sum(1, keepdim=True).clamp_min(1)
-        output: Tensor = model.mixture(model.features(strategy.mb_x), shares)
-        return output.argmax(1).eq(strategy.mb_y)
+    def score(self, model: RoutedModel, answer: Answer, right: Tensor, targets: Tensor) -> Tensor:
+        return model.by_heads(answer, right).argmax(1).eq(targets)
 
 
 class _AfterExperience(PluginMetric[Any]):
@@ -251,12 +162,14 @@ class _AfterExperience(PluginMetric[Any]):
 
 
 class MemoryBytes(_AfterExperience):
-    """Bytes kept between experiences, by kind, and of what is frozen; see `memory_bytes` and `frozen_bytes`."""
+    """Bytes kept between experiences, by kind, and of what is frozen; see `memory_bytes` and `frozen_bytes`. What is
+    unknown is not emitted."""
 
     def values(self, strategy: Any) -> dict[str, Any]:
-        nbytes = image_format(strategy.experience.dataset).nbytes if num_exemplars(strategy) else 0
+        nbytes = sample_nbytes(strategy.experience.dataset) if num_exemplars(strategy) else 0
         frozen = {f"frozen_{name}": count for name, count in frozen_bytes(strategy).items()}
-        return memory_bytes(strategy, image_nbytes=nbytes) | frozen
+        kept = memory_bytes(strategy, image_nbytes=nbytes)
+        return {kind: count for kind, count in kept.items() if count is not None} | frozen
 
 
 class PeakMemory(_AfterExperience):
@@ -283,36 +196,32 @@ class Seconds(_AfterExperience):
 
 class Faults(_AfterExperience):
     """What captioning and generation failed at so far, in numbers: captions that were empty, prompts that the text
-    encoder had not room for, images that came out black, and images that their own head did not recognise."""
+    encoder had not room for, and images that came out black."""
 
     def values(self, strategy: Any) -> dict[str, Any]:
-        buffer = caption_buffer(strategy)
-        if buffer is None:
-            return {}
-        faults = buffer.faults | {"cut_prompts": getattr(buffer.pair.generator, "num_cut_prompts", 0)}
-        discarded = [plugin.num_discarded for plugin in strategy.plugins if hasattr(plugin, "num_discarded")]
-        return faults | ({"unrecognised_images": sum(discarded)} if discarded else {})
+        return _sum(buffer.faults for buffer in caption_buffers(strategy))
 
 
 class Captions(_AfterExperience):
     """The captions in memory, a line each."""
 
     def values(self, strategy: Any) -> dict[str, Any]:
-        buffer = caption_buffer(strategy)
-        if buffer is None:
-            return {}
-        return {"text": "\n".join(f"- {c.text} (class {c.target}, experience {c.experience})" for c in buffer.memory)}
+        captions = [caption for buffer in caption_buffers(strategy) for caption in buffer.memory]
+        lines = [f"- {c.text} (class {c.target}, experience {c.experience})" for c in captions]
+        return {"text": "\n".join(lines)} if lines else {}
 
 
 class RegeneratedImages(_AfterExperience):
     """A grid of regenerated images, spread over all that there are. Never generates any itself."""
 
     def values(self, strategy: Any) -> dict[str, Any]:
-        buffer = caption_buffer(strategy)
-        if buffer is None or not buffer.is_generated:
+        made = [made.image for buffer in caption_buffers(strategy) for made in buffer.regenerated]
+        if not made:
             return {}
-        images = buffer.images[:: max(1, len(buffer.images) // _GRID**2)][: _GRID**2]
-        return {"grid": TensorImage(make_grid([to_tensor(image) for image in images], nrow=_GRID))}
+        images = made[:: max(1, len(made) // _GRID**2)][: _GRID**2]
+        side = max(_SIDE, *images[0].size)
+        same = [to_tensor(image.resize((side, side), Resampling.NEAREST)) for image in images]
+        return {"grid": TensorImage(make_grid(same, nrow=_GRID))}
 
     def before_training_exp(self, strategy: Any) -> list[MetricValue]:
         # Replay generates its images before an experience; the router's are there after it.
@@ -321,12 +230,18 @@ class RegeneratedImages(_AfterExperience):
 
 def synthesis_seconds(strategy: Any) -> dict[str, float]:
     """Seconds spent so far on captioning and generation, and on the router where there is one."""
-    buffer = caption_buffer(strategy)
-    seconds = dict(buffer.seconds) if buffer is not None else {}
+    seconds = _sum(buffer.seconds for buffer in caption_buffers(strategy))
     for plugin in strategy.plugins:
-        if hasattr(plugin, "router_seconds"):
+        if isinstance(plugin, CLTSPlugin):
             seconds["router"] = plugin.router_seconds
     return seconds
+
+
+def _sum(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for each in counts:
+        total = {name: total.get(name, 0) + count for name, count in each.items()}
+    return total
 
 
 class TextTensorboardLogger(TensorboardLogger):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import torch
-from avalanche.benchmarks import CLExperience
 from avalanche.models import DynamicModule, MultiTaskModule
+from avalanche.models.dynamic_modules import avalanche_model_adaptation
 from torch import Tensor, nn
 
 from ._support.checks import require_kind, require_one_of
+from ._support.extra_state import from_tensor, to_tensor
+from .images.avalanche import adaptable, classes_of, part_of, task_labels_of_experience
+from .routers import Router, RoutingTarget, TaskRouter
 
 Routing = Literal["soft", "hard"]
-Evidence = Literal["router", "heads", "both"]
 
 
 @dataclass(frozen=True)
@@ -35,89 +38,6 @@ class HeadRecord:
     experience: int
 
 
-class TaskRouter(nn.Module):
-    """Which experience does an input belong to? Any network, with an output layer that grows with the experiences.
-
-    An experience has one unit or several, such as one for each of its classes; its probability is the sum of theirs.
-
-    **Arguments:**
-
-    - backbone: maps inputs to features, or to logits that then serve as features; anything past the first dimension
-        is flattened. `nn.Identity()` where a shared backbone has done the work.
-    """
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        require_kind("backbone", backbone, nn.Module, "a torch.nn.Module")
-        self.backbone = backbone
-        self.output: nn.Linear | None = None
-        self.experience_of_unit: list[int] = []
-
-    @property
-    def num_experiences(self) -> int:
-        """How many experiences the router tells apart."""
-        return len(set(self.experience_of_unit))
-
-    def grow(self, experience_of_unit: Sequence[int], num_features: int) -> None:
-        """Add units to the output, keeping those there are.
-
-        **Arguments:**
-
-        - experience_of_unit: of all units, those there are coming first; experiences are numbered from 0.
-        - num_features: of the backbone's flattened output.
-
-        Raises `ValueError` if the units there are belong to other experiences.
-        """
-        known = len(self.experience_of_unit)
-        if list(experience_of_unit[:known]) != self.experience_of_unit:
-            raise ValueError(
-                f"experience_of_unit begins with {list(experience_of_unit[:known])}, but the router's units belong to "
-                f"{self.experience_of_unit}; a trained router keeps its router_targets"
-            )
-        if known == len(experience_of_unit):
-            return
-        old = self.output
-        self.experience_of_unit = list(experience_of_unit)
-        like = next(self.parameters(), torch.empty(0))
-        self.output = nn.Linear(num_features, len(experience_of_unit), device=like.device).requires_grad_(False)
-        if old is not None:
-            with torch.no_grad():
-                self.output.weight[: old.out_features] = old.weight
-                self.output.bias[: old.out_features] = old.bias
-
-    @contextmanager
-    def unchanged_on_error(self) -> Iterator[None]:
-        """Within this context an error leaves the router as it was before."""
-        backbone = {name: value.clone() for name, value in self.backbone.state_dict().items()}
-        output, experience_of_unit = copy.deepcopy(self.output), self.experience_of_unit
-        try:
-            yield
-        except BaseException:
-            self.backbone.load_state_dict(backbone)
-            self.output, self.experience_of_unit = output, experience_of_unit
-            self.zero_grad()
-            self.requires_grad_(False).eval()
-            raise
-
-    def features(self, x: Tensor) -> Tensor:
-        """`(n, ...)` to `(n, num_features)`."""
-        features: Tensor = self.backbone(x)
-        return features.flatten(1)
-
-    def unit_logits(self, x: Tensor) -> Tensor:
-        """Logits over units, `(n, number of units)`."""
-        if self.output is None:
-            raise RuntimeError("the router knows no experience yet; train the strategy on one first")
-        logits: Tensor = self.output(self.features(x))
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits over experiences, `(n, num_experiences)`."""
-        logits = self.unit_logits(x)
-        owners = torch.tensor(self.experience_of_unit, device=logits.device)
-        return torch.stack([logits[:, owners == t].logsumexp(1) for t in range(self.num_experiences)], dim=1)
-
-
 class RoutedModel(MultiTaskModule):
     """Task Heads behind a Task Router (CLTS, arXiv 2409.17806).
 
@@ -126,44 +46,44 @@ class RoutedModel(MultiTaskModule):
     under that label: in a task-incremental stream one is left and the router is not asked; in a class-incremental
     stream, where all labels are equal, they change nothing.
 
+    It can be evaluated at any moment. A head that the router has not seen yet, because it is being trained or is not to
+    be told from others, has the prior probability 1 / number of heads; the router shares out the rest.
+
+    ```python
+    model = RoutedModel(head=nn.Linear(64, 10), router=nn.Linear(64, 32), routing="hard")
+    ```
+
     **Arguments:**
 
-    - head: a classifier over all classes, `(n, ...)` to `(n, num_classes)`. Each experience trains a copy of it from
-        its present weights.
-    - router: a network for the router, as in `TaskRouter`, or a `TaskRouter`.
+    - head: a classifier over all classes, `(n, ...)` to `(n, num_classes)`; also one that grows (Avalanche's
+        `IncrementalClassifier`), or that takes task labels (a `MultiTaskModule`). Each experience trains a copy of it
+        from its present weights.
+    - router: a network for the Task Router, as in `TaskRouter`, or a `Router`.
     - backbone: frozen network that heads and router share, so that an experience costs a head on its features. None:
         heads and router see the input.
     - routing: "soft", as above, or "hard", the paper's: the likeliest head alone decides.
-    - evidence: what p(head) is read from. "router"; "heads": the heads' own confidence, by which a stream without any
-        replay can be routed; "both": the product of the two. A head's confidence is the free energy of its logits (Liu
-        et al., NeurIPS 2020).
     """
 
     def __init__(
-        self,
-        head: nn.Module,
-        router: nn.Module,
-        *,
-        backbone: nn.Module | None = None,
-        routing: Routing = "soft",
-        evidence: Evidence = "router",
+        self, head: nn.Module, router: nn.Module, *, backbone: nn.Module | None = None, routing: Routing = "soft"
     ) -> None:
         super().__init__()
         self.set_routing(routing)
-        require_one_of("evidence", evidence, Evidence)
         for name, part in (("head", head), ("router", router), ("backbone", backbone or head)):
             require_kind(name, part, nn.Module, "a torch.nn.Module")
-        self.evidence = evidence
         self.backbone = backbone
         if backbone is not None:
             backbone.requires_grad_(False)
-        self.router = (router if isinstance(router, TaskRouter) else TaskRouter(router)).requires_grad_(False)
+        self.router = (router if isinstance(router, Router) else TaskRouter(router)).requires_grad_(False)
         # The first head is there from the start, so that an optimizer built on parameters() finds it. The template is
         # kept out of the module's reach (in a tuple): it is never trained, saved or moved.
         self.heads = nn.ModuleList([copy.deepcopy(head)])
         self._template = (head,)
         self.records: list[HeadRecord] = []
-        self.num_router_features = 0  # known once the first experience is seen
+        self.asked_alone: int | None = None
+        self.given_labels: Tensor | None = None  # where the caller of `forward` leaves them out
+        self._num_classes = 0  # that evaluation has asked for
+        self._answer: Answer | None = None
 
     def set_routing(self, routing: Routing) -> None:
         """Choose between "soft" and "hard" routing; takes effect at the next evaluation."""
@@ -180,40 +100,72 @@ class RoutedModel(MultiTaskModule):
         """How many heads have been, or are being, trained."""
         return len(self.records)
 
-    def adaptation(self, experience: CLExperience) -> None:
-        """In training mode: freeze the heads there are, and add one for `experience`."""
-        if not self.training:
-            return
-        self._measure(experience)
-        classes = tuple(sorted(int(c) for c in experience.classes_in_this_experience))
-        labels = tuple(sorted(int(t) for t in getattr(experience, "task_labels", [0])))
-        self.add_head(HeadRecord(classes, labels, int(experience.current_experience)))
-        for module in self.heads[-1].modules():
-            if isinstance(module, DynamicModule) and module._auto_adapt:
-                module.adaptation(experience)
-                module._auto_adapt = False  # Avalanche must not grow it for the classes of other experiences
+    @property
+    def routing_targets(self) -> list[RoutingTarget]:
+        """Every class of every head."""
+        return [RoutingTarget(t, target) for t, record in enumerate(self.records) for target in record.classes]
 
-    def add_head(self, record: HeadRecord) -> None:
-        """Freeze the heads there are, bit for bit, and start a new one."""
-        for head in self.heads[: self.num_heads]:
-            head.requires_grad_(False)
-            for parameter in head.parameters():
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether some input may belong to more than one head, whatever its task label."""
+        labels = [label for record in self.records for label in record.task_labels]
+        return len(set(labels)) < len(labels)
+
+    def adaptation(self, experience: Any) -> None:
+        """In training mode: freeze the heads there are, and add one for `experience`; or, for a further part of an
+        experience that an online stream has split, let the newest head know its classes too.
+
+        Raises `ValueError`, before anything is added, if the head has too few outputs.
+        """
+        classes, labels, part = classes_of(experience), task_labels_of_experience(experience), part_of(experience)
+        if not self.training:
+            self._num_classes = max([self._num_classes, *(target + 1 for target in classes)])
+            return
+        if part.is_first or not self.records:
+            index = len(self.records) if part.experience is None else part.experience
+            record = HeadRecord(classes, labels, index)
+            head = self.heads[-1] if not self.records else self._new_head()
+            _grow(head, record, experience)
+            self._measure(head, record, experience)
+            self.add_head(record, head)
+        else:
+            known = self.records[-1]
+            record = replace(
+                known,
+                classes=tuple(sorted({*known.classes, *classes})),
+                task_labels=tuple(sorted({*known.task_labels, *labels})),
+            )
+            _grow(self.heads[-1], record, experience)
+            self._measure(self.heads[-1], record, experience)
+            self.records[-1] = record
+
+    def add_head(self, record: HeadRecord, head: nn.Module | None = None) -> None:
+        """Freeze the heads there are, bit for bit, and start a new one.
+
+        **Arguments:**
+
+        - head: the new one. None: a copy of the template.
+        """
+        for old in self.heads[: self.num_heads]:
+            old.requires_grad_(False)
+            for parameter in old.parameters():
                 parameter.grad = None
         if self.num_heads == len(self.heads):
-            self.heads.append(copy.deepcopy(self.template).to(self._adaptation_device))
+            self.heads.append(head or self._new_head())
         self.records.append(record)
         self.train(self.training)
 
     def discard_head(self) -> None:
         """Drop the newest head, as if its experience had not been trained on."""
         self.records.pop()
-        self.heads[-1] = copy.deepcopy(self.template).to(self._adaptation_device)
+        self.heads[-1] = self._new_head()
 
     def train(self, mode: bool = True) -> RoutedModel:
         """Training mode is for the newest head alone: normalisation statistics of old heads must not move either."""
         super().train(False)
         self.training = mode
         self.heads[-1].train(mode)
+        self._answer = None
         return self
 
     def forward(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
@@ -224,14 +176,25 @@ class RoutedModel(MultiTaskModule):
         - x: the inputs, `(n, ...)`.
         - task_labels: Avalanche's task labels, `(n,)`. None: unknown.
         """
-        features = self.features(x)
+        task_labels = self.given_labels if task_labels is None else task_labels
         if self.training or not self.records:  # Avalanche also evaluates before anything is trained
-            logits: Tensor = self.heads[-1](features)
-            return logits
-        probabilities = self._route(features, task_labels)
+            logits = self._head(len(self.heads) - 1, self.features(x), task_labels)
+            return logits if self.training else self._widened(logits, torch.finfo(logits.dtype).min)
+        features = self.features(x)
+        probabilities = chosen = self._route(features, task_labels)
         if self.routing == "hard":
-            probabilities = nn.functional.one_hot(probabilities.argmax(1), self.num_heads).to(probabilities.dtype)
-        return self.mixture(features, probabilities)
+            chosen = nn.functional.one_hot(probabilities.argmax(1), self.num_heads).to(probabilities.dtype)
+        output = self.mixture(features, chosen, task_labels)
+        self._answer = Answer(x, task_labels, features, probabilities, output)
+        return output
+
+    def answer(self, x: Tensor, task_labels: Tensor | None = None) -> Answer:
+        """What router and heads said of the inputs when `forward` was last called, if it was with this very tensor;
+        else it is called now."""
+        if self._answer is None or self._answer.x is not x:
+            self.forward(x, task_labels)
+        assert self._answer is not None
+        return self._answer
 
     def features(self, x: Tensor) -> Tensor:
         """What heads and router see: the frozen backbone's output, or the input itself."""
@@ -245,61 +208,103 @@ class RoutedModel(MultiTaskModule):
         """p(head) for each input, `(n, num_heads)`."""
         return self._route(self.features(x), task_labels)
 
-    def mixture(self, features: Tensor, head_probabilities: Tensor) -> Tensor:
+    def by_heads(self, answer: Answer, heads: Tensor) -> Tensor:
+        """log p(class), `(n, num_classes)`, if some heads alone had been asked, each as likely as the others.
+
+        **Arguments:**
+
+        - heads: which ones, `(n, num_heads)`, true or false.
+        """
+        shares = heads.float() / heads.sum(1, keepdim=True).clamp_min(1)
+        return self.mixture(answer.features, shares, answer.task_labels)
+
+    def mixture(self, features: Tensor, head_probabilities: Tensor, task_labels: Tensor | None = None) -> Tensor:
         """log of the sum over heads of p(head) p(class | head), `(n, num_classes)`."""
         parts = []
         for t, record in enumerate(self.records):
             asked = head_probabilities[:, t] > 0
             if not bool(asked.any()):
                 continue
-            logits: Tensor = self.heads[t](features[asked])
+            logits = self._head(t, features[asked], None if task_labels is None else task_labels[asked])
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision has no room for logs
             known = torch.full_like(logits, -torch.inf)
             known[:, record.classes] = logits[:, record.classes]
             part = torch.zeros(len(features), logits.shape[1], dtype=logits.dtype, device=logits.device)
-            part[asked] = known.softmax(1) * head_probabilities[asked, t, None]
+            part[asked] = known.softmax(1) * head_probabilities[asked, t, None].to(logits)
             parts.append(part)
         width = max(part.shape[1] for part in parts)  # growing heads differ in width
         total = torch.stack([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]).sum(0)
         # No class gets exactly 0: the loss of a class that no head knows yet stays finite.
-        return total.clamp_min(torch.finfo(total.dtype).tiny).log()
+        return self._widened(total, 0.0).clamp_min(torch.finfo(total.dtype).tiny).log()
 
-    def confidence(self, features: Tensor) -> Tensor:
-        """How sure each head is that an input is of its classes: log of the sum of exp of their logits,
-        `(n, num_heads)`."""
-        energies = [
-            self.heads[t](features)[:, list(record.classes)].logsumexp(1) for t, record in enumerate(self.records)
-        ]
-        return torch.stack(energies, dim=1)
-
-    @property
-    def needs_router(self) -> bool:
-        """Whether the router must be trained: some input may belong to more than one head, whatever its task label."""
-        if self.evidence == "heads":
+    def takes_single_samples(self, experience: Any) -> bool:
+        """Whether a new head can be trained on a batch of one, which some batch normalisation refuses."""
+        head = copy.deepcopy(self.template).to(self._adaptation_device).train()
+        if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in head.modules()):
+            return True
+        try:
+            with torch.no_grad():
+                head(self.features(experience.dataset.eval()[0][0][None].to(self._adaptation_device)))
+        except ValueError:
             return False
-        labels = [label for record in self.records for label in record.task_labels]
-        return len(set(labels)) < len(labels)
+        return True
+
+    def get_extra_state(self) -> Tensor:
+        """The heads' records, as a tensor, so that a fresh model can load a trained one's state."""
+        return to_tensor([asdict(record) for record in self.records])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Have as many heads as the state was saved with, each grown as it was."""
+        records = [
+            HeadRecord(tuple(r["classes"]), tuple(r["task_labels"]), r["experience"]) for r in from_tensor(state)
+        ]
+        if records == self.records:
+            return
+        self.records, self.heads = [], nn.ModuleList([self._new_head()])
+        for record in records:
+            head = self.heads[0] if not self.records else self._new_head()
+            _grow(head, record)
+            self.add_head(record, head)
+
+    def _new_head(self) -> nn.Module:
+        like = next(self.heads.parameters(), torch.empty(0))
+        return copy.deepcopy(self.template).to(device=like.device, dtype=like.dtype)
+
+    def _head(self, t: int, features: Tensor, task_labels: Tensor | None) -> Tensor:
+        """Logits of head t; one that takes task labels gets those that it knows."""
+        head = self.heads[t]
+        if not isinstance(head, MultiTaskModule):
+            logits: Tensor = head(features)
+            return logits
+        known = self.records[t].task_labels if t < self.num_heads else (0,)
+        labels = torch.full((len(features),), known[0], device=features.device)
+        if task_labels is not None:
+            given = torch.as_tensor(task_labels, device=features.device).expand(len(features))
+            labels = torch.where(_is_one_of(given, known), given, labels)
+        logits = head(features, labels)
+        return logits
+
+    def _widened(self, rows: Tensor, fill: float) -> Tensor:
+        """As wide as evaluation has asked for: classes to come have a column too."""
+        return nn.functional.pad(rows, (0, max(0, self._num_classes - rows.shape[1])), value=fill)
 
     def _route(self, features: Tensor, task_labels: Tensor | None) -> Tensor:
         if not self.records:
             raise RuntimeError("the model has no trained head yet; train the strategy on an experience first")
+        if self.asked_alone is not None:
+            alone = torch.tensor(self.asked_alone, device=features.device).expand(len(features))
+            return nn.functional.one_hot(alone, self.num_heads).float()
         possible = self._possible_heads(len(features), task_labels, features.device)
         if bool((possible.sum(1) == 1).all()):
-            return possible.to(features.dtype)
-        logits = torch.zeros(possible.shape, device=features.device)
-        if self.evidence != "heads":
-            logits = logits + self._router_logits(features)
-        if self.evidence != "router":
-            logits = logits + self.confidence(features).log_softmax(1)
-        logits = logits.masked_fill(~possible, -torch.inf)
-        unknown = torch.isinf(logits).all(1, keepdim=True)  # the router has seen none of the possible heads
-        return logits.masked_fill(unknown & possible, 0.0).softmax(1)
+            return possible.float()
+        return self._head_logits(features).masked_fill(~possible, -torch.inf).softmax(1)
 
-    def _router_logits(self, features: Tensor) -> Tensor:
-        """The router's log p(head), `(n, num_heads)`: minus infinity for a head that it has not seen, because the head
-        is being trained or no caption of its experience exists."""
-        logits = torch.full((len(features), self.num_heads), -torch.inf, device=features.device)
-        if self.router.num_experiences > 0:
-            logits[:, : self.router.num_experiences] = self.router(features).log_softmax(1)
+    def _head_logits(self, features: Tensor) -> Tensor:
+        """log p(head), `(n, num_heads)`: the router's, and the prior of heads that it has not seen."""
+        seen = self.router.num_heads
+        logits = torch.zeros(len(features), self.num_heads, device=features.device)
+        if seen > 0:
+            logits[:, :seen] = self.router.log_probabilities(features).to(logits) + math.log(seen)
         return logits
 
     def _possible_heads(self, n: int, task_labels: Tensor | None, device: torch.device) -> Tensor:
@@ -312,21 +317,57 @@ class RoutedModel(MultiTaskModule):
         return possible | ~possible.any(1, keepdim=True)
 
     @torch.no_grad()
-    def _measure(self, experience: CLExperience) -> None:
-        """Run one sample through head and router: how wide are the features, does a head know enough classes?"""
-        x = experience.dataset.eval()[0][0][None].to(self._adaptation_device)
-        super().train(False)
-        features = self.features(x)
-        num_classes = self.heads[-1](features).shape[1]
-        self.num_router_features = self.router.features(features).shape[1]
-        self.train(True)
-        largest = max(experience.classes_in_this_experience)
-        grows = any(isinstance(module, DynamicModule) for module in self.heads[-1].modules())
-        if largest >= num_classes and not grows:
+    def _measure(self, head: nn.Module, record: HeadRecord, experience: Any) -> None:
+        """Run one sample through head and router: do they take it, and does the head know enough classes?"""
+        features = self.features(experience.dataset.eval()[0][0][None].to(self._adaptation_device))
+        training = {module: module.training for module in head.modules()}
+        head.eval()
+        labels = torch.tensor(record.task_labels[:1], device=features.device)
+        logits = head(features, labels) if isinstance(head, MultiTaskModule) else head(features)
+        for module, mode in training.items():
+            module.training = mode
+        self.router.measure(features)
+        if max(record.classes) >= logits.shape[1]:
             raise ValueError(
-                f"head tells {num_classes} classes apart, but this experience holds class {largest}; "
-                f"build head with at least {largest + 1} outputs"
+                f"head tells {logits.shape[1]} classes apart, but this experience holds class {max(record.classes)}; "
+                f"build head with at least {max(record.classes) + 1} outputs"
             )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a batch, so that whoever measures it need not ask again.
+
+    **Arguments:**
+
+    - x, task_labels: the inputs.
+    - features: what heads and router saw of them.
+    - head_probabilities: p(head), `(n, num_heads)`.
+    - log_probabilities: log p(class), `(n, num_classes)`.
+    """
+
+    x: Tensor
+    task_labels: Tensor | None
+    features: Tensor
+    head_probabilities: Tensor
+    log_probabilities: Tensor
+
+
+def _grow(head: nn.Module, record: HeadRecord, experience: Any = SimpleNamespace()) -> None:
+    """Let a head's growing modules adapt to what it is trained on, and to nothing that Avalanche shows them later."""
+    growing = [module for module in head.modules() if isinstance(module, DynamicModule)]
+    if not growing:
+        return
+    training = {module: module.training for module in head.modules()}
+    head.train()
+    for module in growing:
+        module._auto_adapt = module._auto_adapt or getattr(module, "_was_auto_adapt", False)
+    avalanche_model_adaptation(head, adaptable(experience, record.classes, record.task_labels))
+    for module in head.modules():
+        if isinstance(module, DynamicModule) and module._auto_adapt:
+            module._was_auto_adapt = True
+            module._auto_adapt = False
+        module.training = training.get(module, module.training)
 
 
 def _is_one_of(labels: Tensor, known: Iterable[int]) -> Tensor:

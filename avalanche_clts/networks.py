@@ -11,7 +11,8 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.models import SlimResNet18
 from torch import Tensor, nn
 
-from .images.avalanche import ImageFormat, image_format
+from .images.avalanche import image_format
+from .images.formats import ImageFormat
 from .images.normalisation import Normalisation
 from .pair.captioners import BlipCaptioner
 from .pair.loading import Pair

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import inspect
-import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+import logging
+from functools import partial
+from typing import Any
 
 import torch
-from avalanche.benchmarks.utils import AvalancheDataset
-from avalanche.training.plugins import ReplayPlugin, SupervisedPlugin
-from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
-from tqdm import tqdm
+from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import GDumbPlugin, LwFPlugin, ReplayPlugin
+from avalanche.training.supervised import Cumulative, JointTraining
+from torch.utils.data import ConcatDataset, Dataset
 
-from ._support.checks import require_one_of, require_whole
+from ._support.checks import require_whole
+from .images.avalanche import (
+    belongs_to,
+    evaluate_after_experience,
+    experiences_in_training,
+    indices_by_class,
+    single_last_sample,
+    task_labels_in_batch,
+)
 from .memory.buffer import CaptionBuffer
-from .memory.selection import Selection
+from .memory.origins import ClassNames
 from .models import RoutedModel
 from .pair.loading import Pair
-from .pair.precision import fast_training
+from .routers import RouterTraining, RoutingTarget, TaskRouter, require_finite, router_settings
+from .views import RouterView, view_of
 
-RouterData = Literal["synthetic", "mixed"]
-RouterTargets = Literal["classes", "experiences"]
-Keep = Literal["all", "recognised"]
-# Of the router's targets: some generated images do not show what their caption says.
-_LABEL_SMOOTHING = 0.1
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-
-
-class Place(NamedTuple):
-    """Where an image belongs: to a head, and there to a class."""
-
-    head: int
-    target: int
+_logger = logging.getLogger("avalanche_clts")
+# Whose training is no sequence of experiences, each with a head of its own.
+_UNFIT = {
+    JointTraining: "trains on all experiences at once",
+    Cumulative: "trains every head on all experiences so far",
+    GDumbPlugin: "trains the model anew for every experience",
+    LwFPlugin: "keeps new heads like old ones",
+}
 
 
 class CaptionReplayPlugin(ReplayPlugin):
     """Replay with text in the place of a buffer of images, in any supervised strategy.
+
+    ```python
+    naive = Naive(model=net, optimizer=SGD(net.parameters(), lr=0.1), plugins=[CaptionReplayPlugin(pair=pair)])
+    ```
 
     **Arguments:**
 
@@ -57,7 +63,7 @@ class CaptionReplayPlugin(ReplayPlugin):
         *,
         pair: Pair,
         mem_size: int = 200,
-        class_names: Sequence[str] | None = None,
+        class_names: ClassNames | None = None,
         replay_size: int | None = None,
         recombine: bool = True,
         batch_size: int | None = None,
@@ -79,11 +85,12 @@ class CaptionReplayPlugin(ReplayPlugin):
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Refuse, before anything is trained, an experience that cannot be captioned."""
-        self.storage_policy.prepare(strategy.experience)
+        self.storage_policy.begin(strategy.experience)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Caption the experience that has just been learnt."""
-        self.storage_policy.post_adapt(strategy, strategy.experience)
+        """Caption what has just been learnt."""
+        for experience in experiences_in_training(strategy):
+            self.storage_policy.post_adapt(strategy, experience)
 
 
 class CLTSPlugin(SupervisedPlugin):
@@ -91,25 +98,21 @@ class CLTSPlugin(SupervisedPlugin):
 
     For any supervised strategy whose model is a `RoutedModel`.
 
+    ```python
+    plugin = CLTSPlugin(pair=pair, captions_per_class=20, router_training=RouterTraining(epochs=20))
+    ```
+
     **Arguments:**
 
     - pair: writes the captions and turns them back into images.
     - captions_per_class: captions kept of each class of each experience.
     - replay_size: images regenerated after each experience, in equal parts for every experience so far.
-    - router_epochs: passes of the router over them.
-    - router_optimizer: makes the router's optimizer from its parameters. None: one like the strategy's, with the
-        settings that it was built with.
-    - router_data: "synthetic", the method: the router sees regenerated images of all experiences, the current one
-        included. "mixed", for comparison: real images of the current experience beside regenerated ones of the past.
-    - router_targets: what the router is taught to tell apart. "classes" of each experience, whose probabilities then
-        add up to the experience's: an experience of unlike classes is easier to learn in parts. "experiences": the
-        paper's.
-    - keep: "all" regenerated images, or those "recognised": where the frozen head of the caption's experience takes
-        the image for another class than the caption's, the router does not see it. `num_discarded` counts them.
-    - selection: of the images to caption; see `CaptionBuffer`.
+    - router_training: how the router is taught.
+    - router_view: what the router is shown: "input", or "autoencoded", the input after the generator's autoencoder, by
+        which real images lose what generated ones never had.
     - recombine: whether captions lend each other their words where there are more images than captions; see
         `CaptionBuffer`.
-    - class_names: of all classes, by class id. None: taken from the data set where it has them.
+    - class_names: of all classes, by class id. None: taken from the data sets where they have them.
     """
 
     def __init__(
@@ -118,60 +121,148 @@ class CLTSPlugin(SupervisedPlugin):
         pair: Pair,
         captions_per_class: int = 20,
         replay_size: int = 500,
-        router_epochs: int = 10,
-        router_optimizer: OptimizerFactory | None = None,
-        router_data: RouterData = "synthetic",
-        router_targets: RouterTargets = "classes",
-        keep: Keep = "all",
-        selection: Selection = "random",
+        router_training: RouterTraining | None = None,
+        router_view: RouterView = "input",
         recombine: bool = True,
-        class_names: Sequence[str] | None = None,
+        class_names: ClassNames | None = None,
     ) -> None:
         super().__init__()
-        require_one_of("router_data", router_data, RouterData)
-        require_one_of("router_targets", router_targets, RouterTargets)
-        require_one_of("keep", keep, Keep)
         require_whole("captions_per_class", captions_per_class)
         require_whole("replay_size", replay_size)
-        require_whole("router_epochs", router_epochs)
-        if router_optimizer is not None and not callable(router_optimizer):
-            raise TypeError(
-                f"router_optimizer is a {type(router_optimizer).__name__}; it must be a function that makes an "
-                "optimizer of the router's parameters, such as lambda parameters: Adam(parameters, lr=1e-3)"
-            )
         self.storage_policy = CaptionBuffer(
             pair=pair,
             captions_per_class=captions_per_class,
             replay_size=replay_size,
-            selection=selection,
             recombine=recombine,
             class_names=class_names,
         )
-        self.keep = keep
-        self.num_discarded = 0
-        self.router_epochs = router_epochs
-        self.router_optimizer = router_optimizer
-        self.router_data = router_data
-        self.router_targets = router_targets
+        self.router_training = router_training or RouterTraining()
+        self.router_view = view_of(router_view, pair)
+        self.router_settings: dict[str, Any] | None = None  # of an optimizer like the strategy's, as it began
         self.router_seconds = 0.0
+        self._is_last_part = True
+        self._experience: Any = None  # whose head is in training
         self._unfinished = False
 
-    def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
-        """Refuse, before anything is trained, a model without a router or an experience that cannot be captioned."""
-        if not isinstance(strategy.model, RoutedModel):
-            raise TypeError(f"model is a {type(strategy.model).__name__}; CLTS needs a RoutedModel")
-        self._require_a_head_per_experience(strategy.model)
-        self.storage_policy.prepare(strategy.experience)
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """The method: caption, regenerate, train the router, forget."""
+        self._experience = None
+        evaluate_after_experience(strategy)
+        self.storage_policy.post_adapt(strategy, strategy.experience)
+        self._unfinished = True
+        if self._is_last_part and strategy.model.is_ambiguous:
+            images, targets = self._routing_data(strategy.experience.dataset, strategy.model)
+            self.router_seconds += self.router_training.fit(
+                strategy.model.router,
+                images,
+                targets,
+                known=strategy.model.routing_targets,
+                features=strategy.model.features,
+                optimizer=partial(type(strategy.optimizer), **(self.router_settings or {})),
+                batch_size=strategy.train_mb_size,
+                device=strategy.device,
+                num_workers=kwargs.get("num_workers", 0),
+                title=f"the router after experience {self.storage_policy.num_experiences - 1}",
+            )
+        self._unfinished = False
 
-    def _require_a_head_per_experience(self, model: RoutedModel) -> None:
-        """Captions name heads by number, so heads and captioned experiences must go together."""
-        if self._unfinished:  # the captions of an experience are there, but its router is not
+    def after_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Forget the regenerated images: between experiences, only text is kept."""
+        self.storage_policy.release()
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuse, before anything is trained, a strategy that is no sequence of experiences behind a router."""
+        model = strategy.model
+        if not isinstance(model, RoutedModel):
+            raise TypeError(f"model is a {type(model).__name__}; CLTS needs a RoutedModel(head=..., router=...)")
+        for part in (strategy, *strategy.plugins):
+            for unfit, reason in _UNFIT.items():
+                if isinstance(part, unfit):
+                    raise ValueError(
+                        f"{type(part).__name__} {reason}; CLTSPlugin does not go with it, leave either out"
+                    )
+        if not isinstance(model.router, TaskRouter):
+            raise TypeError(f"router is a {type(model.router).__name__}; CLTS teaches a TaskRouter or a network")
+        if self.router_view is not None:
+            model.router.view = self.router_view
+        if self.router_settings is None:
+            self.router_settings = router_settings(strategy.optimizer, model.router)
+
+    def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuse, before anything is trained, an experience that cannot be captioned or has no head of its own."""
+        if self._unfinished:  # captions of an experience are there, but its router is not
             self.storage_policy.take_back()
             self._unfinished = False
+        part = self.storage_policy.begin(strategy.experience)
+        self._is_last_part = part.is_last
+        if not part.marked and self.storage_policy.num_experiences == 0 and part.is_first:
+            _logger.warning(
+                "this online stream hides where its experiences end (access_task_boundaries=False); CLTS has to know, "
+                "and reads it all the same: compare it with strategies that may know it too"
+            )
+        self._require_a_head_per_experience(strategy.model, part.is_first)
+        if self.router_view is not None:
+            self.router_view.look_at(strategy.experience.dataset)
+        if single_last_sample(strategy, kwargs) and not strategy.model.takes_single_samples(strategy.experience):
+            raise ValueError(
+                f"train_mb_size is {strategy.train_mb_size}, which leaves a last batch of one image, and the head's "
+                "batch normalisation needs two; choose another, or drop_last=True in train()"
+            )
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """From now on the newest head is in training."""
+        self._experience = strategy.experience
+
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """While a head trains, it alone is asked about inputs of its own experience, which the router does not know
+        yet: whoever watches a metric then sees what the head learns."""
+        model, training = strategy.model, self._experience
+        own = training is not None and belongs_to(strategy.experience, training, model.records[-1].classes)
+        model.asked_alone = model.num_heads - 1 if own else None
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Hand the model the task labels of the batch, which not every experience lets Avalanche hand it."""
+        strategy.model.given_labels = task_labels_in_batch(strategy)
+
+    before_eval_forward = before_forward
+
+    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """The next batch has its own."""
+        strategy.model.given_labels = None
+
+    after_eval_forward = after_forward
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        """Whatever comes next is asked of all heads."""
+        strategy.model.asked_alone = None
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Stop before a head learns from a loss that is no number."""
+        clock = strategy.clock
+        where = f"epoch {clock.train_exp_epochs}, iteration {clock.train_exp_iterations}"
+        require_finite(strategy.loss, f"the head of experience {self.storage_policy.num_experiences}", where)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers beside the captions."""
+        view = self.router_view
+        return {
+            "router_seconds": self.router_seconds,
+            "router_settings": self.router_settings,
+            "normalisation": None if view is None else view.state_dict_of_normalisation(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self.router_seconds, self.router_settings = state["router_seconds"], state["router_settings"]
+        if self.router_view is not None:
+            self.router_view.load_normalisation(state["normalisation"])
+
+    def _require_a_head_per_experience(self, model: RoutedModel, is_first: bool) -> None:
+        """Captions name heads by number, so heads and captioned experiences must go together."""
         captioned, replay_size = self.storage_policy.num_experiences, self.storage_policy.replay_size
-        if model.num_heads == captioned + 1:
+        if is_first and model.num_heads == captioned + 1:
             model.discard_head()  # its experience was interrupted
-        if model.num_heads != captioned:
+        if model.num_heads != captioned + (not is_first):
             raise ValueError(
                 f"model has {model.num_heads} heads, but captions of {captioned} experiences; "
                 "train every experience with this plugin, from the first on"
@@ -181,131 +272,16 @@ class CLTSPlugin(SupervisedPlugin):
                 f"replay_size is {replay_size}, too few for {captioned + 1} experiences; each needs at least one image"
             )
 
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Stop before a head learns from a loss that is no number."""
-        clock = strategy.clock
-        where = f"epoch {clock.train_exp_epochs}, iteration {clock.train_exp_iterations}"
-        _require_finite(strategy.loss, f"the head of experience {self.storage_policy.num_experiences}", where)
-
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Caption, regenerate, train the router."""
-        self.storage_policy.post_adapt(strategy, strategy.experience)
-        self._unfinished = True
-        if strategy.model.needs_router:
-            images, places = self._routing_data(strategy.experience.dataset, strategy.model, strategy.device)
-            make_optimizer = self.router_optimizer or _optimizer_like(strategy.optimizer)
-            with strategy.model.router.unchanged_on_error():
-                self._train_router(
-                    strategy.model, make_optimizer, images, places, strategy.train_mb_size, strategy.device
-                )
-        self._unfinished = False
-
-    def after_training(self, strategy: Any, **kwargs: Any) -> None:
-        """Forget the regenerated images: between experiences, only text is kept."""
-        self.storage_policy.release()
-
-    def _routing_data(
-        self, current: AvalancheDataset, model: RoutedModel, device: torch.device
-    ) -> tuple[Dataset[Any], list[Place]]:
+    def _routing_data(self, current: Any, model: RoutedModel) -> tuple[Dataset[Any], list[RoutingTarget]]:
         """What the router learns from, and where each sample belongs."""
         images = self.storage_policy.buffer.train()
-        places = [Place(prompt.caption.experience, prompt.caption.target) for prompt in self.storage_policy.prompts]
-        if self.keep == "recognised":
-            kept = _recognised(model, images.eval(), places, device)
-            self.num_discarded += len(images) - len(kept)
-            images, places = images.subset(kept), [places[i] for i in kept]
-        if self.router_data == "synthetic":
-            return images, places
+        captions = [made.prompt.caption for made in self.storage_policy.regenerated]
+        targets = [RoutingTarget(caption.experience, caption.target) for caption in captions]
+        if self.router_training.data == "synthetic":
+            return images, targets
         newest = self.storage_policy.num_experiences - 1
-        past = [i for i, place in enumerate(places) if place.head != newest]
-        real = torch.randperm(len(current))[: len(places) - len(past)].tolist()
+        past = [i for i, target in enumerate(targets) if target.head != newest]
+        real = torch.randperm(len(current))[: len(targets) - len(past)].tolist()
+        class_of = {i: target for target, indices in indices_by_class(current).items() for i in indices}
         mixed: Dataset[Any] = ConcatDataset([images.subset(past), current.train().subset(real)])
-        return mixed, [places[i] for i in past] + [Place(newest, int(current.targets[i])) for i in real]
-
-    def _train_router(
-        self,
-        model: RoutedModel,
-        make_optimizer: OptimizerFactory,
-        images: Dataset[Any],
-        places: list[Place],
-        batch_size: int,
-        device: torch.device,
-    ) -> None:
-        start = time.perf_counter()
-        router = model.router
-        if self.router_targets == "classes":
-            units = [Place(t, target) for t, record in enumerate(model.records) for target in record.classes]
-            targets = [units.index(place) for place in places]
-            router.grow([unit.head for unit in units], model.num_router_features)
-        else:
-            targets = [place.head for place in places]
-            router.grow(range(model.num_heads), model.num_router_features)
-        router.to(device).requires_grad_(True).train()
-        optimizer = make_optimizer(router.parameters())
-        loader: DataLoader[Any] = DataLoader(
-            _Routed(images, targets), batch_size=batch_size, shuffle=True, drop_last=len(targets) > batch_size
-        )
-        # The learning rate falls to nothing: with few images, the last steps at full rate are mostly noise.
-        steps = self.router_epochs * len(loader)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
-        criterion = nn.CrossEntropyLoss(label_smoothing=_LABEL_SMOOTHING)
-        after = f"the router after experience {self.storage_policy.num_experiences - 1}"
-        example = model.features(torch.stack([images[0][0]] * 2).to(device))
-        with fast_training(router, router.unit_logits, example) as unit_logits:
-            for epoch in tqdm(range(self.router_epochs), desc="training the router", leave=False, disable=None):
-                for step, (x, target) in enumerate(loader):
-                    loss = criterion(unit_logits(model.features(x.to(device))), target.to(device))
-                    _require_finite(loss, after, f"epoch {epoch}, iteration {step}")
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    schedule.step()
-        router.zero_grad()
-        router.requires_grad_(False).eval()
-        self.router_seconds += time.perf_counter() - start
-
-
-@torch.inference_mode()
-def _recognised(
-    model: RoutedModel, images: AvalancheDataset, places: Sequence[Place], device: torch.device
-) -> list[int]:
-    """Indices of the images that the head of their caption's experience takes for their caption's class."""
-    model.eval()
-    kept: list[int] = []
-    own = nn.functional.one_hot(torch.tensor([place.head for place in places]), model.num_heads).float()
-    said = torch.tensor([place.target for place in places])
-    for batch in torch.arange(len(images)).split(256):
-        x = torch.stack([images[int(i)][0] for i in batch]).to(device)
-        guess = model.mixture(model.features(x), own[batch].to(device)).argmax(1).cpu()
-        kept += batch[guess == said[batch]].tolist()
-    # An experience whose images are all doubted keeps them: the router must know of every head.
-    lost = {place.head for place in places} - {places[i].head for i in kept}
-    return sorted(kept + [i for i, place in enumerate(places) if place.head in lost])
-
-
-def _require_finite(loss: Tensor, of: str, where: str) -> None:
-    if not bool(torch.isfinite(loss)):
-        raise FloatingPointError(
-            f"the loss of {of} is {loss.item()} at {where}; lower the learning rate, "
-            "or look for values that are not finite among the images"
-        )
-
-
-def _optimizer_like(optimizer: torch.optim.Optimizer) -> OptimizerFactory:
-    accepted = inspect.signature(type(optimizer)).parameters
-    settings = {name: value for name, value in optimizer.defaults.items() if name in accepted}
-    return lambda parameters: type(optimizer)(parameters, **settings)
-
-
-class _Routed(Dataset[tuple[Tensor, int]]):
-    """Images with the router's targets, in the place of their class."""
-
-    def __init__(self, images: Any, targets: list[int]) -> None:
-        self.images = images
-        self.targets = targets
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index][0], self.targets[index]
+        return mixed, [targets[i] for i in past] + [RoutingTarget(newest, class_of[i]) for i in real]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
+import torch
 from avalanche.core import BasePlugin
 from avalanche.models.dynamic_optimizers import update_optimizer
 from avalanche.training.plugins import EvaluationPlugin
@@ -13,10 +15,12 @@ from avalanche.training.templates import SupervisedTemplate
 from torch.nn import CrossEntropyLoss
 from torch.optim import Optimizer
 
-from .memory.selection import Selection
+from .memory.origins import ClassNames
 from .models import RoutedModel, Routing
 from .pair.loading import Pair
-from .plugins import CLTSPlugin, Keep, OptimizerFactory, RouterData, RouterTargets
+from .plugins import CLTSPlugin
+from .routers import RouterTraining
+from .views import RouterView
 
 
 class CLTS(SupervisedTemplate):
@@ -32,23 +36,31 @@ class CLTS(SupervisedTemplate):
 
     At evaluation no task label is needed: the router picks the head, the head picks the class.
 
-    Works in class-incremental, domain-incremental and task-incremental streams (there the task label picks the head).
+    Works in class-incremental, domain-incremental, online and task-incremental streams (there the task label picks the
+    head). The parts into which an online stream splits an experience share a head.
 
-    **Arguments:** those of `SupervisedTemplate`, and
+    ```python
+    model = RoutedModel(head=SimpleMLP(num_classes=10, input_size=64), router=SimpleMLP(input_size=64))
+    strategy = CLTS(model=model, optimizer=Adam(model.parameters()), pair=pair, train_mb_size=32, train_epochs=5)
+    for experience in benchmark.train_stream:
+        strategy.train(experience)
+        strategy.eval(benchmark.test_stream)
+    ```
+
+    **Arguments:**
 
     - model: the heads and their router.
     - pair: captioner and generator, from `load_pair`.
     - captions_per_class: captions kept of each class of each experience.
     - replay_size: images regenerated after each experience, in equal parts for every experience so far.
-    - router_epochs: passes of the router over the regenerated images.
-    - router_optimizer: makes the router's optimizer from its parameters. None: one like `optimizer`.
-    - router_data: "synthetic" (the method) or "mixed"; see `CLTSPlugin`.
-    - router_targets: "classes" or "experiences" (the paper's); see `CLTSPlugin`.
-    - keep: "all" or "recognised" regenerated images; see `CLTSPlugin`.
-    - selection: "random" or "diverse" images to caption; see `CaptionBuffer`.
-    - recombine: whether captions lend each other their words; see `CaptionBuffer`.
-    - routing: "soft" or "hard"; see `RoutedModel`. None: as the model says.
-    - class_names: of all classes, by class id. None: taken from the data set where it has them.
+    - router_training: how the router is taught: epochs, optimizer, targets and more. None: `RouterTraining()`.
+    - router_epochs: short for `RouterTraining(epochs=...)`. None: as `router_training` says.
+    - router_view: what the router is shown, "input" or "autoencoded"; see `CLTSPlugin`.
+    - recombine: whether captions lend each other their words; see `CaptionBuffer`. False: as in the paper.
+    - routing: "soft" or "hard", the paper's; see `RoutedModel`. None: as the model says.
+    - class_names: of all classes, by class id. None: taken from the data sets where they have them.
+    - optimizer, criterion, train_mb_size, train_epochs, eval_mb_size, device, plugins, evaluator, eval_every,
+        peval_mode: as in Avalanche's `SupervisedTemplate`.
     """
 
     optimized_param_id: dict[str, Any] | None
@@ -62,33 +74,32 @@ class CLTS(SupervisedTemplate):
         pair: Pair,
         captions_per_class: int = 20,
         replay_size: int = 500,
-        router_epochs: int = 10,
-        router_optimizer: OptimizerFactory | None = None,
-        router_data: RouterData = "synthetic",
-        router_targets: RouterTargets = "classes",
-        keep: Keep = "all",
-        selection: Selection = "random",
+        router_training: RouterTraining | None = None,
+        router_epochs: int | None = None,
+        router_view: RouterView = "input",
         recombine: bool = True,
         routing: Routing | None = None,
-        class_names: Sequence[str] | None = None,
+        class_names: ClassNames | None = None,
+        train_mb_size: int = 1,
+        train_epochs: int = 1,
+        eval_mb_size: int | None = 1,
+        device: str | torch.device = "cpu",
         plugins: Sequence[BasePlugin] | None = None,
         evaluator: EvaluationPlugin | Callable[[], EvaluationPlugin] = default_evaluator,
-        **kwargs: Any,
+        eval_every: int = -1,
+        peval_mode: Literal["epoch", "iteration"] = "epoch",
     ) -> None:
         if not isinstance(model, RoutedModel):
             raise TypeError(f"model is a {type(model).__name__}; wrap it: RoutedModel(head=..., router=...)")
         if routing is not None:
             model.set_routing(routing)
+        training = router_training or RouterTraining()
         clts = CLTSPlugin(
             pair=pair,
             captions_per_class=captions_per_class,
             replay_size=replay_size,
-            router_epochs=router_epochs,
-            router_optimizer=router_optimizer,
-            router_data=router_data,
-            router_targets=router_targets,
-            keep=keep,
-            selection=selection,
+            router_training=training if router_epochs is None else replace(training, epochs=router_epochs),
+            router_view=router_view,
             recombine=recombine,
             class_names=class_names,
         )
@@ -97,9 +108,14 @@ class CLTS(SupervisedTemplate):
             model=model,
             optimizer=optimizer,
             criterion=criterion,
+            train_mb_size=train_mb_size,
+            train_epochs=train_epochs,
+            eval_mb_size=eval_mb_size,
+            device=device,
             plugins=[clts, *(plugins or [])],
             evaluator=evaluator,
-            **kwargs,
+            eval_every=eval_every,
+            peval_mode=peval_mode,
         )
 
     def make_optimizer(self, reset_optimizer_state: bool = False, **kwargs: Any) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
-from .images.normalisation import Normalisation
+from ._support.checks import require_one_of
+from .images.normalisation import Normalisation, measure_normalisation
+from .pair.abilities import Autoencodes
 from .pair.loading import Pair
 
-View = Literal["input", "autoencoded", "augmented"]
+RouterView = Literal["input", "autoencoded"]
 
 
 class Autoencoded(nn.Module):
@@ -21,19 +22,30 @@ class Autoencoded(nn.Module):
 
     The autoencoder is the pair's; it is neither trained nor counted nor saved. It sees values in [0, 1]. What it
     makes of the latest images is kept, up to `remembered` bytes, since a router sees its images in every epoch.
+
+    **Arguments:**
+
+    - pair: whose generator offers `autoencode(images)`.
     """
 
     remembered = 2**28
 
-    def __init__(self, pair: Pair, normalisation: Normalisation) -> None:
+    def __init__(self, pair: Pair) -> None:
         super().__init__()
-        autoencode: Callable[[Tensor], Tensor] | None = getattr(pair.generator, "autoencode", None)
-        if autoencode is None:
+        if not isinstance(pair.generator, Autoencodes):
             given = type(pair.generator).__name__
-            raise ValueError(f"view is 'autoencoded', which needs a DiffusionGenerator, not a {given}")
-        self._autoencode = autoencode
-        self._normalisation = normalisation
+            raise ValueError(f"router_view is 'autoencoded', which needs a DiffusionGenerator, not a {given}")
+        self._autoencode = pair.generator.autoencode
+        self._normalisation: Normalisation | None = None
         self._views: dict[bytes, Tensor] = {}
+
+    def look_at(self, dataset: AvalancheDataset) -> None:
+        """Learn from the stream's first data set what its transforms do to values in [0, 1].
+
+        Raises `ValueError` if they do more than normalise.
+        """
+        if self._normalisation is None:
+            self._normalisation = measure_normalisation(dataset)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, 1 or 3, h, w)` to the same."""
@@ -47,43 +59,25 @@ class Autoencoded(nn.Module):
             del self._views[key]
         return seen
 
+    def state_dict_of_normalisation(self) -> dict[str, Any] | None:
+        """What `look_at` has learnt, for a checkpoint."""
+        known = self._normalisation
+        return None if known is None else {"deviation": known.deviation, "mean": known.mean}
+
+    def load_normalisation(self, state: dict[str, Any] | None) -> None:
+        """Put back what `state_dict_of_normalisation` gave."""
+        self._normalisation = None if state is None else Normalisation(state["deviation"], state["mean"])
+
     def _restored(self, x: Tensor) -> Tensor:
-        restored = self._autoencode(self._normalisation.undone(x).expand(-1, 3, -1, -1))
-        return self._normalisation.done(restored.mean(1, keepdim=True) if x.shape[1] == 1 else restored)
+        normalisation = self._normalisation or Normalisation()
+        restored = self._autoencode(normalisation.undone(x).expand(-1, 3, -1, -1))
+        return normalisation.done(restored.mean(1, keepdim=True) if x.shape[1] == 1 else restored)
 
 
-class Augmented(nn.Module):
-    """Images strongly augmented, in [0, 1], while the router trains, each in its own way; as they are at test."""
+def view_of(name: RouterView, pair: Pair) -> Autoencoded | None:
+    """The view that `router_view` names; None for the input as it is.
 
-    def __init__(self, size: tuple[int, int], normalisation: Normalisation) -> None:
-        super().__init__()
-        self._normalisation = normalisation
-        self.augment = v2.Compose(
-            [
-                v2.RandomResizedCrop(size, scale=(0.6, 1.0), ratio=(0.8, 1.25), antialias=True),
-                v2.RandomAffine(degrees=15, translate=(0.1, 0.1)),
-                v2.ColorJitter(0.3, 0.3, 0.3),
-                v2.RandomApply([v2.GaussianBlur(3, (0.1, 1.0))], p=0.5),
-            ]
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(n, 1 or 3, h, w)` to the same."""
-        if not self.training:
-            return x
-        return self._normalisation.done(torch.stack([self.augment(image) for image in self._normalisation.undone(x)]))
-
-
-def viewed(
-    router: nn.Module, view: View, *, pair: Pair, size: tuple[int, int], normalisation: Normalisation
-) -> nn.Module:
-    """The router's network behind a view.
-
-    **Arguments:**
-
-    - size, normalisation: of what the router sees, `(height, width)` in pixels.
+    Raises `ValueError` for an unknown name, and where the pair's generator has no autoencoder to offer.
     """
-    if view == "input":
-        return router
-    seen = Autoencoded(pair, normalisation) if view == "autoencoded" else Augmented(size, normalisation)
-    return nn.Sequential(seen, router)
+    require_one_of("router_view", name, RouterView)
+    return Autoencoded(pair) if name == "autoencoded" else None

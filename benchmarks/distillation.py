@@ -2,7 +2,8 @@
 
     python benchmarks/distillation.py
 
-Both generate the same prompts, in turns; prints the median ratio of their times.
+Both generate the same prompts, in turns; prints the median ratio of their times. The one before is not part of the
+repository; benchmarks/pairs/README.md has the command that makes it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ PROMPTS = ["a red star on white"] * 250
 
 
 def main() -> None:
+    if not UNDISTILLED.exists():
+        raise SystemExit(
+            f"{UNDISTILLED} is missing; make it with: clts pretrain --out {UNDISTILLED} --distillation-steps 0"
+        )
     generators = [load_pair(name).generator for name in (UNDISTILLED, "embedded")]
     for generator in generators:
         generator.generate(PROMPTS[:1], [0])  # loads the weights

@@ -117,7 +117,8 @@ def without_seconds(folder: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     for run in document["runs"]:
         del run["seconds"]
-    del document["command"]
+    for name in ("command", "date", "machine", "threads"):
+        document.pop(name, None)
     return document
 
 

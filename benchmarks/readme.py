@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_clts._support.files import write_text
-from avalanche_clts.experiments.page.figures import accuracy_curves
+from avalanche_clts.experiments.page.figures import accuracy_figure
 from avalanche_clts.experiments.page.table import format_markdown, format_markdown_ablations
 from avalanche_clts.experiments.runs.results import ABLATIONS_FILE, read_runs
 from avalanche_clts.experiments.variants import ABLATIONS
@@ -30,7 +30,7 @@ def main() -> None:
     assets = ROOT / "docs" / "assets"
     assets.mkdir(exist_ok=True)
     for stream in STREAMS:
-        write_text(assets / f"accuracy-{stream}.svg", accuracy_curves(read_runs(RESULTS / stream)["runs"]))
+        write_text(assets / f"accuracy-{stream}.svg", accuracy_figure(read_runs(RESULTS / stream)["runs"]))
     for path, text in rendered().items():
         write_text(path, text)
 

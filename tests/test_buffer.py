@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
 from avalanche.benchmarks import nc_benchmark
@@ -14,8 +13,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from avalanche_clts import CaptionBuffer, LabelCaptioner, Pair, split_digits
-from avalanche_clts.memory.selection import most_diverse
+from avalanche_clts import CaptionBuffer, Pair, split_digits
 from avalanche_clts.streams.benchmarks import ImageDataset
 
 
@@ -62,7 +60,7 @@ def test_preparing_the_next_experience_does_not_generate_again(witness: Pair) ->
     stream = digits().train_stream
     buffer.post_adapt(None, stream[0])
     assert len(buffer.buffer) == 6
-    buffer.prepare(stream[1])
+    buffer.begin(stream[1])
     assert len(buffer.buffer) == 6
     assert len(witness.generator.calls) == 1
 
@@ -72,7 +70,7 @@ def test_released_images_are_generated_again_the_same(tiny_pair: Pair) -> None:
     buffer.post_adapt(None, digits().train_stream[0])
     first = [x for x, *_ in buffer.buffer]
     buffer.release()
-    assert not buffer.is_generated
+    assert buffer.regenerated == []
     assert all(torch.equal(a, b) for a, (b, *_) in zip(first, buffer.buffer, strict=True))
 
 
@@ -135,7 +133,7 @@ def test_nothing_of_the_stream_stays_reachable(tiny_pair: Pair) -> None:
 def test_too_few_class_names_are_refused(tiny_pair: Pair, names: list[str], given: int) -> None:
     buffer = CaptionBuffer(pair=tiny_pair, captions_per_class=3, class_names=names)
     with pytest.raises(ValueError, match=rf"class_names has {given} names.*class 3"):
-        buffer.prepare(digits().train_stream[1])
+        buffer.begin(digits().train_stream[1])
 
 
 @pytest.mark.parametrize(
@@ -154,21 +152,3 @@ def test_streams_of_tensors_are_regenerated_as_tensors(tiny_pair: Pair) -> None:
     buffer.post_adapt(None, experience)
     assert buffer.buffer[0][0].shape == (3, 10, 12)
     assert buffer.buffer[0][0].dtype == torch.float32
-
-
-def test_diverse_selection_stands_for_the_whole_class() -> None:
-    clusters = np.repeat(np.eye(4) * 10, 25, axis=0) + np.random.RandomState(0).normal(size=(100, 4))
-    chosen = most_diverse(clusters, 4, seed=0)
-    assert sorted(i // 25 for i in chosen) == [0, 1, 2, 3]
-    assert len(set(most_diverse(np.zeros((10, 3)), 5, seed=0))) == 5
-    assert most_diverse(clusters, 200, seed=0) == list(range(100))
-
-
-def test_diverse_selection_asks_the_captioners_features(tiny_pair: Pair) -> None:
-    buffer = CaptionBuffer(pair=tiny_pair, captions_per_class=3, selection="diverse")
-    buffer.post_adapt(None, digits().train_stream[0])
-    assert [caption.target for caption in buffer.memory] == [0, 0, 0, 1, 1, 1]
-    with pytest.raises(ValueError, match=r"needs a captioner with features\(images\); LabelCaptioner has none"):
-        CaptionBuffer(pair=Pair(LabelCaptioner(), tiny_pair.generator), max_size=5, selection="diverse")
-    with pytest.raises(ValueError, match="selection is 'best'"):
-        CaptionBuffer(pair=tiny_pair, max_size=5, selection="best")

@@ -8,15 +8,12 @@ import re
 import shutil
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from avalanche.benchmarks import ni_benchmark
 from avalanche.models.slim_resnet18 import ResNet
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 from PIL import Image
 from torch import nn
 from torchvision.transforms import ToTensor
@@ -24,7 +21,6 @@ from torchvision.transforms import ToTensor
 from avalanche_clts import Pair
 from avalanche_clts.cli import main
 from avalanche_clts.experiments import Experiment, compare, experiment
-from avalanche_clts.experiments.page import figures
 from avalanche_clts.experiments.page.table import format_markdown, format_table, human_bytes
 from avalanche_clts.experiments.rows import COMPARED
 from avalanche_clts.experiments.runs import execution
@@ -33,6 +29,7 @@ from avalanche_clts.experiments.runs.runner import build
 from avalanche_clts.streams.benchmarks import ImageDataset
 from avalanche_clts.streams.embedded_digits import CLASS_NAMES, stream_digits
 from avalanche_clts.streams.named import STREAMS, parse_stream
+from tests.test_report import assert_nothing_from_outside
 
 QUICK = Experiment(
     train_epochs=1,
@@ -118,7 +115,7 @@ def test_report_is_one_self_contained_page(finished: Path) -> None:
     assert page.count('alt="real"') == 10
     assert all(name in page for name in COMPARED)
     assert "64 bytes" in page
-    assert not any(outside in page for outside in ('src="http', 'href="http', "<script", "@import"))
+    assert_nothing_from_outside(page)
 
 
 def test_tensorboard_has_avalanches_own_names(finished: Path) -> None:
@@ -347,26 +344,3 @@ def test_caption_and_generate_from_the_command_line(tiny_pair_folder: Path, tmp_
     assert texts == ["a seven", "a two"]
     assert main(["caption", *map(str, files), *options]) == 0
     assert str(files[1]) in capsys.readouterr().out
-
-
-def test_page_is_drawn_where_no_strategy_has_a_budget(finished: Path) -> None:
-    joint = [run for run in runs_of(finished) if run["strategy"] == "joint"]
-    assert figures.memory_accuracy(joint).startswith("<svg")
-    free = [{**run, "memory_bytes": dict.fromkeys(run["memory_bytes"], 0)} for run in runs_of(finished)]
-    figures._graduate(Figure().add_subplot(), [sum(run["memory_bytes"].values()) for run in free])
-
-
-@pytest.mark.parametrize("ratio", [1, 2, 3.9, 4.1, 20, 190, 210, 1e5, 1e8])
-def test_ticks_of_an_axis_of_bytes_are_several_and_do_not_overlap(ratio: float) -> None:
-    figure = Figure(figsize=(figures._NARROW, 3.0), layout="constrained")
-    axes = figure.add_subplot()
-    kept = [178_000.0, 178_000.0 * ratio]
-    axes.plot(kept, [10, 20], "o")
-    figures._graduate(axes, kept)
-    axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
-    figure.draw_without_rendering()
-    low, high = axes.get_xlim()
-    shown = [tick.label1 for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
-    assert len(shown) >= 2
-    boxes = [label.get_window_extent() for label in shown]
-    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

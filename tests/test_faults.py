@@ -99,14 +99,15 @@ def test_prompts_too_long_for_the_text_encoder_are_cut_quietly_and_counted(tiny_
     generator = tiny_pair.generator
     assert isinstance(generator, DiffusionGenerator)
     long = "a photo of a thin handwritten seven " * 10
-    images = generator.generate([long, "a photo", long], [0, 0, 0])
-    assert generator.num_cut_prompts == 2
+    prompts = [long, "a photo", long]
+    assert [generator.cut_prompts(prompts), generator.cut_prompts(prompts)] == [2, 2], "asking counts nothing"
+    images = generator.generate(prompts, [0, 0, 0])
     assert images[0].tobytes() == images[2].tobytes() != images[1].tobytes()
     assert "truncated" not in caplog.text
     clts = make_clts(Pair(Says(long), generator), evaluator=EvaluationPlugin(clts_metrics()))
     for experience in digits()[:2]:
         clts.train(experience)
-    assert last_faults(clts)["cut_prompts"] == 2 + 12
+    assert last_faults(clts)["cut_prompts"] == 12
 
 
 def test_images_that_a_safety_checker_blacks_out_are_not_trained_on(tiny_pair_folder: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_hard_routing_asks_the_likeliest_head_alone() -> None:
 
 def test_task_label_picks_the_head_and_the_router_is_not_asked() -> None:
     model = model_with(*TASK_INCREMENTAL)
-    assert not model.needs_router
+    assert not model.is_ambiguous
 
     def asked(*_):
         raise AssertionError("the router was asked")
@@ -72,7 +72,7 @@ def test_task_label_picks_the_head_and_the_router_is_not_asked() -> None:
 
 def test_label_shared_by_some_heads_narrows_the_choice_to_them() -> None:
     model = model_with(HeadRecord((0, 1), (7,), 0), HeadRecord((2, 3), (7,), 1), HeadRecord((4, 5), (9,), 2))
-    assert model.needs_router
+    assert model.is_ambiguous
     p = model.route(X, torch.full((6,), 7))
     assert torch.equal(p[:, 2], torch.zeros(6))
     assert torch.allclose(p[:, :2], model.router(X)[:, :2].softmax(1))
@@ -83,10 +83,64 @@ def test_unknown_label_leaves_all_heads_possible() -> None:
     assert torch.allclose(model.route(X, torch.full((6,), 99)), model.route(X))
 
 
-def test_head_that_the_router_has_not_seen_is_not_chosen() -> None:
+def test_head_that_the_router_has_not_seen_has_an_equal_prior() -> None:
     model = model_with(*CLASS_INCREMENTAL)
+    seen = model.route(X)
     model.add_head(HeadRecord((6, 7), (0,), 3))
-    assert torch.equal(model.eval().route(X)[:, 3], torch.zeros(6))
+    p = model.eval().route(X)
+    assert torch.allclose(p[:, 3], torch.full((6,), 1 / 4))
+    assert torch.allclose(p[:, :3], seen * 3 / 4)
+
+
+def test_head_can_be_asked_alone() -> None:
+    model = model_with(*CLASS_INCREMENTAL)
+    model.asked_alone = 1
+    assert torch.allclose(model(X).exp(), head_probabilities(model, 1), atol=1e-6)
+
+
+def test_answer_is_of_the_last_forward_pass_alone() -> None:
+    model = model_with(*CLASS_INCREMENTAL)
+    model(X)
+    assert model.answer(X).log_probabilities is model.answer(X).log_probabilities
+    model.set_routing("hard")
+    model(X)
+    assert torch.equal(model.answer(X).log_probabilities, model(X))
+    assert not torch.equal(model.answer(torch.zeros_like(X)).log_probabilities, model(X))
+
+
+def test_state_of_a_trained_model_loads_into_a_fresh_one() -> None:
+    benchmark = split_digits(5, fixed_class_order=range(10))
+
+    def fresh() -> RoutedModel:
+        head = nn.Sequential(nn.Flatten(), IncrementalClassifier(64))
+        return RoutedModel(head=head, router=small_net(16))
+
+    trained = fresh()
+    for experience in benchmark.train_stream[:3]:
+        trained.train().adaptation(experience)
+    trained.router.grow([0, 1, 1, 2], 16)
+    assert all(isinstance(value, torch.Tensor) for value in trained.state_dict().values())
+    loaded = fresh()
+    loaded.load_state_dict(copy.deepcopy(trained.state_dict()))
+    assert loaded.records == trained.records
+    assert torch.equal(loaded.eval()(X), trained.eval()(X))
+
+
+def test_new_heads_are_as_precise_as_the_model() -> None:
+    model = RoutedModel(head=small_net(), router=small_net(16)).double()
+    for experience in split_digits(5, fixed_class_order=range(10), train_transform=None).train_stream[:2]:
+        model.add_head(HeadRecord(tuple(experience.classes_in_this_experience), (0,), experience.current_experience))
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+
+
+def test_classes_to_come_have_a_column() -> None:
+    benchmark = split_digits(5, fixed_class_order=range(10))
+    model = RoutedModel(head=nn.Sequential(nn.Flatten(), IncrementalClassifier(64)), router=small_net(16))
+    model.train().adaptation(benchmark.train_stream[0])
+    model.eval().adaptation(benchmark.test_stream[4])
+    output = model(X)
+    assert output.shape == (6, 10)
+    assert torch.isfinite(nn.functional.cross_entropy(output, torch.full((6,), 9)))
 
 
 def test_no_class_has_infinite_loss() -> None:
@@ -99,7 +153,7 @@ def test_growing_keeps_what_the_router_knows() -> None:
     router.grow([0, 1], 16)
     before = router(X)
     router.grow([0, 1, 2, 2, 3], 16)
-    assert router.num_experiences == 4
+    assert router.num_heads == 4
     assert torch.allclose(router(X)[:, :2], before, atol=1e-6)
 
 
@@ -114,7 +168,7 @@ def test_an_experience_is_as_likely_as_its_units_together() -> None:
 def test_a_router_does_not_give_its_units_to_other_experiences() -> None:
     router = TaskRouter(small_net(16))
     router.grow([0, 0, 1, 1], 16)
-    with pytest.raises(ValueError, match="router_targets"):
+    with pytest.raises(ValueError, match="targets of its RouterTraining"):
         router.grow([0, 1, 2], 16)
 
 
@@ -175,7 +229,7 @@ def test_shared_backbone_is_frozen_and_an_experience_costs_a_linear_layer() -> N
     assert all(torch.equal(before[k], v) for k, v in backbone.state_dict().items())
     assert all(p.grad is None for p in backbone.parameters())
     assert sum(p.numel() for p in model.heads[1:].parameters()) == 4 * (48 * 10 + 10)
-    assert model.num_router_features == 48
+    assert model.router.num_features == 48
 
 
 def test_unknown_routing_is_refused() -> None:
@@ -188,25 +242,3 @@ def test_untrained_model_answers_like_an_untrained_network_and_has_no_routes() -
     assert torch.equal(model(X), model.heads[0](X))
     with pytest.raises(RuntimeError, match="no trained head yet"):
         model.route(X)
-
-
-def test_heads_own_confidence_needs_no_router() -> None:
-    model = model_with(*CLASS_INCREMENTAL, evidence="heads")
-    assert not model.needs_router
-    energies = torch.stack(
-        [model.heads[t](X)[:, list(r.classes)].exp().sum(1).log() for t, r in enumerate(model.records)], dim=1
-    )
-    assert torch.allclose(model.route(X), energies.softmax(1), atol=1e-5)
-
-
-def test_both_kinds_of_evidence_multiply() -> None:
-    probabilities = {
-        evidence: model_with(*CLASS_INCREMENTAL, evidence=evidence).route(X) for evidence in ("router", "heads", "both")
-    }
-    product = probabilities["router"] * probabilities["heads"]
-    assert torch.allclose(probabilities["both"], product / product.sum(1, keepdim=True), atol=1e-5)
-
-
-def test_unknown_evidence_is_refused() -> None:
-    with pytest.raises(ValueError, match="evidence is 'luck'"):
-        RoutedModel(head=small_net(), router=small_net(16), evidence="luck")

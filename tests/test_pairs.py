@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +28,8 @@ from avalanche_clts import (
     split_digits,
 )
 from avalanche_clts.experiments.runs.image_store import RememberingGenerator
-from avalanche_clts.pair.distributed import _SpreadGenerator
-from avalanche_clts.pair.generators import needing
+from avalanche_clts.pair.abilities import Autoencodes, CutsPrompts, HasFeatures, SizedGenerator, generate_at
+from avalanche_clts.pair.distributed import _SpreadCaptioner, _SpreadGenerator
 from avalanche_clts.pair.precision import fast_multiplication
 from avalanche_clts.pair.weights import MissingWeightsError
 
@@ -129,44 +129,99 @@ def test_linear_decoder_makes_the_same_images_small(embedded_pair_folder: Path) 
 
 
 def test_no_more_is_decoded_than_a_stream_needs(embedded_pair_folder: Path) -> None:
-    def made(decoder: str, needed: tuple[int, int] | None = None) -> np.ndarray:
+    def made(decoder: str, size: tuple[int, int] | None = None) -> np.ndarray:
         generator = DiffusionGenerator(embedded_pair_folder / "generator", steps=1, guidance_scale=1.0, decoder=decoder)
-        with nullcontext() if needed is None else needing(generator, needed):
-            (image,) = generator.generate(["a zero"], [0])
-        (outside,) = generator.generate(["a zero"], [0])
-        assert outside.size == ((8, 8) if decoder == "linear" else (32, 32))
+        decoded: list[int] = []
+        generator._load().vae.decoder.register_forward_hook(lambda *_: decoded.append(1))
+        (image,) = (
+            generator.generate(["a zero"], [0]) if size is None else generator.generate_sized(["a zero"], [0], size)
+        )
+        assert image.size == (size or ((8, 8) if decoder == "linear" else (32, 32)))
+        assert bool(decoded) == (not (decoder == "linear" or (decoder == "auto" and size == (4, 4))))
         return pixels(image)
 
-    small, large = made("linear"), made("autoencoder")
-    assert (made("auto", (4, 4)) == small).all()
-    for needed in ((5, 4), (32, 32), None):
-        assert (made("auto", needed) == large).all()
-    assert (made("autoencoder", (4, 4)) == large).all()
+    assert (made("auto", (4, 4)) == made("linear", (4, 4))).all()
+    for size in ((5, 4), (32, 32), None):
+        assert (made("auto", size) == made("autoencoder", size)).all()
+    assert (made("autoencoder", (4, 4)) != made("linear", (4, 4))).any()
+
+
+def test_images_are_brought_to_a_size_batch_by_batch(tiny_pair_folder: Path) -> None:
+    generator = DiffusionGenerator(tiny_pair_folder / "generator", steps=1, guidance_scale=1.0, batch_size=2)
+    whole = generator.generate(PROMPTS, range(5))
+    expected = [image.resize((5, 3), Image.Resampling.LANCZOS) for image in whole]
+    for sized in (
+        generator.generate_sized(PROMPTS, range(5), (5, 3)),
+        generate_at(generator, PROMPTS, range(5), (5, 3)),
+    ):
+        assert [image.size for image in sized] == [(5, 3)] * 5
+        assert all((pixels(a) == pixels(b)).all() for a, b in zip(sized, expected, strict=True))
+
+
+class Large:
+    """A generator that offers nothing but `generate`."""
+
+    def __init__(self) -> None:
+        self.lots: list[int] = []
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        self.lots.append(len(prompts))
+        return [Image.new("RGB", (64, 48), (int(p), seed, 0)) for p, seed in zip(prompts, seeds, strict=True)]
+
+
+def test_large_images_never_lie_in_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avalanche_clts.pair.abilities._AT_ONCE", 3)
+    large = Large()
+    images = generate_at(large, [str(i) for i in range(8)], range(8), (4, 5))
+    assert [image.size for image in images] == [(4, 5)] * 8
+    assert [image.getpixel((0, 0)) for image in images] == [(i, i, 0) for i in range(8)]
+    assert large.lots == [3, 3, 2]
+    assert [image.size for image in generate_at(large, ["1"], [1], None)] == [(64, 48)]
+
+
+class Able(Large):
+    """A generator that offers everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, int]] = []
+
+    def generate_sized(self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> list[Image.Image]:
+        self.sizes.append(size)
+        return [Image.new("RGB", size, "white") for _ in prompts]
+
+    def cut_prompts(self, prompts: Sequence[str]) -> int:
+        return len(prompts)
+
+    def autoencode(self, images: torch.Tensor) -> torch.Tensor:
+        return images
 
 
 def test_replay_says_what_size_it_needs(embedded_pair: Pair, tmp_path: Path) -> None:
-    class Sized:
-        def __init__(self) -> None:
-            self.sizes: list[tuple[int, int] | None] = []
-            self.needed: tuple[int, int] | None = None
-
-        @contextmanager
-        def needing(self, size: tuple[int, int]) -> Iterator[None]:
-            self.needed = size
-            yield
-            self.needed = None
-
-        def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-            self.sizes.append(self.needed)
-            return [Image.new("RGB", self.needed or (32, 32), "white") for _ in prompts]
-
-    sized = Sized()
-    for generator in (sized, _SpreadGenerator(sized), RememberingGenerator(sized, "sized", tmp_path / "images.sqlite")):
+    able = Able()
+    for generator in (able, _SpreadGenerator(able), RememberingGenerator(able, "able", tmp_path / "images.sqlite")):
         buffer = CaptionBuffer(pair=Pair(embedded_pair.captioner, generator), captions_per_class=1)
         buffer.post_adapt(None, split_digits(5).train_stream[0])
-        assert {image.size for image in buffer.images} == {(8, 8)}
-    assert sized.sizes == [(8, 8)] * 3
-    assert sized.needed is None
+        assert len(buffer.buffer) == 2
+    assert able.sizes == [(8, 8)] * 3
+    assert able.lots == []
+
+
+def test_what_stands_for_a_part_offers_what_it_offers(tiny_pair: Pair, tmp_path: Path) -> None:
+    for part in (Large(), Able(), tiny_pair.generator):
+        for wrapped in (_SpreadGenerator(part), RememberingGenerator(part, "one", tmp_path / "images.sqlite")):
+            assert isinstance(wrapped, SizedGenerator), "whatever a generator makes can be brought to a size"
+            for ability in (CutsPrompts, Autoencodes):
+                assert isinstance(wrapped, ability) == isinstance(part, ability)
+                # As Python 3.12 looks: at the object and its class, without asking __getattr__.
+                (method,) = [name for name in vars(ability) if not name.startswith("_")]
+                assert (inspect.getattr_static(wrapped, method, None) is not None) == isinstance(part, ability)
+    assert isinstance(tiny_pair.generator, SizedGenerator)
+    assert isinstance(tiny_pair.generator, CutsPrompts)
+    assert isinstance(tiny_pair.generator, Autoencodes)
+    assert isinstance(_SpreadCaptioner(tiny_pair.captioner), HasFeatures)
+    assert not isinstance(_SpreadCaptioner(LabelCaptioner()), HasFeatures)
+    assert _SpreadGenerator(Able()).cut_prompts(["a", "b"]) == 2
 
 
 def test_same_call_same_pixels(tiny_pair: Pair) -> None:
@@ -261,6 +316,46 @@ def test_damaged_pair_json_is_refused(tiny_pair_folder: Path, tmp_path: Path) ->
     shutil.copytree(tiny_pair_folder, folder)
     (folder / "pair.json").write_text('{"captioner": {')
     with pytest.raises(MissingWeightsError, match=r"pair\.json is damaged"):
+        load_pair(folder)
+
+
+def test_arguments_can_be_chosen_before_anything_loads(tiny_pair_folder: Path) -> None:
+    pair = load_pair(
+        tiny_pair_folder, captioner={"max_new_tokens": 2, "prefix": "a {class_name}"}, generator={"width": 16}
+    )
+    assert (pair.captioner.max_new_tokens, pair.captioner.prefix) == (2, "a {class_name}")
+    assert (pair.generator.width, pair.generator.steps) == (16, 1), "what is not chosen is the pair's own"
+    assert pair.generator._pipeline is None
+    (image,) = pair.generator.generate(["zero"], [0])
+    assert image.size == (16, 8)
+    assert load_pair(tiny_pair_folder).generator.width is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"generator": {"step": 3}}, r"generator= has 'step'; arguments of DiffusionGenerator are: .*steps, "),
+        ({"captioner": {"steps": 3}}, r"captioner= has 'steps'; arguments of AutoCaptioner are: .*max_new_tokens, "),
+        ({"generator": {"steps": 0}}, "steps is 0; it must be"),
+    ],
+)
+def test_arguments_that_a_part_does_not_take_are_refused_by_name(
+    tiny_pair_folder: Path, arguments: dict[str, dict[str, object]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_pair(tiny_pair_folder, **arguments)
+    with pytest.raises(TypeError, match=r"captioner is 3; it must be a dict of arguments of AutoCaptioner"):
+        load_pair(tiny_pair_folder, captioner=3)
+
+
+def test_arguments_in_a_pairs_own_file_are_checked_too(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pair"
+    shutil.copytree(tiny_pair_folder, folder)
+    (folder / "pair.json").write_text('{"captioner": {"beams": 4}}')
+    with pytest.raises(ValueError, match=r"pair\.json has 'beams'; arguments of AutoCaptioner are"):
+        load_pair(folder)
+    (folder / "pair.json").write_text('{"captioner": ["beams"]}')
+    with pytest.raises(MissingWeightsError, match=r"pair\.json must hold an object with the objects captioner"):
         load_pair(folder)
 
 

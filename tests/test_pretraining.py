@@ -18,7 +18,7 @@ from torch import nn
 
 from avalanche_clts import Pair, load_pair, pretraining, split_digits
 from avalanche_clts.cli import main
-from avalanche_clts.images.avalanche import ImageFormat, LabelledImages
+from avalanche_clts.images.formats import ImageFormat, LabelledImages
 from avalanche_clts.pretraining import Recipe, distillation, embedded_domains, training
 from avalanche_clts.pretraining import digits_domain as pools
 from avalanche_clts.pretraining import shapes_domain as drawings

@@ -16,9 +16,17 @@ from torch import nn
 from torch.utils.data import TensorDataset
 from torchvision.transforms import ToTensor
 
-from avalanche_clts import CaptionReplayPlugin, CLTSPlugin, LabelCaptioner, Pair, RoutedModel, split_digits
+from avalanche_clts import (
+    CaptionReplayPlugin,
+    CLTSPlugin,
+    LabelCaptioner,
+    Pair,
+    RoutedModel,
+    RouterTraining,
+    split_digits,
+)
 from avalanche_clts.networks import small_cnn
-from avalanche_clts.plugins import _optimizer_like
+from avalanche_clts.routers import router_settings
 from avalanche_clts.streams.benchmarks import ImageDataset
 from tests.conftest import DIGITS, make_clts, small_net
 from tests.test_buffer import Witness
@@ -92,9 +100,26 @@ def test_parameters_of_every_head_stay_in_their_group(tiny_pair: Pair) -> None:
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop])
 def test_router_learns_with_an_optimizer_like_the_strategys(optimizer) -> None:
-    made = _optimizer_like(optimizer(small_net().parameters(), lr=0.25, weight_decay=0.125))(small_net().parameters())
-    assert type(made) is optimizer
+    settings = router_settings(optimizer(small_net().parameters(), lr=0.25, weight_decay=0.125), small_net())
+    made = optimizer(small_net().parameters(), **settings)
     assert (made.defaults["lr"], made.defaults["weight_decay"]) == (0.25, 0.125)
+
+
+def test_router_learns_at_the_rate_of_its_own_group(tiny_pair: Pair) -> None:
+    rates = []
+
+    class Watched(torch.optim.SGD):
+        def __init__(self, parameters, **options) -> None:
+            super().__init__(parameters, **options)
+            rates.append(self.param_groups[-1]["lr"])
+
+    model = RoutedModel(head=small_net(), router=small_net(16))
+    groups = [{"params": model.heads.parameters()}, {"params": model.router.parameters(), "lr": 0.5}]
+    clts = make_clts(tiny_pair, model=model)
+    clts.optimizer = Watched(groups, lr=0.25)
+    for experience in digits().train_stream[:3]:
+        clts.train(experience)
+    assert rates == [0.5, 0.5, 0.5]
 
 
 def test_interrupted_experience_can_be_trained_again(tiny_pair: Pair) -> None:
@@ -123,17 +148,17 @@ def test_too_few_images_for_every_experience_are_refused(tiny_pair: Pair) -> Non
         clts.train(digits().train_stream[1])
 
 
-def test_router_sees_synthetic_images_of_every_experience(tiny_pair: Pair) -> None:
+def test_router_sees_synthetic_images_of_every_experience(tiny_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     witness = Witness(tiny_pair.generator)
     clts = make_clts(Pair(LabelCaptioner("a {class_name}"), witness), replay_size=12)
     seen: list[tuple[int, set[int]]] = []
-    train_router = clts.plugins[0]._train_router
+    fit = RouterTraining.fit
 
-    def watch(model, make_optimizer, images, places, *rest):
-        seen.append((len(images), {place.head for place in places}))
-        return train_router(model, make_optimizer, images, places, *rest)
+    def watch(training, router, images, targets, **options):
+        seen.append((len(images), {target.head for target in targets}))
+        return fit(training, router, images, targets, **options)
 
-    clts.plugins[0]._train_router = watch
+    monkeypatch.setattr(RouterTraining, "fit", watch)
     for experience in digits(2).train_stream:
         clts.train(experience)
     assert seen == [(12, {0, 1})], "one head needs no router, and two are learnt from both experiences"
@@ -141,44 +166,36 @@ def test_router_sees_synthetic_images_of_every_experience(tiny_pair: Pair) -> No
     assert {prompt.removeprefix("a ") for prompt in witness.calls[0]} == set(DIGITS)
 
 
-def test_mixed_router_data_is_real_for_the_current_experience_alone(tiny_pair: Pair) -> None:
-    clts = make_clts(tiny_pair, router_data="mixed", replay_size=12)
+def test_mixed_router_data_is_real_for_the_current_experience_alone(
+    tiny_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clts = make_clts(tiny_pair, router_training=RouterTraining(data="mixed"), replay_size=12)
     stream = digits().train_stream
-    clts.train(stream[0])
-    clts.train(stream[1])
-    clts.plugins[0].storage_policy.prepare(stream[1])
-    images, places = clts.plugins[0]._routing_data(stream[1].dataset, clts.model, torch.device("cpu"))
-    assert [place.head for place in places] == [0] * 6 + [1] * 6
+    seen = []
+    monkeypatch.setattr(
+        RouterTraining,
+        "fit",
+        lambda training, router, images, targets, **_: (
+            seen.append(([images[i] for i in range(len(images))], targets)) or 0.0
+        ),
+    )
+    for experience in stream[:2]:
+        clts.train(experience)
+    ((images, targets),) = seen
+    assert [target.head for target in targets] == [0] * 6 + [1] * 6
     real = [x for x, *_ in stream[1].dataset]
-    for i, place in enumerate(places):
-        assert any(torch.equal(images[i][0], x) for x in real) == (place.head == 1)
-        assert images[i][1] == place.target
+    for image, target in zip(images, targets, strict=True):
+        assert any(torch.equal(image[0], x) for x in real) == (target.head == 1)
+        assert image[1] == target.target
 
 
 @pytest.mark.parametrize(("router_targets", "units"), [("classes", 10), ("experiences", 2)])
 def test_router_has_a_unit_for_each_of_its_targets(tiny_pair: Pair, router_targets: str, units: int) -> None:
-    clts = make_clts(tiny_pair, router_targets=router_targets)
+    clts = make_clts(tiny_pair, router_training=RouterTraining(targets=router_targets))
     for experience in digits(2).train_stream:
         clts.train(experience)
     assert clts.model.router.output.out_features == units
     assert clts.model.route(torch.rand(3, 1, 8, 8)).shape == (3, 2)
-
-
-def test_images_that_their_own_head_does_not_recognise_are_discarded(tiny_pair: Pair) -> None:
-    clts = make_clts(tiny_pair, keep="recognised", replay_size=60, captions_per_class=20)
-    stream = digits().train_stream
-    for experience in stream[:2]:
-        clts.train(experience)
-    plugin = clts.plugins[0]
-    discarded = plugin.num_discarded
-    assert 0 < discarded < 60
-    plugin.storage_policy.prepare(stream[1])
-    kept, places = plugin._routing_data(stream[1].dataset, clts.model, torch.device("cpu"))
-    assert len(kept) == len(places) == 60 - (plugin.num_discarded - discarded)
-    clts.model.eval()
-    for i, place in enumerate(places):
-        own = torch.nn.functional.one_hot(torch.tensor([place.head]), 2).float()
-        assert clts.model.mixture(kept[i][0][None], own).argmax() == kept.targets[i]
 
 
 def test_captioner_sees_images_before_the_streams_transforms(tiny_pair: Pair) -> None:
@@ -293,7 +310,7 @@ def test_images_are_gone_after_training(tiny_pair: Pair) -> None:
     clts = make_clts(tiny_pair)
     for experience in digits().train_stream[:2]:
         clts.train(experience)
-        assert not clts.plugins[0].storage_policy.is_generated
+        assert clts.plugins[0].storage_policy.regenerated == []
 
 
 BASES = {
@@ -322,7 +339,7 @@ def test_text_replay_in_any_strategy(tiny_pair: Pair, base: str) -> None:
         strategy.train(experience)
         assert len(plugin.storage_policy.memory) == 10
         assert len(witness.calls) == number, "images are regenerated once for each experience after the first"
-        assert not plugin.storage_policy.is_generated
+        assert plugin.storage_policy.regenerated == []
     assert {c.target for c in plugin.storage_policy.memory} == set(range(10))
     strategy.eval(benchmark.test_stream)
 
@@ -369,9 +386,7 @@ def tensor_stream(x: torch.Tensor):
         ({"captions_per_class": 0}, None, ValueError, "captions_per_class is 0"),
         ({"replay_size": 0}, None, ValueError, "replay_size is 0"),
         ({"router_epochs": 0}, None, ValueError, "router_epochs is 0"),
-        ({"router_data": "real"}, None, ValueError, "router_data is 'real'"),
         ({"routing": "best"}, None, ValueError, "routing is 'best'"),
-        ({"keep": "some"}, None, ValueError, "keep is 'some'"),
         ({"model": nn.Linear(3, 3)}, None, TypeError, "model is a Linear"),
     ],
 )
@@ -387,6 +402,23 @@ def test_bad_input_is_refused_before_anything_is_trained(tiny_pair: Pair, option
     after = clts.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "router_epochs is 0"),
+        ({"data": "real"}, ValueError, "router_data is 'real'"),
+        ({"targets": "tasks"}, ValueError, "router_targets is 'tasks'"),
+        ({"label_smoothing": 1.0}, ValueError, "label_smoothing is 1.0"),
+        ({"falling_rate": 1}, TypeError, "falling_rate is 1"),
+        ({"precision": "half"}, ValueError, "precision is 'half'"),
+        ({"optimizer": torch.optim.SGD([torch.zeros(1)])}, TypeError, "router_optimizer is a SGD"),
+    ],
+)
+def test_training_of_a_router_that_cannot_be_is_refused(options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        RouterTraining(**options)
 
 
 def test_refused_experience_can_be_trained_once_mended(tiny_pair: Pair) -> None:

@@ -1,9 +1,17 @@
-"""Files that are whole or not there: text, and nested state in safetensors, which executes nothing on load."""
+"""Files and folders that are whole or not there, and stay so when the power fails.
+
+Text, bytes, folders, and nested state in safetensors, which executes nothing on load. Nobody else writes atomically on
+their own.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +19,36 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+# What says that a folder cannot be synchronised here, rather than that it failed: some network file systems.
+_NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write the file: it is whole or, after a failure, what it was before. Its folder must be there."""
+    with whole_files([path]) as (partial,):
+        partial.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the file in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
 
 def write_state(path: Path, state: Any) -> None:
-    """Write `state` beside `path`, then rename: an interrupted write leaves the previous file whole.
+    """Write nested state, as `write_bytes` does.
 
     **Arguments:**
 
     - path: the `.safetensors` file; its folder is made if missing.
     - state: dicts (string or integer keys), lists, tuples, numbers, strings, booleans, None and tensors, nested.
+
+    Raises `TypeError` for anything else in `state`.
     """
     tensors: dict[str, torch.Tensor] = {}
     structure = json.dumps(_pack(state, tensors))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"structure": structure})
-    partial.replace(path)
+    _make_folder(path.parent)
+    with whole_files([path]) as (partial,):
+        save_file(tensors, partial, metadata={"structure": structure})
 
 
 def read_state(path: Path) -> Any:
@@ -42,18 +65,92 @@ def read_state(path: Path) -> Any:
         raise ValueError(f"{path} is damaged or not a state file of this library ({error}); remove it") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write beside `path`, then rename: a reader never sees half a file, not even after a power failure."""
+@contextmanager
+def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """A context that yields a file beside each of `paths` to be written; at its end they take the names in `paths`.
+
+    Each file is on the disk before it takes its name, and the names are on the disk when the context is left. After an
+    error, files that had not taken their names are removed, and what was there before stays.
+    """
+    partials = [path.with_name(path.name + ".partial") for path in paths]
+    try:
+        yield partials
+        for partial in partials:
+            to_disk(partial)
+        for partial, path in zip(partials, paths, strict=True):
+            partial.replace(path)
+    except BaseException:
+        for partial in partials:
+            with suppress(OSError):
+                partial.unlink()
+        raise
+    for folder in {path.parent for path in paths}:
+        _entries_to_disk(folder)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A context that yields an empty folder beside `path` to be filled; at its end it takes the place of `path`.
+
+    Its files and their names are on the disk before it takes its place, and its own name is when the context is left.
+    After an error it is removed, and what was there before stays. Between the old folder's leaving and the new one's
+    coming there is an instant without either; should the power fail in it, the next `whole_folder` brings the old one
+    back. All that stands beside `path` has a name that ends in `.partial`.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    to_disk(partial)
-    partial.replace(path)
+    replaced = path.with_name(path.name + ".replaced.partial")
+    if replaced.exists() and not path.exists():
+        replaced.rename(path)
+    for left_over in (partial, replaced):
+        shutil.rmtree(left_over, ignore_errors=True)
+    _make_folder(partial)
+    try:
+        yield partial
+        for below in partial.rglob("*"):
+            _entries_to_disk(below) if below.is_dir() else to_disk(below)
+        _entries_to_disk(partial)
+        if path.exists():
+            path.rename(replaced)
+        try:
+            partial.rename(path)
+        except BaseException:
+            if replaced.exists():
+                replaced.rename(path)
+            raise
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _entries_to_disk(path.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def to_disk(file: Path) -> None:
     """Wait until the file is on the disk: a renamed file whose content is not would be empty after a power failure."""
     with file.open("r+b") as content:
         os.fsync(content.fileno())
+
+
+def _entries_to_disk(folder: Path) -> None:
+    """Wait until the names in the folder are on the disk, where the operating system can do that for folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder and those above it, their names on the disk."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in made:
+        _entries_to_disk(one.parent)
 
 
 def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:

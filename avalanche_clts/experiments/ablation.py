@@ -19,6 +19,7 @@ from ..streams.named import Stream, parse_stream
 from .begin import require_fit, require_machine
 from .config import keep
 from .experiment import Conditions, Experiment
+from .page.provenance import provenance
 from .page.report import write_report
 from .rows import Results
 from .runs.execution import Task, execute
@@ -188,9 +189,12 @@ def _beside_earlier(file: Path, shared: dict[str, Any], answers: dict[str, Any],
         commands = list(dict.fromkeys([*earlier["command"].split(" ; "), command]))
         answers = earlier["ablations"] | answers
     ordered = {name: answers[name] for name in ABLATIONS if name in answers}
-    return shared | {"command": " ; ".join(filter(None, commands)), "ablations": ordered}
+    told = {"command": " ; ".join(filter(None, commands)), **provenance(shared["device"])}
+    return shared | told | {"ablations": ordered}
 
 
 def _class_names(benchmark: NCScenario) -> list[str]:
-    names = class_names(benchmark.train_stream[0].dataset)
-    return names or [str(label) for label in range(benchmark.n_classes)]
+    names: dict[int, str] = {}
+    for experience in benchmark.train_stream:
+        names |= class_names(experience.dataset) or {}
+    return [names.get(label, str(label)) for label in range(benchmark.n_classes)]

@@ -18,6 +18,7 @@ from .begin import require_fit, require_machine
 from .config import keep
 from .experiment import Conditions, Experiment
 from .page.memory_curve import areas
+from .page.provenance import provenance
 from .page.report import write_report
 from .page.samples import make_samples
 from .rows import ROWS, Results
@@ -83,6 +84,7 @@ def compare(
             "settings": experiment.settings(),
             "pair": {"name": experiment.pair, "identity": conditions.pair, "bytes": pair_nbytes(pair)},
             "command": command,
+            **provenance(experiment.device),
             "versions": conditions.versions,
         }
         write_text(out / RESULTS_FILE, json.dumps(document, indent=1))

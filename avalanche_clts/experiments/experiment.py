@@ -12,8 +12,9 @@ from .._support.checks import require_flag, require_names, require_one_of, requi
 from ..models import Routing
 from ..networks import BACKBONES, NETWORKS
 from ..pair.loading import Pair, load_pair
+from ..views import RouterView
 from .rows import COMPARED, ROWS
-from .rows.row import Memory, RouterView
+from .rows.row import Memory
 
 # What only strategies with a pair take notice of.
 PAIR_FIELDS = ("memory", "captioner", "generator", "routing", "router_view", "router")

@@ -1,156 +1,129 @@
-"""The images behind an Avalanche dataset: as they were before the stream's transforms, and back through them."""
+"""Avalanche's data sets, experiences and strategies from the inside: the one place that reads their private structures.
+
+Avalanche 0.6 has no public way to ask a data set for its images before transforms, for the transforms themselves or
+for the data set underneath, nor an experience of an online stream for its place in the experience that it is part of.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from avalanche.benchmarks import CLExperience, OnlineCLExperience
 from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, TransformGroups
-from PIL import Image, UnidentifiedImageError
+from avalanche.benchmarks.utils.transforms import TupleTransform
+from avalanche.training.templates.base_sgd import PeriodicEval
+from PIL import Image
 from torch import Tensor
 
-_REMEDY = (
-    "build the benchmark from PIL images, uint8 tensors or tensors with values in [0, 1], "
-    "and give normalisation and augmentation as its train_transform and eval_transform"
-)
+from .formats import ImageFormat, common_format, format_of, to_pil
+from .names import names_of
+
+_LOOKED_AT = 256  # images of a data set whose format is looked at, at most
 
 
-class LabelledImages(NamedTuple):
-    """Images with their classes: `images[i]` shows class `targets[i]`."""
-
-    images: list[Image.Image]
-    targets: list[int]
-
-
-@dataclass(frozen=True)
-class ImageFormat:
-    """How a stream hands out its images before its transforms.
-
-    **Arguments:**
-
-    - kind: "pil"; "uint8", tensors with values 0 to 255; "float", tensors with values in [0, 1].
-    - size: `(width, height)` in pixels.
-    - mode: "L" (grey) or "RGB".
-    """
-
-    kind: Literal["pil", "uint8", "float"]
-    size: tuple[int, int]
-    mode: str
-
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for RGB."""
-        return len(Image.new(self.mode, (1, 1)).getbands())
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of one image as raw uint8: height x width x channels."""
-        return self.size[0] * self.size[1] * self.channels
-
-    def restore(self, image: Image.Image) -> Any:
-        """A generated image as the stream would have handed it out: native size, mode and kind."""
-        native = image.convert(self.mode).resize(self.size, Image.Resampling.LANCZOS)
-        if self.kind == "pil":
-            return native
-        pixels = torch.from_numpy(np.array(native))
-        channels_first = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-        return channels_first if self.kind == "uint8" else channels_first.float() / 255
-
-
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """The image in a file; 16 bits of grey become 8, where Pillow would cut them off.
-
-    Raises `ValueError` if Pillow cannot read it, or its pixels are floating-point numbers, of no known range.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
-            if image.mode == "F":
-                raise OSError("its pixels are floating-point numbers")
-            return image.convert() if image.mode == "P" else image.copy()
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} is not an image that Pillow can read ({error}); remove or replace it") from None
-
-
-def is_grey(path: str | os.PathLike[str]) -> bool:
-    """Whether `open_image` gives an image without colour, by the file's header alone.
-
-    True of a file that is no image: opening it is what says so.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.mode in ("1", "L") or image.mode.startswith("I")
-    except (UnidentifiedImageError, OSError):
-        return True
-
-
-def image_format(dataset: AvalancheDataset) -> ImageFormat:
-    """The format of a dataset's images, read off its first sample.
-
-    Raises `TypeError` if the samples are not images, `ValueError` if they are tensors out of range.
-    """
-    sample = _untransformed(dataset)[0][0]
-    image = to_pil(sample)
-    if isinstance(sample, Image.Image):
-        kind: Literal["pil", "uint8", "float"] = "pil"
-    else:
-        kind = "uint8" if sample.dtype == torch.uint8 else "float"
-    return ImageFormat(kind, image.size, "L" if image.mode in ("1", "L", "I", "F") else "RGB")
+# Data sets
 
 
 def raw_images(dataset: AvalancheDataset, indices: Sequence[int]) -> list[Image.Image]:
-    """The images at `indices` as they were before the stream's transforms."""
-    untransformed = _untransformed(dataset)
-    return [to_pil(untransformed[int(i)][0]) for i in indices]
+    """The images at `indices` as a person would have seen them before the stream's transforms, "L" or "RGB"."""
+    untransformed = dataset.remove_current_transform_group()
+    return [to_pil(_fields(untransformed[int(i)])[0]) for i in indices]
 
 
-def to_pil(sample: Any) -> Image.Image:
-    """A PIL image of a sample: itself a PIL image, or a tensor of shape `(1 or 3, h, w)`.
+def image_format(dataset: AvalancheDataset, *, also: Sequence[int] = ()) -> ImageFormat:
+    """The format of a data set's images, read off a few hundred of them, evenly spaced.
 
-    Raises `TypeError` for anything else, and `ValueError` for floats outside [0, 1]: those were normalised, and what
-    they looked like before is not known.
+    **Arguments:**
+
+    - also: indices of samples to look at beside those.
+
+    Raises `TypeError` if the samples are not images, `ValueError` if they are tensors out of range.
     """
-    if isinstance(sample, Image.Image):
-        return sample
-    if not isinstance(sample, Tensor) or sample.ndim != 3 or len(sample) not in (1, 3):
-        shape = f" of shape {tuple(sample.shape)}" if isinstance(sample, Tensor) else ""
-        raise TypeError(f"the samples of this stream are not images but {type(sample).__name__}{shape}; {_REMEDY}")
-    if sample.dtype != torch.uint8:
-        low, high = float(sample.min()), float(sample.max())
-        if not (sample.is_floating_point() and low >= 0 and high <= 1):
-            raise ValueError(
-                f"the samples of this stream are tensors of {sample.dtype} with values from {low:.3g} to {high:.3g}, "
-                f"and no untransformed image stands behind them; {_REMEDY}"
-            )
-        sample = (sample * 255).round().to(torch.uint8)
-    pixels = sample.permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    untransformed = dataset.remove_current_transform_group()
+    spaced = torch.linspace(0, len(dataset) - 1, min(_LOOKED_AT, len(dataset))).long().tolist()
+    return common_format(format_of(_fields(untransformed[i])[0]) for i in dict.fromkeys([*spaced, *map(int, also)]))
 
 
-def class_names(dataset: AvalancheDataset) -> list[str] | None:
-    """The class names that the data set underneath knows (torchvision's `classes`), or None.
+def sample_nbytes(dataset: AvalancheDataset) -> int:
+    """Bytes of one sample: of an image as raw uint8, or of a tensor that is none as it is."""
+    sample = _fields(dataset.remove_current_transform_group()[0])[0]
+    try:
+        return image_format(dataset).nbytes
+    except (TypeError, ValueError):
+        return int(getattr(sample, "nbytes", 0))
 
-    None also where the stream has renumbered the classes (`class_ids_from_zero_...`): the names would be others'.
+
+def indices_by_class(dataset: AvalancheDataset) -> dict[int, list[int]]:
+    """Indices of each class's samples, by the class that the data set yields, in increasing order of both."""
+    if hasattr(dataset, "targets"):
+        found = dataset.targets.val_to_idx
+    else:
+        found = {}
+        for i in range(len(dataset)):
+            found.setdefault(int(_fields(dataset[i])[1]), []).append(i)
+    merged: dict[int, list[int]] = {}
+    transformed = hasattr(dataset, "targets") and any(map(_changes_targets, _nodes(dataset._flat_data)))
+    for target, indices in found.items():  # targets that are tensors are all distinct keys
+        yielded = _fields(dataset[int(indices[0])])[1] if transformed else target
+        merged.setdefault(_class_id(yielded), []).extend(map(int, indices))
+    return {target: sorted(merged[target]) for target in sorted(merged)}
+
+
+def class_names(dataset: AvalancheDataset) -> dict[int, str] | None:
+    """The names of a data set's classes, by class id, where the data sets underneath know them; see `names_of`."""
+    found: dict[int, str] = {}
+    leaves: dict[int, tuple[Any, dict[int, int]]] = {}
+    for target, indices in indices_by_class(dataset).items():
+        leaf, index = _leaf(dataset._flat_data, indices[0])
+        leaves.setdefault(id(leaf), (leaf, {}))[1][target] = index
+    for leaf, samples in leaves.values():
+        names = names_of(leaf, samples)
+        if names is None:
+            return None
+        found |= names
+    return found
+
+
+def stream_transforms(dataset: AvalancheDataset) -> TransformGroups:
+    """The transforms between a data set's untransformed images and what it yields, train and eval.
+
+    Frozen transforms are not among them: they belong to the image (the permutation of Permuted MNIST is its domain),
+    so the captioner has seen their result. Where parts of the data set have transforms of their own, those of most.
     """
-    first_of_class = {int(target): indices[0] for target, indices in dataset.targets.val_to_idx.items()}
-    names: list[str] | None = None
-    for target, index in first_of_class.items():
-        leaf, leaf_index = _leaf(dataset._flat_data, int(index))
-        if int(leaf[leaf_index][1]) != target:
-            return None
-        # Subset and the like keep what they wrap in `dataset`.
-        while not hasattr(leaf, "classes") and hasattr(leaf, "dataset"):
-            leaf = leaf.dataset
-        known = getattr(leaf, "classes", None)
-        if not isinstance(known, Sequence) or not all(isinstance(name, str) for name in known):
-            return None
-        names = list(known)
-    return names
+    chains = Counter(_Path(tuple(path)) for path in _paths(dataset._flat_data, len(dataset)))
+    chain = list(max(chains, key=chains.__getitem__).groups)
+    return TransformGroups({group: _Chain(chain, group) for group in ("train", "eval")})
+
+
+@dataclass(frozen=True)
+class SampleLayout:
+    """What a data set's samples hold beside the image.
+
+    **Arguments:**
+
+    - kind: class of the data set.
+    - extras: what a generated image has in the place of further fields of the data set underneath: zeros of their kind.
+    - attributes: the data attributes in their order: name, a zero of its kind, and whether samples hold it.
+    """
+
+    kind: type[AvalancheDataset] = AvalancheDataset
+    extras: tuple[Any, ...] = ()
+    attributes: tuple[tuple[str, Any, bool], ...] = (("targets", 0, False), ("targets_task_labels", 0, True))
+
+
+def sample_layout(dataset: AvalancheDataset) -> SampleLayout:
+    """How the samples of a data set are made up."""
+    leaf, index = _leaf(dataset._flat_data, 0)
+    attributes = [(a.name, _zero_like(a[0]), a.use_in_getitem) for a in dataset._data_attributes.values()]
+    if "targets" not in dataset._data_attributes:
+        attributes.insert(0, ("targets", 0, False))
+    return SampleLayout(type(dataset), tuple(map(_zero_like, _fields(leaf[index])[2:])), tuple(attributes))
 
 
 def as_stream_dataset(
@@ -160,37 +133,65 @@ def as_stream_dataset(
     *,
     format: ImageFormat,
     transforms: TransformGroups,
-    yields_task_labels: bool = True,
+    layout: SampleLayout = SampleLayout(),
 ) -> AvalancheDataset:
-    """A dataset of generated `images` that yields what the stream does: native format, then the stream's transforms.
+    """A data set of generated `images` that yields what the stream does: native format, then the stream's transforms.
 
     **Arguments:**
 
-    - yields_task_labels: whether samples are `(x, y, task_label)` or `(x, y)`.
+    - layout: of the stream's samples.
     """
-    restored = [(format.restore(image), target) for image, target in zip(images, targets, strict=True)]
-    return AvalancheDataset(
-        [restored],
-        data_attributes=[
-            DataAttribute(list(targets), "targets"),
-            DataAttribute(list(task_labels), "targets_task_labels", use_in_getitem=yields_task_labels),
-        ],
-        transform_groups=transforms,
+    restored = [(format.restore(i), target, *layout.extras) for i, target in zip(images, targets, strict=True)]
+    known = {"targets": list(targets), "targets_task_labels": list(task_labels)}
+    attributes = [
+        DataAttribute(known.get(name, [zero] * len(restored)), name, used) for name, zero, used in layout.attributes
+    ]
+    return layout.kind([restored], data_attributes=attributes, transform_groups=transforms)
+
+
+def task_labels_of(dataset: AvalancheDataset, indices: Sequence[int] | None = None) -> list[int]:
+    """The task labels of all samples, or of those at `indices`; 0 where the data set has none."""
+    labels = getattr(dataset, "targets_task_labels", None)
+    indices = range(len(dataset)) if indices is None else indices
+    return [0 if labels is None else int(labels[int(i)]) for i in indices]
+
+
+def _fields(sample: Any) -> Sequence[Any]:
+    if isinstance(sample, (tuple, list)) and len(sample) > 1:
+        return sample
+    raise TypeError(
+        f"the samples of this stream are {type(sample).__name__}s; they must be tuples that begin with an image and "
+        "its class, (x, y) or (x, y, task_label): wrap the data set in one that yields these"
     )
 
 
-def stream_transforms(dataset: AvalancheDataset) -> TransformGroups:
-    """The transforms between a dataset's untransformed images and what it yields, train and eval.
+def _class_id(target: Any) -> int:
+    try:
+        return int(target)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"the targets of this stream are not classes but {type(target).__name__}s, such as {target!r}; "
+            "each sample needs one class id"
+        ) from None
 
-    Frozen transforms are not among them: they belong to the image (the permutation of Permuted MNIST is its domain),
-    so the captioner has seen their result.
-    """
-    chain = list(_transform_chain(dataset._flat_data))
-    return TransformGroups({group: _Chain(chain, group) for group in ("train", "eval")})
+
+def _zero_like(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.zeros_like(value)
+    return type(value)() if isinstance(value, (bool, int, float, str)) else value
+
+
+class _Path(NamedTuple):
+    """Transform groups on the way from a leaf to the surface; equal where the transforms are."""
+
+    groups: tuple[TransformGroups, ...]
+
+    def __hash__(self) -> int:
+        return len(self.groups)
 
 
 class _Chain:
-    """The transform groups of nested datasets, innermost first, as one transform of x."""
+    """The transform groups of nested data sets, innermost first, as one transform of x."""
 
     def __init__(self, groups: Sequence[TransformGroups], name: str) -> None:
         self.groups = groups
@@ -198,21 +199,36 @@ class _Chain:
 
     def __call__(self, x: Any) -> Any:
         for group in self.groups:
-            x = group([x], group_name=self.name)[0]
+            transform = group[self.name]
+            if isinstance(transform, TupleTransform):  # one of x and one of the target, which is no longer wanted
+                x = x if transform.transforms[0] is None else transform.transforms[0](x)
+            else:
+                x = group([x], group_name=self.name)[0]
         return x
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Chain) and (list(self.groups), self.name) == (list(other.groups), other.name)
 
-# Avalanche has no public way to read a dataset's transforms, so the three functions below read its flat data: a tree
-# whose nodes carry transform groups and whose leaves are the data sets themselves.
+
+# A data set's flat data are a tree, whose nodes carry transform groups and whose leaves are the data sets themselves.
 
 
-def _transform_chain(node: Any) -> Iterator[TransformGroups]:
-    children = getattr(node, "_datasets", None)
-    if children is None:
-        return
-    if children:
-        yield from _transform_chain(children[0])
-    yield node._transform_groups
+def _nodes(node: Any) -> Iterator[Any]:
+    if hasattr(node, "_datasets"):
+        yield node
+        for child in node._datasets:
+            yield from _nodes(child)
+
+
+def _paths(node: Any, length: int) -> Iterator[list[TransformGroups]]:
+    """The transform groups above some samples, evenly spaced, innermost first."""
+    for i in torch.linspace(0, length - 1, min(_LOOKED_AT, length)).long().tolist():
+        path, at = [], node
+        while hasattr(at, "_datasets"):
+            path.append(at._transform_groups)
+            child, i = at._get_idx(i)
+            at = at._datasets[child]
+        yield path[::-1]
 
 
 def _leaf(node: Any, index: int) -> tuple[Any, int]:
@@ -223,6 +239,141 @@ def _leaf(node: Any, index: int) -> tuple[Any, int]:
     return node, index
 
 
-def _untransformed(dataset: AvalancheDataset) -> AvalancheDataset:
-    remove: Callable[[], AvalancheDataset] = dataset.remove_current_transform_group
-    return remove()
+def _changes_targets(node: Any) -> bool:
+    """Whether transforms at this node may give samples other targets."""
+    for groups in (node._frozen_transform_groups, node._transform_groups):
+        for name in ("train", "eval"):
+            if groups[name] is not None and groups[name].flat_transforms(1):
+                return True
+    return False
+
+
+# Experiences
+
+
+def classes_of(experience: Any) -> tuple[int, ...]:
+    """The classes of an experience's samples, in increasing order."""
+    return tuple(indices_by_class(experience.dataset))
+
+
+def task_labels_of_experience(experience: Any) -> tuple[int, ...]:
+    """The task labels of an experience, in increasing order; (0,) where there are none."""
+    labels = getattr(experience.dataset, "targets_task_labels", None)
+    return (0,) if labels is None else tuple(sorted(map(int, labels.uniques)))
+
+
+def adaptable(experience: Any, classes: Sequence[int], task_labels: Sequence[int]) -> Any:
+    """The experience with the attributes that Avalanche's growing modules read, whatever built it."""
+    seen = copy.copy(experience)
+    for name, value in (("classes_in_this_experience", list(classes)), ("task_labels", list(task_labels))):
+        with suppress(AttributeError):  # a property, which knows it already
+            setattr(seen, name, value)
+    return seen
+
+
+class Part(NamedTuple):
+    """Which part of an experience an (online) experience is.
+
+    **Arguments:**
+
+    - experience: index of the whole in its stream; None where it is not known.
+    - is_first, is_last: whether the whole begins, or ends, with it. What is no part is both.
+    - parts: how many the whole has; None where it is not known.
+    - marked: whether a strategy was meant to see this.
+    """
+
+    experience: int | None
+    is_first: bool = True
+    is_last: bool = True
+    parts: int | None = None
+    marked: bool = True
+
+
+def part_of(experience: Any) -> Part:
+    """Where an experience stands in the one that an online stream has split."""
+    if not isinstance(experience, OnlineCLExperience):
+        return Part(getattr(_unmasked(experience), "current_experience", None))
+    known = _unmasked(experience)
+    origin = known.origin_experience
+    if origin is None:  # mixed from several, as where tasks fade into each other: no part of anything
+        return Part(known.current_experience)
+    return Part(
+        _unmasked(origin).current_experience,
+        bool(known.is_first_subexp),
+        bool(known.is_last_subexp),
+        known.sub_stream_length,
+        bool(experience.access_task_boundaries),
+    )
+
+
+def _unmasked(experience: Any) -> Any:
+    return experience.logging() if isinstance(experience, CLExperience) else experience
+
+
+def train_stream_beside(experience: Any) -> Any:
+    """The training stream of the benchmark that an experience comes from; None where it is not known."""
+    stream = getattr(_unmasked(experience), "_origin_stream", None) or getattr(experience, "origin_stream", None)
+    return getattr(getattr(stream, "benchmark", None), "train_stream", None)
+
+
+def divided_like_training(experience: Any) -> bool:
+    """Whether test experience t goes with training experience t, as far as the benchmark tells."""
+    training = train_stream_beside(experience)
+    stream = getattr(_unmasked(experience), "origin_stream", None)
+    return training is not None and stream is not None and len(training) == len(stream)
+
+
+def belongs_to(test: Any, training: Any, classes: Sequence[int]) -> bool:
+    """Whether a test (or validation) experience shows what a training experience does: it is the same one, or has the
+    same place in its stream and none but the same classes."""
+    if test is training:
+        return True
+    same_place = getattr(_unmasked(test), "current_experience", None) == part_of(training).experience
+    return same_place and set(classes_of(test)) <= set(classes)
+
+
+def earlier_experience(experience: Any, index: int) -> Any | None:
+    """Experience `index` of the stream that `experience` comes from, if that stream can be asked."""
+    stream = getattr(_unmasked(experience), "_origin_stream", None)
+    try:
+        return stream[index]  # type: ignore[index]
+    except (TypeError, IndexError, AttributeError, KeyError):
+        return None
+
+
+# Strategies
+
+
+def experiences_in_training(strategy: Any) -> list[Any]:
+    """What a strategy is trained on at a time: one experience, or all that joint training takes together."""
+    return list(getattr(strategy, "_experiences", None) or [strategy.experience])
+
+
+def single_last_sample(strategy: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether the last batch of a training epoch holds one sample, given the arguments of `train`."""
+    count, size = len(strategy.experience.dataset), strategy.train_mb_size
+    return count % size == 1 % size and (count == 1 or not arguments.get("drop_last", False))
+
+
+def task_labels_in_batch(strategy: Any) -> Tensor | None:
+    """The task labels of a strategy's batch, if its data set yields them: also where the experience has lost its own,
+    as those of `benchmark_with_validation_stream` have."""
+    labels = getattr(strategy.experience.dataset, "targets_task_labels", None)
+    return strategy.mbatch[-1] if getattr(labels, "use_in_getitem", False) else None
+
+
+def evaluate_after_experience(strategy: Any) -> None:
+    """Have periodic evaluation, if there is any, run once more when the experience is done.
+
+    Avalanche leaves it out where the last epoch was evaluated; but after that epoch a router may have been trained.
+    """
+    for plugin in strategy.plugins:
+        if isinstance(plugin, PeriodicEval):
+            plugin.do_final = plugin.eval_every > -1
+
+
+def class_name_of(names: Sequence[str] | Mapping[int, str], target: int) -> str | None:
+    """The name that a user's sequence or mapping gives to a class."""
+    if isinstance(names, Mapping):
+        return names.get(target)
+    return names[target] if target < len(names) else None

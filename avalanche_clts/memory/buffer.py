@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from avalanche.benchmarks import CLExperience
-from avalanche.benchmarks.utils import AvalancheDataset, TransformGroups
+from avalanche.benchmarks.utils import AvalancheDataset, concat_datasets
 from avalanche.training.storage_policy import ExemplarsBuffer
 from PIL.Image import Image
 
-from .._support.checks import require_flag, require_names, require_one_of, require_whole
-from ..images.avalanche import ImageFormat, as_stream_dataset, class_names, image_format, raw_images, stream_transforms
-from ..pair.generators import needing
+from .._support.checks import require_flag, require_whole
+from ..images.avalanche import Part, earlier_experience, indices_by_class, part_of, raw_images, task_labels_of
+from ..images.formats import ImageFormat
+from ..pair.abilities import CutsPrompts
 from ..pair.loading import Pair, require_pair
+from ..pair.output import checked_captions, checked_images
 from .caption_memory import CaptionMemory, Prompt
 from .captions import Caption
+from .origins import ClassNames, Origin, require_class_names
 from .recombination import Contexts
-from .selection import Selection, most_diverse
+from .reservoir import fill
 
-_CANDIDATES = 1000  # images of a class that "diverse" chooses from, at most
+_logger = logging.getLogger("avalanche_clts")
+
+
+class Regenerated(NamedTuple):
+    """An image and what it was made from."""
+
+    prompt: Prompt
+    image: Image
+
+
+class _Key(NamedTuple):
+    """What an image depends on, beside the pair."""
+
+    text: str
+    seed: int
+    size: tuple[int, int]
+
+
+def _nothing() -> None:
+    """In the place of a reference to an experience, where there is none."""
 
 
 class CaptionBuffer(ExemplarsBuffer):
     """A storage policy that keeps captions, and regenerates images from them when `buffer` is read.
 
-    Stands wherever Avalanche takes a storage policy. `buffer` holds regenerated images only, in the native size and
-    mode of the stream and behind the stream's own transforms; they are generated when `buffer` is first read, and kept
-    until the next captions come or `release` is called.
+    Stands wherever Avalanche takes a storage policy. `buffer` holds regenerated images only, each in the native size
+    and mode of its own experience and behind that experience's own transforms; they are generated when `buffer` is
+    first read, and kept until the next captions come or `release` is called.
+
+    The parts into which an online stream splits an experience are captioned as they come, by reservoir sampling
+    (Vitter, 1985), so that in the end the captions stand for all of it, and no image was kept meanwhile.
 
     **Arguments:**
 
@@ -37,9 +63,7 @@ class CaptionBuffer(ExemplarsBuffer):
     - max_size: captions kept at most, in equal parts for all classes seen. None for no limit.
     - captions_per_class: captions kept of each class of each experience. None for no limit.
     - replay_size: images regenerated, in equal parts for every experience. None: one for each caption.
-    - class_names: of all classes, by class id. None: taken from the data set where it has them.
-    - selection: of the images to caption, within each class: "random", or "diverse", those nearest to the centres of
-        k-means on the captioner's features.
+    - class_names: of all classes, by class id. None: taken from the data sets where they have them.
     - recombine: whether a caption that serves several times borrows, for every image but its first, the words of
         another caption, with that caption's class name exchanged for its own; see `Contexts`. Takes effect where class
         names are known and captions say them.
@@ -53,118 +77,128 @@ class CaptionBuffer(ExemplarsBuffer):
         max_size: int | None = None,
         captions_per_class: int | None = None,
         replay_size: int | None = None,
-        class_names: Sequence[str] | None = None,
-        selection: Selection = "random",
+        class_names: ClassNames | None = None,
         recombine: bool = True,
         seed: int | None = None,
     ) -> None:
         require_pair(pair)
-        require_one_of("selection", selection, Selection)
         require_flag("recombine", recombine)
-        require_names("class_names", class_names)
+        require_class_names(class_names)
         require_whole("replay_size", replay_size, none="one image a caption")
         require_whole("seed", seed, least=0, none="one drawn at random")
-        if selection == "diverse" and not hasattr(pair.captioner, "features"):
-            raise ValueError(
-                "selection is 'diverse', which needs a captioner with features(images); "
-                f"{type(pair.captioner).__name__} has none, use selection='random'"
-            )
         self.memory = CaptionMemory(max_size=max_size, captions_per_class=captions_per_class)
-        super().__init__(max_size if max_size is not None else 0)
+        super().__init__(max_size if max_size is not None else Unlimited())
         self.pair = pair
         self.replay_size = replay_size
         self.class_names = class_names
-        self.selection = selection
         self.recombine = recombine
         self.first_seed = int(torch.randint(2**31, ())) if seed is None else seed
-        self.num_written = self._num_written_before = 0  # the latter: before the newest experience
-        self.num_experiences = 0
-        self.format: ImageFormat | None = None
+        self.origins: list[Origin] = []  # of the experiences captioned, and of the one that is open
+        self.num_experiences = 0  # that are captioned to their end
+        self.num_written = 0
+        self.num_parts = 0  # of the open experience
+        self.regenerated: list[Regenerated] = []  # in memory now
         self.seconds = {"captioning": 0.0, "generation": 0.0}
-        # What went wrong so far: images of which the captioner said nothing, and black images, which is what a safety
-        # checker makes of those that it does not let pass.
-        self.faults = {"empty_captions": 0, "black_images": 0}
-        self._transforms: TransformGroups | None = None
-        self._yields_task_labels = True
-        self._known_names: Sequence[str] | None = None
-        self._images: list[Image] = []
-        self._prompts: list[Prompt] = []
+        # What went wrong so far: images of which the captioner said nothing, black images, which is what a safety
+        # checker makes of those that it does not let pass, and prompts that the text encoder had no room for.
+        self.faults = {"empty_captions": 0, "black_images": 0, "cut_prompts": 0}
+        self._seen: dict[int, int] = {}  # samples of each class in the open experience
+        self._begun: Callable[[], Any] = _nothing
+        self._part = Part(None)
+        self._before: dict[str, Any] = {}
+        self._reusable: dict[_Key, Image] = {}
         self._dataset: AvalancheDataset | None = None
 
-    def prepare(self, experience: CLExperience) -> None:
-        """Check that `experience` can be captioned, and learn its image format and transforms.
+    def begin(self, experience: Any) -> Part:
+        """Open `experience` before it is learnt: check that it can be captioned, and record what its images are like.
 
-        Raises `TypeError` or `ValueError`, before any training, if its samples are not images or names are missing.
+        Raises `TypeError` or `ValueError` if its samples are not images or names are missing.
         """
-        dataset = experience.dataset
-        self.format = image_format(dataset)
-        self._known_names = self._names(dataset, experience.classes_in_this_experience)
-        self._transforms = stream_transforms(dataset)
-        self._yields_task_labels = hasattr(dataset, "targets_task_labels")
-        self._dataset = None
+        part, origin = part_of(experience), Origin.of(experience, self.class_names)
+        if part.is_first or len(self.origins) == self.num_experiences:
+            if self._seen:  # the experience before ended without saying so
+                self._close()
+            self.origins[self.num_experiences :] = [origin]
+            self.num_parts = 0
+            self._begun = _nothing
+        else:
+            self.origins[-1] = self.origins[-1].with_part(origin)
+        if origin.names is None and self.num_experiences == self.num_parts == 0:
+            _logger.warning(
+                "the class names of this stream are unknown: captions do not say them, and are not recombined; "
+                "give them with class_names=[...], in the order of the class ids"
+            )
+        self._restore_transforms(experience)
+        if self._begun() is not experience:  # else it was interrupted, and is begun again
+            self.num_parts += 1
+        self._begun = weakref.ref(experience)
+        # Avalanche does not mark the last of parts that divide their experience without a remainder.
+        self._part = part._replace(is_last=part.is_last or self.num_parts == part.parts)
+        return self._part
 
-    def post_adapt(self, agent_state: Any, exp: CLExperience) -> None:
+    def post_adapt(self, agent_state: Any, exp: Any) -> None:
         """Caption some images of the experience that has just been learnt, within the budget."""
-        self.prepare(exp)
-        self.release()
+        if self._begun() is not exp:
+            self.begin(exp)
+        self._begun = _nothing
         start = time.perf_counter()
-        self.memory.add(self._write_captions(exp))
-        self.num_experiences += 1
+        kept = ("num_experiences", "num_parts", "num_written")
+        self._before = {name: getattr(self, name) for name in kept} | {
+            "captions": list(self.memory),
+            "_seen": dict(self._seen),
+        }
+        self._write_captions(exp)
+        if self._part.is_last:
+            self._close()
+        else:  # most images of the next part are those of this one
+            self._reusable = {self._key(made.prompt): made.image for made in self.regenerated}
+            self.regenerated, self._dataset = [], None
         self.seconds["captioning"] += time.perf_counter() - start
 
     def take_back(self) -> None:
-        """Forget the captions of the newest experience, which is then to be learnt again."""
-        self.num_experiences -= 1
-        self.memory.captions = [caption for caption in self.memory if caption.experience < self.num_experiences]
-        self.num_written = self._num_written_before
+        """Forget the captions that were written last, of an experience which is then to be learnt again."""
+        before = dict(self._before)
+        self.memory.captions = before.pop("captions")
+        for name, value in before.items():
+            setattr(self, name, value)
         self.release()
 
     @property
     def buffer(self) -> AvalancheDataset:
-        """The regenerated images with their `targets` and `targets_task_labels`; empty before the first experience."""
+        """The regenerated images with their `targets` and `targets_task_labels`, in the order of `regenerated`; empty
+        before the first experience."""
         if self._dataset is None:
-            if len(self.memory) == 0 or self._transforms is None or self.format is None:
-                return AvalancheDataset([])
-            captions = [prompt.caption for prompt in self.prompts]
-            self._dataset = as_stream_dataset(
-                self.images,
-                [caption.target for caption in captions],
-                [caption.task_label for caption in captions],
-                format=self.format,
-                transforms=self._transforms,
-                yields_task_labels=self._yields_task_labels,
+            parts: dict[int, list[Regenerated]] = {}
+            for made in self.regenerate():
+                parts.setdefault(made.prompt.caption.experience, []).append(made)
+            self._dataset = concat_datasets(
+                [
+                    self.origins[experience].dataset([m.image for m in group], [m.prompt.caption for m in group])
+                    for experience, group in parts.items()
+                ]
             )
         return self._dataset
 
-    @property
-    def images(self) -> list[Image]:
-        """The regenerated images as the generator made them, one for each of `prompts`."""
-        if not self._images and len(self.memory) > 0:
+    @buffer.setter
+    def buffer(self, new_buffer: AvalancheDataset) -> None:
+        self._dataset = new_buffer
+
+    def regenerate(self) -> list[Regenerated]:
+        """The images of the captions in memory, experience by experience; generated if they are not there."""
+        if not self.regenerated and len(self.memory) > 0:
             start = time.perf_counter()
-            prompts = self.memory.prompts(self.replay_size, rephrase=self._rephrase())
-            with needing(self.pair.generator, self.format.size if self.format else None):
-                images = self.pair.generator.generate([p.text for p in prompts], [p.seed for p in prompts])
-            self._keep_visible(prompts, images)
+            self.regenerated = self._visible(self._images(self._prompts()))
+            self._reusable = {}
             self.seconds["generation"] += time.perf_counter() - start
-        return self._images
-
-    @property
-    def is_generated(self) -> bool:
-        """Whether the regenerated images are in memory now."""
-        return bool(self._images)
-
-    @property
-    def prompts(self) -> list[Prompt]:
-        """What `images` were made from."""
-        return self._prompts if self.images else []
+        return self.regenerated
 
     def release(self) -> None:
         """Forget the regenerated images; the next reader of `buffer` has them generated again."""
-        self._images, self._prompts, self._dataset = [], [], None
+        self.regenerated, self._reusable, self._dataset = [], {}, None
 
-    def chosen(self, exp: CLExperience) -> list[int]:
+    def choose(self, exp: Any) -> list[int]:
         """Indices into the experience's data set of the images that `post_adapt` would caption now."""
-        return self._choose(exp.dataset, exp.classes_in_this_experience)
+        return [index for slots in self._choose(exp).values() for index in slots.values()]
 
     def resize(self, strategy: Any, new_size: int) -> None:
         """Set how many captions are kept at most."""
@@ -172,81 +206,144 @@ class CaptionBuffer(ExemplarsBuffer):
         self.max_size = new_size
         self.release()
 
-    def _keep_visible(self, prompts: list[Prompt], images: list[Image]) -> None:
-        """Keep the images that show something, and their prompts."""
-        visible = [i for i, image in enumerate(images) if image.getbbox() is not None]
-        lost = {p.caption.experience for p in prompts} - {prompts[i].caption.experience for i in visible}
+    def class_name(self, caption: Caption) -> str | None:
+        """The name of a caption's class, in its own experience; None where it is unknown."""
+        names = self.origins[caption.experience].names
+        return None if names is None else names.get(caption.target)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """What the images in memory were made from."""
+        return [made.prompt for made in self.regenerated]
+
+    @property
+    def format(self) -> ImageFormat | None:
+        """Of the newest experience's images; every experience's is in `origins`."""
+        return self.origins[-1].format if self.origins else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the captions, which have a file of their own, and images, of which none is kept."""
+        names = ("first_seed", "num_written", "num_experiences", "num_parts", "faults", "seconds", "_seen")
+        return {name: getattr(self, name) for name in names} | {"origins": [o.state_dict() for o in self.origins]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.origins = [Origin.from_state_dict(origin) for origin in state["origins"]]
+        self._seen = {int(target): count for target, count in state["_seen"].items()}
+        self.release()
+
+    def _close(self) -> None:
+        self.num_experiences += 1
+        self._seen = {}
+        self.release()
+
+    def _restore_transforms(self, experience: Any) -> None:
+        """After a checkpoint: the transforms of earlier experiences, from the stream, or else as this one's."""
+        for index, origin in enumerate(self.origins):
+            if origin.transforms is None:
+                earlier = earlier_experience(experience, index)
+                like = earlier is not None and Origin.of(earlier, self.class_names).classes == origin.classes
+                self.origins[index] = origin.seen_again(earlier if like else experience)
+
+    def _prompts(self) -> list[Prompt]:
+        knows_names = any(origin.names is not None for origin in self.origins)
+        recombine = self.recombine and knows_names
+        rephrase = Contexts(self.memory, self.class_name).borrow if recombine else None
+        prompts = self.memory.prompts(self.replay_size, rephrase=rephrase)
+        return sorted(prompts, key=lambda prompt: prompt.caption.experience)
+
+    def _images(self, prompts: Sequence[Prompt]) -> list[Regenerated]:
+        made = dict(self._reusable)
+        missing: dict[tuple[int, int], list[_Key]] = {}
+        for key in dict.fromkeys(map(self._key, prompts)):
+            if key not in made:
+                missing.setdefault(key.size, []).append(key)
+        for size, keys in missing.items():  # images of one size are made together
+            texts = [key.text for key in keys]
+            if isinstance(self.pair.generator, CutsPrompts):
+                self.faults["cut_prompts"] += self.pair.generator.cut_prompts(texts)
+            images = checked_images(self.pair.generator, texts, [key.seed for key in keys], size)
+            made |= zip(keys, images, strict=True)
+        return [Regenerated(prompt, made[self._key(prompt)]) for prompt in prompts]
+
+    def _key(self, prompt: Prompt) -> _Key:
+        return _Key(prompt.text, prompt.seed, self.origins[prompt.caption.experience].format.size)
+
+    def _visible(self, made: list[Regenerated]) -> list[Regenerated]:
+        """The images that show something."""
+        visible = [m for m in made if m.image.getbbox() is not None]
+        lost = {m.prompt.caption.experience for m in made} - {m.prompt.caption.experience for m in visible}
         if lost:
             raise RuntimeError(
                 f"every image regenerated for experience {min(lost)} is black, as after a safety checker; "
                 "use captions or a generator that pass it, or load the pipeline without one"
             )
-        self._prompts, self._images = [prompts[i] for i in visible], [images[i] for i in visible]
-        self.faults["black_images"] += len(images) - len(visible)
+        self.faults["black_images"] += len(made) - len(visible)
+        return visible
 
-    def _rephrase(self) -> Callable[[Caption, int], str] | None:
-        names = self._known_names
-        return Contexts(self.memory, names).borrow if self.recombine and names is not None else None
-
-    def _write_captions(self, exp: CLExperience) -> list[Caption]:
-        dataset = exp.dataset
-        names = self._names(dataset, exp.classes_in_this_experience)
-        indices = self.chosen(exp)
-        targets = [int(dataset.targets[i]) for i in indices]
-        task_labels = getattr(dataset, "targets_task_labels", None)
-        texts = self.pair.captioner.caption(
-            raw_images(dataset, indices), None if names is None else [names[target] for target in targets]
-        )
-        texts = self._without_silence(texts, None if names is None else [names[target] for target in targets])
+    def _write_captions(self, exp: Any) -> None:
+        by_class = indices_by_class(exp.dataset)
+        chosen = self._choose(exp)
+        indices = [index for slots in chosen.values() for index in slots.values()]
+        targets = [target for target, slots in chosen.items() for _ in slots]
+        replaced = [self._of_class(target)[slot] for target, slots in chosen.items() for slot in slots if slot >= 0]
+        names = self.origins[-1].names
+        known = None if names is None else [names[target] for target in targets]
+        texts = checked_captions(self.pair.captioner, raw_images(exp.dataset, indices), known) if indices else []
+        texts = self._named_if_empty(texts, known)
+        labels = task_labels_of(exp.dataset, indices)
         captions = [
-            Caption(
-                text=text,
-                target=target,
-                experience=self.num_experiences,
-                task_label=0 if task_labels is None else int(task_labels[i]),
-                seed=(self.first_seed + self.num_written + n) % 2**32,
-            )
-            for n, (i, target, text) in enumerate(zip(indices, targets, texts, strict=True))
+            Caption(text, target, self.num_experiences, label, (self.first_seed + self.num_written + n) % 2**32)
+            for n, (text, target, label) in enumerate(zip(texts, targets, labels, strict=True))
             if text
         ]
-        self._num_written_before = self.num_written
         self.num_written += len(indices)
-        if not captions:
+        for target, found in by_class.items():
+            self._seen[target] = self._seen.get(target, 0) + len(found)
+        self.memory.discard(replaced)
+        self.memory.add(captions)
+        if not any(caption.experience == self.num_experiences for caption in self.memory):
             raise RuntimeError(
                 f"the captioner said nothing of any image of experience {self.num_experiences}; "
                 "give class_names, which then stand in, or use another captioner"
             )
-        return captions
 
-    def _without_silence(self, texts: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    def _named_if_empty(self, texts: Sequence[str], names: Sequence[str] | None) -> list[str]:
         """The texts, with the class name in the place of an empty one where it is known."""
-        silent = [not text.strip() for text in texts]
-        self.faults["empty_captions"] += sum(silent)
+        empty = [not text.strip() for text in texts]
+        self.faults["empty_captions"] += sum(empty)
         stand_ins = names if names is not None else [""] * len(texts)
-        return [name if s else text for text, name, s in zip(texts, stand_ins, silent, strict=True)]
+        return [name if e else text for text, name, e in zip(texts, stand_ins, empty, strict=True)]
 
-    def _choose(self, dataset: AvalancheDataset, classes: Sequence[int]) -> list[int]:
-        """Indices of the images to caption: as many of each class as the budget holds."""
-        quota = self.memory.quota(classes)
-        by_class = dataset.targets.val_to_idx
+    def _choose(self, exp: Any) -> dict[int, dict[int, int]]:
+        """For each class, the samples to caption: index by slot; see `fill`."""
+        by_class = indices_by_class(exp.dataset)
+        quota = self.memory.quota(by_class)
         # Of its own, so that what is captioned does not depend on what else a strategy draws at random.
         generator = torch.Generator().manual_seed(self.first_seed + self.num_written)
-        chosen: list[int] = []
-        for target in sorted(by_class):
-            candidates = by_class[target]
-            shuffled = [int(candidates[i]) for i in torch.randperm(len(candidates), generator=generator).tolist()]
-            if self.selection == "diverse":
-                some = shuffled[: max(quota, _CANDIDATES)]
-                features = self.pair.captioner.features(raw_images(dataset, some))  # type: ignore[attr-defined]
-                shuffled = [some[i] for i in most_diverse(features, quota, seed=self.first_seed % 2**32)]
-            chosen += shuffled[:quota]
-        return chosen
+        return {
+            target: fill(indices, quota, len(self._of_class(target)), self._seen.get(target, 0), generator)
+            for target, indices in by_class.items()
+        }
 
-    def _names(self, dataset: AvalancheDataset, classes: Sequence[int]) -> Sequence[str] | None:
-        names = self.class_names if self.class_names is not None else class_names(dataset)
-        if names is not None and len(names) <= max(classes):
-            raise ValueError(
-                f"class_names has {len(names)} names, but this experience holds class {max(classes)}; "
-                "give one name for each class of the stream, in the order of the class ids"
-            )
-        return names
+    def _of_class(self, target: int) -> list[Caption]:
+        """The captions of a class in the open experience."""
+        return [c for c in self.memory if c.experience == self.num_experiences and c.target == target]
+
+
+class Unlimited(int):
+    """The size of a buffer without a limit of its own, which any `mem_size` agrees with.
+
+    Avalanche's `ReplayPlugin` asserts that its `mem_size` is its storage policy's `max_size`, even of a policy whose
+    budget is not counted so.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (int, float))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .._support.checks import require_whole
+from .._support.files import write_bytes
 from .captions import Caption, decode_captions, encode_captions
 
 
@@ -69,6 +70,11 @@ class CaptionMemory:
         if self.max_size is not None:
             self.resize(self.max_size)
 
+    def discard(self, captions: Iterable[Caption]) -> None:
+        """Take captions out."""
+        unwanted = {id(caption) for caption in captions}
+        self.captions = [caption for caption in self.captions if id(caption) not in unwanted]
+
     def resize(self, max_size: int) -> None:
         """Set the budget and drop what exceeds it, in equal parts from the largest classes."""
         require_whole("max_size", max_size)
@@ -122,11 +128,8 @@ class CaptionMemory:
         return len(self.to_bytes()) if self.captions else 0
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the captions to `path` (by convention `captions.jsonl.gz`), beside it first, then renamed."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(self.to_bytes())
-        partial.replace(path)
+        """Write the captions to `path` (by convention `captions.jsonl.gz`), whole or not at all."""
+        write_bytes(Path(path), self.to_bytes())
 
     def read(self, path: str | os.PathLike[str]) -> None:
         """Replace the captions by those in the file that `write` wrote.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import NamedTuple
 
@@ -30,16 +30,17 @@ class Contexts:
     **Arguments:**
 
     - captions: of all experiences; those that do not say the name of their class lend nothing.
-    - class_names: by class id.
+    - name_of: the name of a caption's class, in its own experience; None where it is unknown.
     """
 
-    def __init__(self, captions: Iterable[Caption], class_names: Sequence[str]) -> None:
-        self.class_names = class_names
+    def __init__(self, captions: Iterable[Caption], name_of: Callable[[Caption], str | None]) -> None:
+        self._name_of = name_of
         frames: dict[int, list[_Frame]] = defaultdict(list)
         classes: dict[int, set[int]] = defaultdict(set)
         for caption in captions:
             classes[caption.experience].add(caption.target)
-            frame = _frame(caption.text, class_names[caption.target])
+            name = name_of(caption)
+            frame = None if name is None else _frame(caption.text, name)
             if frame is not None:
                 frames[caption.experience].append(frame)
         self._frames = {
@@ -54,11 +55,11 @@ class Contexts:
 
     def borrow(self, caption: Caption, seed: int) -> str:
         """The class of `caption` in the words of another caption, which `seed` picks; its own text if there is none."""
-        frames = self._frames[caption.experience]
-        if not frames:
+        frames, name = self._frames[caption.experience], self._name_of(caption)
+        if not frames or name is None:
             return caption.text
         before, after = frames[int(Random(seed).random() * len(frames))]
-        return before + self.class_names[caption.target] + after
+        return before + name + after
 
 
 def _frame(text: str, class_name: str) -> _Frame | None:

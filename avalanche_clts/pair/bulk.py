@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .._support.files import write_text
-from ..images.avalanche import open_image
+from .._support.files import whole_files, write_text
+from ..images.files import open_image
 from .captioners import Captioner
 from .distributed import is_first_process, share_of, wait_for_everyone
 from .generators import Generator
@@ -111,10 +111,9 @@ def generate_files(
     for start in range(0, len(mine), _AT_ONCE):
         batch = mine[start : start + _AT_ONCE]
         images = generator.generate([prompts[i] for i in batch], [seeds[i] for i in batch])
-        for i, image in zip(batch, images, strict=True):
-            partial = files[i].with_suffix(".partial")
-            image.save(partial, "png")
-            partial.replace(files[i])
+        with whole_files([files[i] for i in batch]) as partials:
+            for partial, image in zip(partials, images, strict=True):
+                image.save(partial, "png")
     wait_for_everyone()
     if is_first_process():
         write_text(out / METADATA, "".join(_line(f.name, p) for f, p in zip(files, prompts, strict=True)))

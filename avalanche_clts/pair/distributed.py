@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL.Image import Image
 
+from .abilities import offer_abilities_of
 from .captioners import Captioner
 from .generators import Generator
 from .loading import Pair
+from .output import checked_captions, checked_images
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -68,6 +70,7 @@ class _Spread:
 
     def __init__(self, part: Any) -> None:
         self._part = part
+        offer_abilities_of(part, self)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -81,7 +84,7 @@ class _SpreadCaptioner(_Spread):
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         def work(mine: Sequence[int]) -> list[str]:
             names = None if class_names is None else [class_names[i] for i in mine]
-            return self._part.caption([images[i] for i in mine], names)
+            return checked_captions(self._part, [images[i] for i in mine], names)
 
         return _gathered(len(images), work)
 
@@ -90,11 +93,18 @@ class _SpreadGenerator(_Spread):
     _part: Generator
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+        return self._generate(prompts, seeds, None)
+
+    def generate_sized(self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> list[Image]:
+        """Small images alone travel from process to process."""
+        return self._generate(prompts, seeds, size)
+
+    def _generate(self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int] | None) -> list[Image]:
         if len(prompts) != len(seeds):
             raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
         return _gathered(
             len(prompts),
-            lambda mine: self._part.generate([prompts[i] for i in mine], [seeds[i] for i in mine]),
+            lambda mine: checked_images(self._part, [prompts[i] for i in mine], [seeds[i] for i in mine], size),
         )
 
 

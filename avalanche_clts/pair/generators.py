@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from PIL.Image import Image
@@ -13,8 +13,11 @@ from tqdm import tqdm
 
 from .._support.checks import require_names, require_one_of, require_whole
 from .batches import run_batches
-from .linear_decoder import LinearDecoder
-from .precision import fast_multiplication, half_precision
+from .linear_decoder import LinearDecoder, latents_of, suffices
+from .pipelines import load_pipeline, make_fast
+from .precision import fast_multiplication
+from .prompt_encoding import as_read, encode_prompts, takes_encodings
+from .rgb import to_size
 from .weights import require_weights
 
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 
 Decoder = Literal["auto", "autoencoder", "linear"]
-_FINER = 2  # latent pixels a pixel, at least, where decoder "auto" trusts the linear one
 
 
 @runtime_checkable
@@ -32,15 +34,6 @@ class Generator(Protocol):
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         """One RGB image for each prompt. `seeds[i]` alone decides the noise that image i is made from."""
         ...
-
-
-def needing(generator: Generator, size: tuple[int, int] | None) -> AbstractContextManager[None]:
-    """A context in which images are wanted no larger than `size`, `(width, height)`, for generators that then spend
-    less. None: not known."""
-    if size is None or not hasattr(generator, "needing"):
-        return nullcontext()
-    context: AbstractContextManager[None] = generator.needing(size)
-    return context
 
 
 class DiffusionGenerator:
@@ -58,7 +51,8 @@ class DiffusionGenerator:
     - autoencoder: another one for the same latents, such as "madebyollin/taesd", which is smaller and faster; a
         repository on the hub or a folder. None: the pipeline's own.
     - decoder: what makes pixels of latents. "autoencoder"; "linear", an image the size of the latents, an eighth of the
-        pipeline's: see `LinearDecoder`; "auto": linear where a stream's images are at most half the latents' size.
+        pipeline's: see `LinearDecoder`; "auto": linear where images of at most half the latents' size are asked for,
+        see `generate_sized`.
     - steps: denoising steps. None: the pipeline's own default.
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
@@ -69,7 +63,7 @@ class DiffusionGenerator:
     - compile: whether `torch.compile` makes the denoiser faster, or the name of its backend; the first images then take
         a minute longer.
 
-    Prompts longer than the text encoder has room for lose their ends; `num_cut_prompts` counts them.
+    Prompts longer than the text encoder has room for lose their ends; `cut_prompts` counts them.
 
     Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched.
     """
@@ -108,10 +102,8 @@ class DiffusionGenerator:
         self.device = device
         self.offload = offload
         self.compile = compile
-        self.num_cut_prompts = 0
         self._pipeline: Any = None
         self._fitted: list[LinearDecoder] = []  # one at most; shared by copies, as the pipeline is
-        self._needed: tuple[int, int] | None = None
         require_one_of("decoder", decoder, Decoder)
         for size in ("steps", "height", "width"):
             require_whole(size, getattr(self, size), none="the pipeline's own")
@@ -123,106 +115,25 @@ class DiffusionGenerator:
         require_weights(self.name_or_path, entry="model_index.json", revision=revision)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
-        """One image for each prompt; see `Generator`. Raises `ValueError` unless there is a seed for each prompt."""
-        require_names("prompts", prompts)
-        if len(prompts) != len(seeds):
-            raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
+        """One image for each prompt; see `Generator`. Raises `ValueError` unless there is a seed for each prompt, and
+        `FloatingPointError` for images with values that are not finite."""
+        return self._generate(prompts, seeds, None)
+
+    def generate_sized(self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> list[Image]:
+        """As `generate`, each image brought to `size`, `(width, height)` in pixels, as soon as its batch is there.
+
+        Decoder "auto" chooses by it.
+        """
+        return self._generate(prompts, seeds, size)
+
+    def cut_prompts(self, prompts: Sequence[str]) -> int:
+        """How many of the prompts are longer than the text encoder has room for; 0 for kinds of pipelines of which that
+        is not known."""
         pipeline = self._load()
-        # Equal prompts stand together, so that each is encoded once a batch.
-        order = sorted(range(len(prompts)), key=lambda i: prompts[i])
-        with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
-            images, self.batch_size = run_batches(
-                order,
-                self.batch_size,
-                prepare=lambda batch: ([prompts[i] for i in batch], [seeds[i] for i in batch]),
-                compute=lambda batch: self._generate_batch(*batch),
-                finish=_to_images,
-                device=self.device,
-                done=bar.update,
-            )
-        if self.offload is not None:
-            pipeline.to(self.offload)
-        return [image for _, image in sorted(zip(order, images, strict=True), key=lambda pair: pair[0])]
-
-    @contextmanager
-    def needing(self, size: tuple[int, int]) -> Iterator[None]:
-        """Within this context images are wanted no larger than `size`, `(width, height)`; decoder "auto" heeds it."""
-        before, self._needed = self._needed, size
-        try:
-            yield
-        finally:
-            self._needed = before
-
-    def _decodes_linearly(self) -> bool:
-        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-
-        if self.decoder != "auto":
-            return self.decoder == "linear"
-        if self._needed is None or not isinstance(self._pipeline, (StableDiffusionPipeline, StableDiffusionXLPipeline)):
-            return False
-        side = self._pipeline.unet.config.sample_size
-        scale = self._pipeline.vae_scale_factor
-        latents = [side if pixels is None else pixels // scale for pixels in (self.width, self.height)]
-        return all(have >= _FINER * need for have, need in zip(latents, self._needed, strict=True))
-
-    def _generate_batch(self, prompts: list[str], seeds: list[int]) -> torch.Tensor:
-        """RGB, uint8, `(n, h, w, 3)`."""
-        import torch
-
-        chosen = {
-            "num_inference_steps": self.steps,
-            "guidance_scale": self.guidance_scale,
-            "height": self.height,
-            "width": self.width,
-        }
-        options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-        linearly = self._decodes_linearly()
-        options["output_type"] = "latent" if linearly else "pt"
-        # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
-        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        # On an accelerator the weights themselves are in half precision.
-        on_cpu = torch.device(self.device).type == "cpu"
-        with torch.inference_mode():
-            with fast_multiplication("cpu") if on_cpu else nullcontext():
-                output = self._pipeline(**self._encode(prompts), generator=noise, **options).images
-            if linearly:
-                if not self._fitted:
-                    self._fitted.append(LinearDecoder(self._pipeline.vae))
-                output = self._fitted[0].decode(output)
-            if not bool(torch.isfinite(output).all()):
-                raise FloatingPointError(
-                    f"{self.name_or_path} made images with values that are not finite, in {output.dtype}; "
-                    "use another variant, another autoencoder, or the CPU"
-                )
-            return (255 * output.float()).round().to(torch.uint8).permute(0, 2, 3, 1)
-
-    def _encode(self, prompts: list[str]) -> dict[str, Any]:
-        """What the pipeline is given in the place of the prompts: their encodings, each distinct prompt's made once."""
-        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-
-        pipeline = self._pipeline
-        if not isinstance(pipeline, (StableDiffusionPipeline, StableDiffusionXLPipeline)):
-            return {"prompt": prompts}
-        default = inspect.signature(pipeline.__call__).parameters["guidance_scale"].default
-        guidance = default if self.guidance_scale is None else self.guidance_scale
-        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        seen = [self._cut(prompt) for prompt in distinct]
-        self.num_cut_prompts += sum(seen[distinct[prompt]] != prompt for prompt in prompts)
-        encodings = pipeline.encode_prompt(
-            prompt=seen,
-            device=pipeline.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=guidance > 1,
-        )
-        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
-        rows = [distinct[prompt] for prompt in prompts]
-        return {name: tensor[rows] for name, tensor in zip(names, encodings, strict=False) if tensor is not None}
-
-    def _cut(self, prompt: str) -> str:
-        """As much of the prompt as the text encoder has room for."""
-        tokens = self._pipeline.tokenizer(prompt, truncation=True, return_offsets_mapping=True)
-        end = max(end for _, end in tokens.offset_mapping)
-        return prompt if not prompt[end:].strip() else prompt[:end]
+        if not takes_encodings(pipeline):
+            return 0
+        cut = {prompt for prompt in set(prompts) if as_read(pipeline.tokenizer, prompt) != prompt}
+        return sum(prompt in cut for prompt in prompts)
 
     def autoencode(self, images: torch.Tensor) -> torch.Tensor:
         """Images after the pipeline's autoencoder, encoded and decoded: what generation does to every image's detail.
@@ -234,79 +145,95 @@ class DiffusionGenerator:
         import torch
         from torch.nn.functional import interpolate
 
-        pipeline = self._load()
+        pipeline = self._load().to(self.device)
         side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
         with torch.no_grad():
             resized = interpolate(images, size=(side, side), mode="bicubic", antialias=True)
             pixels = (2 * resized - 1).to(pipeline.device, pipeline.vae.dtype)
-            decoded = pipeline.vae.decode(pipeline.vae.encode(pixels).latent_dist.mode()).sample
+            decoded = pipeline.vae.decode(latents_of(pipeline.vae.encode(pixels))).sample
             restored = ((decoded.to(images) + 1) / 2).clamp(0, 1)
             return interpolate(restored, size=images.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
 
-    def _load(self) -> Any:
-        if self._pipeline is None:
-            from diffusers import AutoPipelineForText2Image
+    def _generate(self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int] | None) -> list[Image]:
+        require_names("prompts", prompts)
+        if len(prompts) != len(seeds):
+            raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
+        pipeline = self._load().to(self.device)
+        linearly = self._decodes_linearly(size)
+        # Equal prompts stand together, so that each is encoded once a batch.
+        order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+        with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
+            images, self.batch_size = run_batches(
+                order,
+                self.batch_size,
+                prepare=lambda batch: ([prompts[i] for i in batch], [seeds[i] for i in batch]),
+                compute=lambda batch: self._generate_batch(batch[0], batch[1], linearly),
+                finish=partial(_to_images, size=size),
+                device=self.device,
+                done=bar.update,
+            )
+        if self.offload is not None:
+            pipeline.to(self.offload)
+        return [image for _, image in sorted(zip(order, images, strict=True), key=lambda pair: pair[0])]
 
-            from .quiet import quiet_loading
+    def _decodes_linearly(self, size: tuple[int, int] | None) -> bool:
+        if self.decoder != "auto":
+            return self.decoder == "linear"
+        pipeline = self._load()
+        return takes_encodings(pipeline) and suffices(pipeline, (self.width, self.height), size)
 
-            with quiet_loading():
-                self._pipeline = AutoPipelineForText2Image.from_pretrained(
-                    self.name_or_path,
-                    revision=self.revision,
-                    variant=self.variant,
-                    dtype=half_precision(self.device),
-                    use_safetensors=True,
-                )
-                if self.autoencoder is not None:
-                    self._pipeline.vae = _load_autoencoder(self.autoencoder, self._pipeline.vae.dtype)
-                if self.scheduler is not None:
-                    self._change_scheduler(self.scheduler)
-                if self.lora is not None:
-                    self._add_lora(self.lora)
-            self._pipeline.set_progress_bar_config(disable=True)
-            self._make_fast()
-        return self._pipeline.to(self.device)
-
-    def _make_fast(self) -> None:
+    def _generate_batch(self, prompts: list[str], seeds: list[int], linearly: bool) -> torch.Tensor:
+        """RGB, uint8, `(n, h, w, 3)`."""
         import torch
 
-        denoiser = getattr(self._pipeline, "unet", None) or self._pipeline.transformer
-        if torch.device(self.device).type != "cpu":
-            for part in (denoiser, self._pipeline.vae):
-                part.to(memory_format=torch.channels_last)
-        if self.compile:
-            denoiser.compile(**({"backend": self.compile} if isinstance(self.compile, str) else {}))
+        pipeline = self._load()
+        height, width = self.height, self.width
+        if (height is None) != (width is None) and takes_encodings(pipeline):  # diffusers would heed neither
+            side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+            height, width = height or side, width or side
+        chosen = {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "height": height,
+            "width": width,
+        }
+        options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        options["output_type"] = "latent" if linearly else "pt"
+        # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
+        options["generator"] = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        # On an accelerator the weights themselves are in half precision.
+        on_cpu = torch.device(self.device).type == "cpu"
+        with torch.inference_mode():
+            with fast_multiplication("cpu") if on_cpu else nullcontext():
+                output = pipeline(**encode_prompts(pipeline, prompts, self.guidance_scale), **options).images
+            if linearly:
+                if not self._fitted:
+                    self._fitted.append(LinearDecoder(pipeline.vae))
+                output = self._fitted[0].decode(output)
+            if not bool(torch.isfinite(output).all()):
+                raise FloatingPointError(
+                    f"{self.name_or_path} made images with values that are not finite, in {output.dtype}; "
+                    "use another variant, another autoencoder, or the CPU"
+                )
+            return (255 * output.float()).round().to(torch.uint8).permute(0, 2, 3, 1)
 
-    def _change_scheduler(self, name: str) -> None:
-        import diffusers
-
-        scheduler = getattr(diffusers, name, None)
-        if scheduler is None or not hasattr(scheduler, "from_config"):
-            raise ValueError(f"scheduler is {name!r}; it must be the name of one of diffusers' schedulers")
-        self._pipeline.scheduler = scheduler.from_config(self._pipeline.scheduler.config)
-
-    def _add_lora(self, name_or_path: str) -> None:
-        from importlib.util import find_spec
-
-        if find_spec("peft") is None:
-            raise ImportError(f'lora is {name_or_path!r}, which needs peft; run: pip install "avalanche-clts[lora]"')
-        self._pipeline.load_lora_weights(name_or_path, use_safetensors=True)
-        self._pipeline.fuse_lora()
-        self._pipeline.unload_lora_weights()
+    def _load(self) -> Any:
+        if self._pipeline is None:
+            self._pipeline = load_pipeline(
+                self.name_or_path,
+                revision=self.revision,
+                variant=self.variant,
+                scheduler=self.scheduler,
+                lora=self.lora,
+                autoencoder=self.autoencoder,
+                device=self.device,
+            )
+            make_fast(self._pipeline, self.device, self.compile)
+        return self._pipeline
 
 
-def _to_images(pixels: torch.Tensor) -> list[Image]:
+def _to_images(pixels: torch.Tensor, size: tuple[int, int] | None) -> list[Image]:
     from PIL import Image
 
-    return [Image.fromarray(array) for array in pixels.cpu().numpy()]
-
-
-def _load_autoencoder(name_or_path: str, dtype: torch.dtype) -> Any:
-    """A full autoencoder or a tiny one, as its configuration says."""
-    import diffusers
-
-    config, _ = diffusers.AutoencoderKL.load_config(name_or_path, return_unused_kwargs=True)
-    kind = config.get("_class_name", "AutoencoderKL")
-    if kind not in ("AutoencoderKL", "AutoencoderTiny"):
-        raise ValueError(f"autoencoder is {name_or_path}, a {kind}; it must be an AutoencoderKL or an AutoencoderTiny")
-    return getattr(diffusers, kind).from_pretrained(name_or_path, torch_dtype=dtype, use_safetensors=True)
+    images = [Image.fromarray(array) for array in pixels.cpu().numpy()]
+    return images if size is None else [to_size(image, size) for image in images]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 _PICTURES = 32  # to fit to
 _SIDE = 128  # of each, in pixels
+_FINER = 2  # latent pixels a pixel, at least, where the decoder is trusted
 
 
 class LinearDecoder:
@@ -32,8 +33,7 @@ class LinearDecoder:
         with torch.inference_mode():
             encoded = [autoencoder.encode(p.to(autoencoder.device)) for p in pictures.split(8)]
         autoencoder.to(precision)
-        # A tiny autoencoder gives the latents themselves, a full one a distribution of them.
-        latents = torch.cat([e.latents if hasattr(e, "latents") else e.latent_dist.mode() for e in encoded])
+        latents = torch.cat([latents_of(e) for e in encoded])
         latents = autoencoder.config.scaling_factor * latents.float().cpu()
         targets = interpolate(pictures, size=latents.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
         around = _neighbourhoods(latents).transpose(1, 2).flatten(0, 1)
@@ -46,6 +46,27 @@ class LinearDecoder:
         around = _neighbourhoods(latents.float())
         rgb = self._weight.to(around) @ around + self._bias.to(around)[:, None]
         return ((rgb.unflatten(2, latents.shape[-2:]) + 1) / 2).clamp(0, 1)
+
+
+def latents_of(encoded: Any) -> torch.Tensor:
+    """What an autoencoder's `encode` found: a tiny one gives the latents themselves, a full one a distribution."""
+    latents: torch.Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+    return latents
+
+
+def suffices(pipeline: Any, made: tuple[int | None, int | None], wanted: tuple[int, int] | None) -> bool:
+    """Whether images as small as the latents serve just as well: they have twice the wanted width and height.
+
+    **Arguments:**
+
+    - made: width and height of the pipeline's images in pixels, None for its own.
+    - wanted: width and height of the images that are asked for. None: not known.
+    """
+    if wanted is None:
+        return False
+    side, scale = pipeline.unet.config.sample_size, pipeline.vae_scale_factor
+    latents = [side if pixels is None else pixels // scale for pixels in made]
+    return all(have >= _FINER * need for have, need in zip(latents, wanted, strict=True))
 
 
 def _neighbourhoods(latents: torch.Tensor) -> torch.Tensor:

@@ -55,39 +55,47 @@ def load_pair(
         checkpoint), `generator/` (a diffusers pipeline) and, optionally, `pair.json` with arguments for both.
     - device: where both run.
     - offload: where the generator waits between calls; see `DiffusionGenerator`.
-    - captioner, generator: arguments of either part in the place of the pair's own, such as {"guidance_scale": 2.0}.
+    - captioner: arguments of `AutoCaptioner` in the place of the pair's own, such as `{"max_new_tokens": 50}`.
+    - generator: arguments of `DiffusionGenerator` in the place of the pair's own, such as
+        `{"steps": 10, "batch_size": 8}`.
 
     Raises `MissingWeightsError` (an `OSError`) if a part is not there, not whole, or cannot be fetched, and
-    `ValueError` for a name that is neither known nor a folder, and for an argument that a part does not take.
+    `ValueError` for a name that is neither known nor a folder and for an argument that a part does not take.
     """
     name = os.fspath(name_or_path)
     folder = _EMBEDDED if name == "embedded" else Path(name)
     if folder.is_dir():
+        source = str(folder / "pair.json")
         arguments = _arguments(folder / "pair.json")
-        of_captioner = {"name_or_path": folder / "captioner"} | arguments.get("captioner", {})
-        of_generator = {"name_or_path": folder / "generator"} | arguments.get("generator", {})
+        own = [{"name_or_path": folder / part} | arguments.get(part, {}) for part in ("captioner", "generator")]
     else:
-        of_captioner, of_generator = _from_the_hub(name)
-    captioner_class = _captioner_class(of_captioner["name_or_path"])
-    _require_arguments(captioner_class, captioner or {})
-    _require_arguments(DiffusionGenerator, generator or {})
+        source = f"the catalogue's {name}"
+        own = _from_the_hub(name)
+    for_captioner = _merged("captioner", AutoCaptioner, source, own[0] | {"device": device}, captioner)
+    for_generator = _merged(
+        "generator", DiffusionGenerator, source, own[1] | {"device": device, "offload": offload}, generator
+    )
     return Pair(
-        captioner_class(**{**of_captioner, **(captioner or {})}, device=device),
-        DiffusionGenerator(**{**of_generator, **(generator or {})}, device=device, offload=offload),
+        _captioner_class(for_captioner["name_or_path"])(**for_captioner),
+        DiffusionGenerator(**for_generator),
     )
 
 
-def _require_arguments(part: type, given: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an argument that a captioner or generator does not take, or that says which it is."""
-    signatures = [inspect.signature(kind.__init__).parameters for kind in part.__mro__[:-1]]  # type: ignore[misc]
-    known = list(dict.fromkeys(p.name for s in signatures for p in s.values() if p.kind is not p.VAR_KEYWORD))
-    allowed = [name for name in known if name not in ("self", "name_or_path", "revision", "device", "offload")]
-    wrong = [name for name in given if name not in allowed]
-    if wrong:
-        raise ValueError(f"{part.__name__} takes no {', '.join(wrong)}; it takes {', '.join(allowed)}")
+def _merged(
+    part: str, kind: type, source: str, own: dict[str, Any], chosen: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Arguments of a part: its own, and those that were chosen in their place."""
+    if chosen is not None and not isinstance(chosen, Mapping):
+        raise TypeError(f"{part} is {chosen!r}; it must be a dict of arguments of {kind.__name__}")
+    known = list(inspect.signature(kind).parameters)
+    for origin, arguments in ((source, own), (f"{part}=", chosen or {})):
+        for name in arguments:
+            if name not in known:
+                raise ValueError(f"{origin} has {name!r}; arguments of {kind.__name__} are: {', '.join(known)}")
+    return own | dict(chosen or {})
 
 
-def _from_the_hub(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _from_the_hub(name: str) -> list[dict[str, Any]]:
     """Arguments of the captioner and of the generator that `name` names."""
     parts = [part.partition("@") for part in name.split("+")]
     if len(parts) != 2 or parts[0][0] not in CAPTIONERS or parts[1][0] not in GENERATORS:
@@ -96,10 +104,10 @@ def _from_the_hub(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
             f"(captioners: {', '.join(CAPTIONERS)}; generators: {', '.join(GENERATORS)})"
         )
     (captioner, _, captioner_revision), (generator, _, generator_revision) = parts
-    return (
+    return [
         CAPTIONERS[captioner].arguments | {"revision": captioner_revision or None},
         GENERATORS[generator].arguments | {"revision": generator_revision or None},
-    )
+    ]
 
 
 def _captioner_class(name_or_path: str | os.PathLike[str]) -> type[AutoCaptioner]:
@@ -118,8 +126,10 @@ def _arguments(path: Path) -> dict[str, dict[str, Any]]:
         arguments = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MissingWeightsError(f"{path} is damaged or truncated ({error}); copy it again") from None
-    if not isinstance(arguments, dict):
-        raise MissingWeightsError(f"{path} must hold an object with the arguments of captioner and generator")
+    if not isinstance(arguments, dict) or not all(isinstance(part, dict) for part in arguments.values()):
+        raise MissingWeightsError(
+            f"{path} must hold an object with the objects captioner and generator, their arguments"
+        )
     return arguments
 
 

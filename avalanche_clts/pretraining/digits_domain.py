@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..images.avalanche import ImageFormat
+from ..images.formats import ImageFormat
 from ..streams.embedded_digits import CLASS_NAMES, pair_digits, stream_digits
 from .pool import Change, Domain, Pool
 

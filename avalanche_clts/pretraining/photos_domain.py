@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch.utils.data import Subset
 
-from ..images.avalanche import ImageFormat, LabelledImages, open_image
+from ..images.files import open_image
+from ..images.formats import ImageFormat, LabelledImages
 from ..streams.folders import FolderDataset, divided, open_folder
 from .pool import Domain, Pool
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
-from ..images.avalanche import ImageFormat, LabelledImages
+from ..images.formats import ImageFormat, LabelledImages
 
 
 class Pool(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..images.avalanche import ImageFormat
+from ..images.formats import ImageFormat
 from ..streams import embedded_shapes as shapes
 from ..streams.embedded_shapes import CLASS_NAMES, Look
 from .pool import Change, Domain, Pool

@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch.utils.data import Dataset
 from torchvision.transforms import ToTensor
 
-from ..images.avalanche import LabelledImages
+from ..images.formats import LabelledImages
 from . import embedded_digits as digits
 from . import embedded_shapes as shapes
 from .folders import open_folder

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ..images.avalanche import LabelledImages
+from ..images.formats import LabelledImages
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PAIR_IMAGES_PER_CLASS = 60

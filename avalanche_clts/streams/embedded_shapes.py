@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..images.avalanche import LabelledImages
+from ..images.formats import LabelledImages
 
 SIDE = 32  # pixels
 PAIR_SEED, STREAM_SEED = 0, 10**9  # the first seeds of the pair's images and of the stream's: they never meet

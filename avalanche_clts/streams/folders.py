@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 
-from ..images.avalanche import is_grey, open_image
+from ..images.files import is_grey, open_image
 
 MEMORY = 1 << 30  # bytes of images that are kept, once read
 _TRAIN_NAMES = ("train", "training")

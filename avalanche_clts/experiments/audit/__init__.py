@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from ..._support.files import write_text
 from ...checkpoint import load_checkpoint
-from ...images.avalanche import class_names, image_format, raw_images, to_pil
+from ...footprint import caption_buffers
+from ...images.avalanche import class_names, raw_images
+from ...images.formats import to_pil
 from ...memory.buffer import CaptionBuffer
-from ...metrics import caption_buffer
 from ...pair.captioners import LabelCaptioner
 from ...pair.loading import Pair
 from ...streams.named import parse_stream
@@ -78,11 +79,11 @@ def audit(folder: Path, *, data_root: Path | None = None, device: str = "cpu", c
     kept = ResultsFolder(folder, conditions).kept(Task(experiment, _STRATEGY, 0, stream))
     if kept.exists():
         load_checkpoint(agent, kept)
-        buffer = caption_buffer(agent)
-        assert buffer is not None
-        buffer.prepare(benchmark.train_stream[0])
-        format = image_format(benchmark.train_stream[0].dataset)
-        regenerated = [to_pil(format.restore(image)) for image in buffer.images]
+        (buffer,) = caption_buffers(agent)
+        regenerated = [
+            to_pil(buffer.origins[made.prompt.caption.experience].format.restore(made.image))
+            for made in buffer.regenerate()
+        ]
         outcome["distances"] = {
             "regenerated images": _spread(nearest(pixels_of(regenerated), pixels_of(train))),
             "test images": _spread(nearest(pixels_of(test), pixels_of(train))),
@@ -137,7 +138,7 @@ def _membership(agent: Any, benchmark: Any, buffer: CaptionBuffer) -> dict[str, 
     }
     pairs = list(zip(benchmark.train_stream, benchmark.test_stream, strict=True))
     for t, (experience, unseen) in enumerate(tqdm(pairs, desc="attacks", leave=False, disable=None)):
-        chosen = chooser.chosen(experience)
+        chosen = chooser.choose(experience)
         chooser.post_adapt(None, experience)
         rest = sorted(set(range(len(experience.dataset))) - set(chosen))
         groups = [(chosen, 0), (rest, 1)]

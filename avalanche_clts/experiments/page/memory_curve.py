@@ -15,17 +15,29 @@ _EVERYTHING = ("joint", "cumulative")  # keep the whole stream, so no budget is 
 def curve_families(runs: Sequence[Results]) -> dict[str, list[tuple[float, float]]]:
     """Points (bytes kept between experiences, average accuracy), in increasing order of bytes, by family.
 
-    Class-balanced replay at its several budgets is one family, "er"; every other strategy is one by itself.
+    Class-balanced replay at its several budgets is one family, "er"; every other strategy is one by itself. Strategies
+    whose memory is not known have no point.
     """
     families: dict[str, list[tuple[float, float]]] = {}
+    unknown = of_unknown_memory(runs)
     for strategy, group in by_strategy(runs).items():
-        if strategy in _EVERYTHING:
+        if strategy in _EVERYTHING or strategy in unknown:
             continue
         kept = mean(sum(run["memory_bytes"][kind] for kind in MEMORY_KINDS) for run in group)
         accuracy = mean(run["average_accuracy"] for run in group)
         family = "er" if strategy in ("er-bytes", "er-count", "er-63x", "er-total") else strategy
         families.setdefault(family, []).append((kept, accuracy))
     return {family: sorted(points) for family, points in families.items()}
+
+
+def of_unknown_memory(runs: Sequence[Results]) -> list[str]:
+    """The strategies that keep something whose bytes are not known."""
+    return [
+        strategy
+        for strategy, group in by_strategy(runs).items()
+        if strategy not in _EVERYTHING
+        and any(run["memory_bytes"][kind] is None for run in group for kind in MEMORY_KINDS)
+    ]
 
 
 def areas(runs: Sequence[Results]) -> dict[str, float]:

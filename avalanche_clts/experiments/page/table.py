@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
 from ..rows import Results
 from ..runs.results import MEMORY_KINDS, by_strategy
 
-_COLUMNS: list[tuple[str, Callable[[Results], float | None], Callable[[float], str]]] = [
-    ("accuracy", lambda r: r["average_accuracy"], lambda v: f"{100 * v:.1f}"),
-    ("forgetting", lambda r: r["forgetting"], lambda v: f"{100 * v:.1f}"),
-    ("BWT", lambda r: r["backward_transfer"], lambda v: f"{100 * v:.1f}"),
-    ("router", lambda r: r["router_accuracy"], lambda v: f"{100 * v:.1f}"),
-    ("oracle", lambda r: r["oracle_accuracy"], lambda v: f"{100 * v:.1f}"),
-]
+_COLUMNS = {
+    "accuracy": "average_accuracy",
+    "forgetting": "forgetting",
+    "BWT": "backward_transfer",
+    "router": "router_accuracy",
+    "oracle": "oracle_accuracy",
+}
 
 
-def table_rows(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
+@dataclass(frozen=True)
+class Cell:
+    """What a table says, and the number that it is sorted by; None: it has none."""
+
+    text: str
+    value: float | None = None
+
+
+def table_cells(runs: Sequence[Results]) -> tuple[list[str], list[list[Cell]]]:
     """Header and rows, best average accuracy first: percentages as mean ± standard deviation over seeds."""
-    header = ["strategy", *(f"{name} %" for name, _, _ in _COLUMNS), *MEMORY_KINDS, "seconds"]
+    header = ["strategy", *(f"{name} %" for name in _COLUMNS), *MEMORY_KINDS, "seconds"]
     groups = sorted(by_strategy(runs).items(), key=lambda item: -mean(r["average_accuracy"] for r in item[1]))
     rows = []
     for strategy, group in groups:
-        row = [strategy]
-        for _, value, text in _COLUMNS:
-            row.append(spread([value(run) for run in group], text))
-        for kind in MEMORY_KINDS:
-            row.append(human_bytes(mean(run["memory_bytes"][kind] for run in group)))
-        row.append(f"{mean(run['seconds']['total'] for run in group):.1f}")
+        row = [Cell(strategy)]
+        row += [_percentages([run[name] for run in group]) for name in _COLUMNS.values()]
+        row += [_bytes([run["memory_bytes"][kind] for run in group]) for kind in MEMORY_KINDS]
+        seconds = mean_known([run["seconds"]["total"] for run in group])
+        row.append(Cell("-" if seconds is None else f"{seconds:.1f}", seconds))
         rows.append(row)
     return header, rows
 
 
-def ablation_rows(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def table_rows(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
+    """The texts of `table_cells`."""
+    header, rows = table_cells(runs)
+    return header, _texts(rows)
+
+
+def ablation_cells(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Cell]]]:
     """Header and rows of an ablation, in the order of its variants."""
     header = ["variant", "accuracy %", "router %", "oracle %", "kept"]
     rows = []
     for variant in variants:
         runs = variant["runs"]
-        figures = [
-            spread([run[name] for run in runs], lambda v: f"{100 * v:.1f}")
-            for name in ("average_accuracy", "router_accuracy", "oracle_accuracy")
-        ]
+        row = [Cell(variant["label"])]
+        for name in ("average_accuracy", "router_accuracy", "oracle_accuracy"):
+            row.append(_percentages([run[name] for run in runs]))
         # Captions, or the images that a variant keeps in their place.
-        kept = [run["memory_bytes"]["captions"] + run["memory_bytes"]["exemplars"] for run in runs]
-        rows.append([variant["label"], *figures, human_bytes(mean(kept))])
+        kept = [total([run["memory_bytes"]["captions"], run["memory_bytes"]["exemplars"]]) for run in runs]
+        rows.append([*row, _bytes(kept)])
     return header, rows
+
+
+def ablation_rows(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The texts of `ablation_cells`."""
+    header, rows = ablation_cells(variants)
+    return header, _texts(rows)
 
 
 def format_ablations(document: dict[str, Any]) -> str:
@@ -123,8 +142,22 @@ def spread(values: Sequence[float | None], text: Callable[[float], str]) -> str:
     return f"{text(mean(known))} ± {text(stdev(known))}"
 
 
-def human_bytes(count: float) -> str:
-    """Bytes with a unit; a dash for none."""
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """The mean of those that there are; None: there are none."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def total(values: Sequence[float | None]) -> float | None:
+    """The sum; None, for unknown, if a part of it is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def human_bytes(count: float | None) -> str:
+    """Bytes with a unit; a dash for none, "unknown" for None."""
+    if count is None:
+        return "unknown"
     if count == 0:
         return "-"
     for unit in ("B", "kB", "MB", "GB"):
@@ -132,3 +165,17 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError("unreachable")
+
+
+def _percentages(shares: Sequence[float | None]) -> Cell:
+    return Cell(spread(shares, lambda share: f"{100 * share:.1f}"), mean_known(shares))
+
+
+def _bytes(counts: Sequence[float | None]) -> Cell:
+    whole = total(counts)
+    count = None if whole is None else whole / len(counts)
+    return Cell(human_bytes(count), count)
+
+
+def _texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in rows]

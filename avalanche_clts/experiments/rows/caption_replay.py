@@ -6,6 +6,7 @@ from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 
 from ...plugins import CaptionReplayPlugin
+from . import colours
 from .row import Row, Setup
 
 _BATCHES = [32, 64, 128]
@@ -23,7 +24,8 @@ ROWS = [
         "one network, replay of images regenerated from as many captions",
         build,
         keeps="the network, and captions",
-        colour="#edae49",
+        colour=colours.ORANGE,
+        marker="D",
         grid={"replay_size": [400, 1000], "batch_size_mem": _BATCHES},
         # Digits has half as many captions as shapes, and its images are generated for as many.
         grid_on={"digits": {"replay_size": [200, 500], "batch_size_mem": _BATCHES}},

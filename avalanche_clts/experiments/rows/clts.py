@@ -10,38 +10,32 @@ from torch import nn
 from ...models import RoutedModel
 from ...pair.captioners import LabelCaptioner
 from ...pair.loading import Pair
-from ...plugins import RouterData, RouterTargets
+from ...routers import RouterData, RouterTargets, RouterTraining
 from ...strategy import CLTS
-from ...views import viewed
+from . import colours
 from .row import Memory, Row, Setup
 from .stored_images import stored_images
 
 
 def build(setup: Setup) -> SupervisedTemplate:
     """`CLTS`, with a router that is a network of its own, or a linear layer on the backbone, as every head then is."""
-    router = nn.Identity() if setup.backbone is not None else _router(setup)
     model = RoutedModel(
         head=setup.network(setup.num_classes),
-        router=router,
+        router=nn.Identity() if setup.backbone is not None else setup.router(setup.num_classes),
         backbone=setup.backbone,
         routing=setup.routing,
+    )
+    options = {"router_epochs": 10, "router_data": "synthetic", "router_targets": "classes", **setup.options}
+    training = RouterTraining(
+        epochs=options.pop("router_epochs"), data=options.pop("router_data"), targets=options.pop("router_targets")
     )
     return CLTS(
         **setup.common(model),
         pair=remembering(setup.pair, setup.memory),
         captions_per_class=setup.captions_per_class,
-        **setup.options,
-    )
-
-
-def _router(setup: Setup) -> nn.Module:
-    _, height, width = setup.input_shape
-    return viewed(
-        setup.router(setup.num_classes),
-        setup.router_view,
-        pair=setup.pair,
-        size=(height, width),
-        normalisation=setup.normalisation,
+        router_training=training,
+        router_view=setup.router_view,
+        **options,
     )
 
 
@@ -58,7 +52,7 @@ ROWS = [
         "task heads behind a router trained on images regenerated from captions",
         build,
         keeps="captions, the heads and the router",
-        colour="#d1495b",
+        colour=colours.RED,
         grid={"replay_size": [1000, 2000], "router_epochs": [5, 10, 20]},
         # Digits has half as many captions as shapes, and its images are generated for as many.
         grid_on={"digits": {"replay_size": [500, 1000], "router_epochs": [10, 20, 30]}},

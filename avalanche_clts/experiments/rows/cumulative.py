@@ -5,6 +5,7 @@ from __future__ import annotations
 from avalanche.training.supervised import Cumulative
 from avalanche.training.templates import SupervisedTemplate
 
+from . import colours
 from .row import Row, Setup
 
 
@@ -19,7 +20,7 @@ ROWS = [
         "all data so far, after each experience",
         build,
         keeps="all images so far",
-        colour="#777777",
-        line="-.",
+        colour=colours.GREY,
+        marker="s",
     )
 ]

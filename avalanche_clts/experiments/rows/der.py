@@ -5,6 +5,7 @@ from __future__ import annotations
 from avalanche.training.supervised import DER
 from avalanche.training.templates import SupervisedTemplate
 
+from . import colours
 from .row import Row, Setup
 
 
@@ -19,7 +20,7 @@ ROWS = [
         "dark experience replay, as many images (with logits) as captions",
         build,
         keeps="the network, and as many images with their logits as captions",
-        colour="#54278f",
+        colour=colours.VIOLET,
         grid={"alpha": [0.1, 0.5, 1.0], "beta": [0.5, 1.0]},
     )
 ]

@@ -9,7 +9,8 @@ from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamp
 from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 
-from ...metrics import module_nbytes
+from ...footprint import module_nbytes
+from . import colours
 from .row import Grid, Row, Setup
 
 REPLAY: Grid = {"batch_size_mem": [8, 16, 32, 64, 128, 256]}
@@ -44,7 +45,8 @@ ROWS = [
         "replay of as many real images as fit in the bytes of CLTS's captions, one at least",
         balanced(lambda setup: setup.clts_bytes("captions") // setup.image_nbytes),
         keeps="the network, and images in the bytes of the captions",
-        colour="#9ecae1",
+        colour=colours.LIGHT_BLUE,
+        marker="v",
         grid=REPLAY,
         after_clts=True,
     ),
@@ -53,7 +55,7 @@ ROWS = [
         "replay of as many real images as CLTS has captions",
         balanced(lambda setup: setup.num_captions),
         keeps="the network, and as many images as captions",
-        colour="#4292c6",
+        colour=colours.BLUE,
         grid=REPLAY,
     ),
     Row(
@@ -61,8 +63,9 @@ ROWS = [
         "replay of as many real images as fit in 63 times the bytes of CLTS's captions",
         balanced(lambda setup: 63 * setup.clts_bytes("captions") // setup.image_nbytes),
         keeps="the network, and images in 63 times the bytes of the captions",
-        colour="#2171b5",
+        colour=colours.LIGHT_BLUE,
         line="--",
+        marker="^",
         grid=REPLAY,
         after_clts=True,
     ),
@@ -71,8 +74,9 @@ ROWS = [
         "replay of real images until network and images weigh as much as CLTS's captions, heads and router",
         balanced(_total_budget),
         keeps="the network, and images, together as heavy as what CLTS keeps",
-        colour="#08306b",
-        line=":",
+        colour=colours.BLUE,
+        line="--",
+        marker="s",
         grid=REPLAY,
         after_clts=True,
     ),
@@ -81,8 +85,9 @@ ROWS = [
         "replay of as many real images as captions, kept by reservoir sampling",
         build_reservoir,
         keeps="the network, and as many images as captions",
-        colour="#6baed6",
-        line="-.",
+        colour=colours.LIGHT_BLUE,
+        line=":",
+        marker="D",
         grid=REPLAY,
     ),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from avalanche.training.supervised import ER_ACE
 from avalanche.training.templates import SupervisedTemplate
 
+from . import colours
 from .er import REPLAY
 from .row import Row, Setup
 
@@ -20,7 +21,9 @@ ROWS = [
         "replay with an asymmetric cross-entropy, as many images as captions",
         build,
         keeps="the network, and as many images as captions",
-        colour="#807dba",
+        colour=colours.BLUE,
+        line=":",
+        marker="P",
         grid=REPLAY,
     )
 ]

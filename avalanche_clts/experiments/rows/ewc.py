@@ -5,6 +5,7 @@ from __future__ import annotations
 from avalanche.training.supervised import EWC
 from avalanche.training.templates import SupervisedTemplate
 
+from . import colours
 from .row import Row, Setup
 
 
@@ -19,7 +20,7 @@ ROWS = [
         "elastic weight consolidation",
         build,
         keeps="the network, and weights and importances of each experience",
-        colour="#66a182",
+        colour=colours.GREEN,
         grid={"ewc_lambda": [1.0, 10.0, 100.0, 1e3, 1e4, 1e5]},
     )
 ]

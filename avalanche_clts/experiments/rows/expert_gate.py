@@ -19,12 +19,14 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ...models import RoutedModel, TaskRouter
+from ...models import RoutedModel
+from ...routers import Router
+from . import colours
 from .row import Row, Setup
 
 
-class ReconstructionGate(TaskRouter):
-    """One autoencoder for each experience; logits are their negative reconstruction errors.
+class ReconstructionGate(Router):
+    """One autoencoder for each experience: the smaller its reconstruction error, the likelier its head.
 
     **Arguments:**
 
@@ -34,7 +36,7 @@ class ReconstructionGate(TaskRouter):
     """
 
     def __init__(self, num_inputs: int, *, latent_dim: int = 100, temperature: float = 2.0) -> None:
-        super().__init__(nn.Identity())
+        super().__init__()
         self.template = (
             nn.Sequential(nn.Linear(num_inputs, latent_dim), nn.ReLU(), nn.Linear(latent_dim, num_inputs)),
         )
@@ -45,11 +47,6 @@ class ReconstructionGate(TaskRouter):
     def num_heads(self) -> int:
         """How many experiences the gate tells apart."""
         return len(self.autoencoders)
-
-    @property
-    def num_experiences(self) -> int:
-        """As many as heads."""
-        return self.num_heads
 
     def add(self) -> nn.Module:
         """Start the autoencoder of a new experience from fresh weights."""
@@ -62,14 +59,9 @@ class ReconstructionGate(TaskRouter):
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """log p(head), `(n, num_heads)`."""
-        log_p: Tensor = self(features).log_softmax(1)
-        return log_p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits over experiences, `(n, num_experiences)`."""
-        x = x.flatten(1)
+        x = features.flatten(1)
         errors = [(autoencoder(x) - x).square().sum(1) for autoencoder in self.autoencoders]
-        return -torch.stack(errors, dim=1) / self.temperature
+        return (-torch.stack(errors, dim=1) / self.temperature).log_softmax(1)
 
 
 class ExpertGatePlugin(SupervisedPlugin):
@@ -120,8 +112,9 @@ ROWS = [
         "task heads behind autoencoders: the best reconstruction picks the head",
         build,
         keeps="the heads, and an autoencoder for each",
-        colour="#e7969c",
+        colour=colours.TEAL,
         line="--",
+        marker="s",
         grid={"latent_dim": [20, 50, 100], "epochs": [10, 30]},
     )
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from avalanche.training.supervised import GDumb
 from avalanche.training.templates import SupervisedTemplate
 
+from . import colours
 from .row import Row, Setup
 
 
@@ -19,8 +20,9 @@ ROWS = [
         "trained from scratch on as many stored images as captions",
         build,
         keeps="the network, and as many images as captions",
-        colour="#9e9ac8",
+        colour=colours.VIOLET,
         line="--",
+        marker="s",
         grid={"train_epochs": [10, 20, 30, 50, 75, 100]},
     )
 ]

@@ -14,6 +14,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from . import colours
 from .row import Row, Setup
 
 _LEARNING_RATE = 1e-3  # of the VAE
@@ -62,7 +63,7 @@ ROWS = [
         "replay of images from a VAE that learns the stream",
         build,
         keeps="the network, and a VAE",
-        colour="#8c6d31",
+        colour=colours.PINK,
         grid={"latent_dim": [8, 32, 100], "generator_epochs": [10, 30]},
     )
 ]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import torch
 from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...models import RoutedModel, TaskRouter
+from ...models import RoutedModel
+from ...routers import Router
+from . import colours
 from .row import Row, Setup
 
 
-class ConfidenceRouter(TaskRouter):
+class ConfidenceRouter(Router):
     """Reads p(head) off the heads themselves: the free energy of their logits (Liu et al., NeurIPS 2020).
 
     It learns nothing and weighs nothing. `of` tells it whose heads.
     """
 
     def __init__(self) -> None:
-        super().__init__(nn.Identity())
+        super().__init__()
         self._model: tuple[RoutedModel, ...] = ()  # in a tuple: the model is no part of its router
 
     def of(self, model: RoutedModel) -> None:
@@ -26,22 +29,17 @@ class ConfidenceRouter(TaskRouter):
 
     @property
     def num_heads(self) -> int:
-        """How many heads the model has."""
+        """All that the model has."""
         return self._model[0].num_heads if self._model else 0
 
-    @property
-    def num_experiences(self) -> int:
-        """As many as heads."""
-        return self.num_heads
-
     def log_probabilities(self, features: Tensor) -> Tensor:
-        """log p(head), `(n, num_heads)`: the log of the sum of exp of its logits, normalised over heads."""
-        log_p: Tensor = self(features).log_softmax(1)
-        return log_p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """How sure each head is that an input is of its classes, `(n, num_heads)`."""
-        return self._model[0].confidence(x)
+        """How sure each head is that an input is of its classes, normalised over heads, `(n, num_heads)`."""
+        (model,) = self._model
+        energies = [
+            head(features)[:, list(record.classes)].logsumexp(1)
+            for head, record in zip(model.heads, model.records, strict=True)
+        ]
+        return torch.stack(energies, dim=1).log_softmax(1)
 
 
 def build(setup: Setup) -> SupervisedTemplate:
@@ -58,7 +56,8 @@ ROWS = [
         "task heads alone: the most confident one decides, and no generator is needed",
         build,
         keeps="the heads",
-        colour="#f4a6b0",
-        line="-.",
+        colour=colours.TEAL,
+        line=":",
+        marker="^",
     )
 ]

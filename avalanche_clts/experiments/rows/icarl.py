@@ -8,6 +8,7 @@ from avalanche.training.supervised import ICaRL
 from avalanche.training.templates import SupervisedTemplate
 
 from ...networks import split_network
+from . import colours
 from .row import Row, Setup
 
 
@@ -41,7 +42,9 @@ ROWS = [
         "nearest class mean of features, as many exemplars as captions",
         build,
         keeps="the network, and as many images as captions",
-        colour="#c994c7",
+        colour=colours.VIOLET,
+        line=":",
+        marker="^",
         grid={"learning_rate": [3e-4, 1e-3, 3e-3], "train_epochs": [10, 20]},
         unfit=unfit,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
 
+from . import colours
 from .row import Row, Setup
 
 
@@ -19,7 +20,8 @@ ROWS = [
         "all data at once: the upper bound",
         build,
         keeps="the whole stream",
-        colour="#444444",
+        colour=colours.GREY,
         line="--",
+        marker="",
     )
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from avalanche.training.supervised import LwF
 from avalanche.training.templates import SupervisedTemplate
 
+from . import colours
 from .row import Row, Setup
 
 
@@ -19,8 +20,9 @@ ROWS = [
         "learning without forgetting",
         build,
         keeps="the network, and a copy from before the experience",
-        colour="#2e7d5b",
+        colour=colours.GREEN,
         line="--",
+        marker="s",
         grid={"alpha": [0.5, 1.0, 5.0], "temperature": [1.0, 2.0]},
     )
 ]

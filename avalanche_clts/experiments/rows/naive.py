@@ -5,6 +5,7 @@ from __future__ import annotations
 from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 
+from . import colours
 from .row import Row, Setup
 
 
@@ -19,7 +20,7 @@ ROWS = [
         "plain fine-tuning: the lower bound",
         build,
         keeps="the network",
-        colour="#999999",
+        colour=colours.GREY,
         line=":",
     )
 ]

@@ -13,15 +13,14 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 from torch.optim import Adam
 
-from ...images.normalisation import Normalisation
 from ...models import Routing
 from ...pair.loading import Pair
+from ...views import RouterView
 
 Results = dict[str, Any]  # of one run, as `results.json` holds them
 Options = Mapping[str, Any]
 Grid = Mapping[str, Sequence[Any]]
 Memory = Literal["captions", "labels", "images"]
-RouterView = Literal["input", "autoencoded"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,6 @@ class Setup:
         whole stream.
     - image_nbytes: bytes of a native image of the stream.
     - input_shape, value_range: of what the network sees, `(channels, height, width)` and smallest and largest value.
-    - normalisation: of what the network sees; known where something must undo it.
     - train_epochs, train_mb_size, eval_mb_size, learning_rate: of every strategy.
     - memory, routing, router_view: of CLTS, as in `Experiment`.
     - options: the hyper-parameters of this strategy.
@@ -54,7 +52,6 @@ class Setup:
     image_nbytes: int
     input_shape: tuple[int, ...]
     value_range: tuple[float, float]
-    normalisation: Normalisation
     train_epochs: int
     train_mb_size: int
     eval_mb_size: int
@@ -120,7 +117,8 @@ class Row:
     - description: what it is, in a phrase.
     - build: makes the strategy.
     - keeps: what it keeps between experiences, in a phrase.
-    - colour, line: in a figure: colour says what kind of strategy it is, line style tells relatives apart.
+    - colour, line, marker: of its curve, as matplotlib has them: a family shares a colour of `colours`, which line and
+        marker tell apart.
     - grid: what the search tries of what is the strategy's own, by hyper-parameter. Empty: it has nothing of its own.
     - grid_on: the same, where it is another one on a kind of streams.
     - choices: what can be set but is not searched, by hyper-parameter: all values that it may have.
@@ -136,6 +134,7 @@ class Row:
     keeps: str
     colour: str
     line: str = "-"
+    marker: str = "o"
     grid: Grid = field(default_factory=dict)
     grid_on: Mapping[str, Grid] = field(default_factory=dict)
     choices: Grid = field(default_factory=dict)

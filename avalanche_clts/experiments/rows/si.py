@@ -8,6 +8,7 @@ from avalanche.training.plugins import SynapticIntelligencePlugin
 from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 
+from . import colours
 from .row import Row, Setup
 
 
@@ -52,8 +53,9 @@ ROWS = [
         "synaptic intelligence",
         build,
         keeps="the network, and weights and importances",
-        colour="#a1d99b",
-        line="-.",
+        colour=colours.GREEN,
+        line=":",
+        marker="^",
         grid={"si_lambda": [0.1, 1.0, 10.0, 100.0, 1e3, 1e4]},
     )
 ]

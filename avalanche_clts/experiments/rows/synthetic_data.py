@@ -10,6 +10,7 @@ from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
 
 from ...memory.buffer import CaptionBuffer
+from . import colours
 from .row import Row, Setup
 
 
@@ -28,6 +29,10 @@ class SyntheticJointTraining(JointTraining):
         super().__init__(**common)
         self.buffer = buffer
         self.mixed = mixed
+
+    def kept_bytes(self) -> dict[str, int]:
+        """What it keeps beside the network: captions."""
+        return {"captions": self.buffer.memory.nbytes}
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         """Put regenerated images in the place of the real ones, or beside them."""
@@ -56,7 +61,9 @@ ROWS = [
         "all data at once, regenerated from captions",
         synthetic(mixed=False),
         keeps="captions of the whole stream",
-        colour="#b07aa1",
+        colour=colours.ORANGE,
+        line="--",
+        marker="s",
         uses_pair=True,
         compared=False,
     ),
@@ -65,7 +72,9 @@ ROWS = [
         "all data at once, real and regenerated",
         synthetic(mixed=True),
         keeps="the whole stream, and captions of it",
-        colour="#9c755f",
+        colour=colours.ORANGE,
+        line=":",
+        marker="^",
         uses_pair=True,
         compared=False,
     ),

@@ -9,10 +9,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
-from ...pair.generators import Generator, needing
+from ...pair.abilities import offer_abilities_of
+from ...pair.generators import Generator
+from ...pair.output import checked_images
 
 
 class RememberingGenerator:
@@ -31,40 +32,33 @@ class RememberingGenerator:
         self._generator = generator
         self._identity = identity
         self._file = file
-        self._needed = ""
+        offer_abilities_of(generator, self)
         with self._database() as database:
             database.execute("CREATE TABLE IF NOT EXISTS images (key TEXT PRIMARY KEY, png BLOB)")
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """As the generator does it."""
-        keys = [
-            f"{self._identity}{self._needed}\n{seed}\n{prompt}" for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
+        return self._generate(prompts, seeds, None)
+
+    def generate_sized(self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> list[Image.Image]:
+        """As the generator does it; images of another size are other images."""
+        return self._generate(prompts, seeds, size)
+
+    def _generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int] | None
+    ) -> list[Image.Image]:
+        at = "" if size is None else f" at {size[0]}x{size[1]}"
+        keys = [f"{self._identity}{at}\n{seed}\n{prompt}" for prompt, seed in zip(prompts, seeds, strict=True)]
         with self._database() as database:
             found = {key: row[0] for key in keys if (row := _select(database, key))}
         missing = [i for i, key in enumerate(keys) if key not in found]
         if missing:
-            made = self._generator.generate([prompts[i] for i in missing], [seeds[i] for i in missing])
+            made = checked_images(self._generator, [prompts[i] for i in missing], [seeds[i] for i in missing], size)
             new = {keys[i]: _to_png(image) for i, image in zip(missing, made, strict=True)}
             with self._database() as database:
                 database.executemany("INSERT OR IGNORE INTO images VALUES (?, ?)", new.items())
             found |= new
         return [Image.open(io.BytesIO(found[key])) for key in keys]
-
-    @contextmanager
-    def needing(self, size: tuple[int, int]) -> Iterator[None]:
-        """As the generator does it."""
-        before, self._needed = self._needed, f" for {size[0]}x{size[1]}"
-        try:
-            with needing(self._generator, size):
-                yield
-        finally:
-            self._needed = before
-
-    def autoencode(self, images: torch.Tensor) -> torch.Tensor:
-        """As the generator does it."""
-        changed: torch.Tensor = self._generator.autoencode(images)  # type: ignore[attr-defined]
-        return changed
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:

@@ -28,12 +28,6 @@ _SCALARS = (
 _MATRICES = ("accuracy_matrix", "router_confusion", "class_accuracy")
 
 
-def total_bytes(run: Results) -> int | None:
-    """All that a run kept between experiences; None where some of it is unknown."""
-    kept = [run["memory_bytes"][kind] for kind in MEMORY_KINDS]
-    return None if None in kept else sum(kept)
-
-
 def to_csv(runs: Iterable[Results]) -> str:
     """One line a run: all figures, and matrices as JSON. What is unknown or does not apply is empty."""
     text = io.StringIO()

@@ -26,9 +26,10 @@ from torch import nn
 from ... import __version__
 from ..._support.files import write_text
 from ...checkpoint import load_checkpoint, save_checkpoint
+from ...footprint import caption_buffers, memory_bytes
 from ...images.avalanche import image_format
-from ...images.normalisation import Normalisation, measure_normalisation
-from ...metrics import TextTensorboardLogger, caption_buffer, clts_metrics, memory_bytes, synthesis_seconds
+from ...images.normalisation import measure_normalisation
+from ...metrics import TextTensorboardLogger, clts_metrics, synthesis_seconds
 from ...networks import BACKBONES, network_for
 from ...pair.loading import Pair
 from ...streams.named import Stream
@@ -69,9 +70,9 @@ def run(
     """
     agent, benchmark = build(experiment, strategy, seed, stream=stream, pair=pair, tensorboard=tensorboard, clts=clts)
     # Stored images are not in a checkpoint: no run goes on without them.
-    resumes = caption_buffer(agent) is not None and experiment.memory != "images"
+    resumes = caption_buffers(agent) and experiment.memory != "images"
     matrix, metrics, seconds = _train_and_evaluate(agent, benchmark, unfinished if resumes else None, progress)
-    if kept is not None and caption_buffer(agent) is not None:
+    if kept is not None and caption_buffers(agent):
         save_checkpoint(agent, kept)
     synthesis = synthesis_seconds(agent)
     image_nbytes = image_format(benchmark.train_stream[0].dataset).nbytes
@@ -108,9 +109,8 @@ def build(
     benchmark = stream.build(seed)
     format = image_format(benchmark.train_stream[0].dataset)
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
-    in_unit_range = experiment.network in BACKBONES or experiment.router_view != "input"
-    normalisation = measure_normalisation(benchmark.train_stream[0].dataset) if in_unit_range else Normalisation()
     if experiment.network in BACKBONES:
+        normalisation = measure_normalisation(benchmark.train_stream[0].dataset)
         backbone = BACKBONES[experiment.network](pair, normalisation)
         network: Callable[[int], nn.Module] = partial(nn.Linear, backbone.width)
     else:
@@ -126,7 +126,6 @@ def build(
         image_nbytes=format.nbytes,
         input_shape=tuple(example.shape[1:]),
         value_range=(example.min().item(), example.max().item()),
-        normalisation=normalisation,
         train_epochs=experiment.train_epochs,
         train_mb_size=experiment.train_mb_size,
         eval_mb_size=experiment.eval_mb_size,
@@ -186,11 +185,11 @@ def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[li
 def _memory_bytes(agent: SupervisedTemplate, experiment: Experiment, image_nbytes: int) -> dict[str, int | None]:
     """What the strategy keeps between experiences, None where that is unknown; captions that are numbers of stored
     images count as these."""
-    kept: dict[str, int | None] = {**memory_bytes(agent, image_nbytes=image_nbytes)}
-    buffer = caption_buffer(agent)
-    if buffer is None or experiment.memory != "images":
+    kept = memory_bytes(agent, image_nbytes=image_nbytes)
+    if experiment.memory != "images" or not caption_buffers(agent):
         return kept
-    return kept | {"captions": 0, "exemplars": len(buffer.memory) * image_nbytes}
+    stored = sum(len(buffer.memory) for buffer in caption_buffers(agent))
+    return kept | {"captions": 0, "exemplars": stored * image_nbytes}
 
 
 @contextmanager

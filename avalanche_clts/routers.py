@@ -1,0 +1,324 @@
+"""What picks a head: the interface, the Task Router, and how it is taught."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ._support.checks import require_flag, require_kind, require_one_of, require_whole
+from ._support.extra_state import from_tensor, to_tensor
+from .pair.precision import fast_training
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+RouterData = Literal["synthetic", "mixed"]
+RouterTargets = Literal["classes", "experiences"]
+Precision = Literal["auto", "float32"]
+
+
+class RoutingTarget(NamedTuple):
+    """Where an image belongs: to a head, and there to a class."""
+
+    head: int
+    target: int
+
+
+class Router(nn.Module, ABC):
+    """Anything that picks heads: all that `RoutedModel` needs of it."""
+
+    @property
+    @abstractmethod
+    def num_heads(self) -> int:
+        """How many heads it tells apart: the first ones. The model gives later ones a prior."""
+
+    @abstractmethod
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """log p(head), `(n, num_heads)`, of what the heads see as well, `(n, ...)`."""
+
+    def measure(self, features: Tensor) -> None:
+        """Look at one input before it is trained on; raises what keeps the router from taking it."""
+
+
+class TaskRouter(Router):
+    """Which experience does an input belong to? Any network, with an output layer that grows with the experiences.
+
+    An experience has one unit or several, such as one for each of its classes; its probability is the sum of theirs.
+
+    **Arguments:**
+
+    - backbone: maps inputs to features, or to logits that then serve as features; anything past the first dimension
+        is flattened. `nn.Identity()` where a shared backbone has done the work.
+    - view: what is done to inputs first, such as `Autoencoded`. None: nothing.
+    """
+
+    def __init__(self, backbone: nn.Module, *, view: nn.Module | None = None) -> None:
+        super().__init__()
+        require_kind("backbone", backbone, nn.Module, "a torch.nn.Module")
+        self.backbone = backbone
+        self.view = view
+        self.output: nn.Linear | None = None
+        self.experience_of_unit: list[int] = []
+        self.num_features = 0  # known once an input was measured
+
+    @property
+    def num_heads(self) -> int:
+        """How many heads it tells apart."""
+        return len(set(self.experience_of_unit))
+
+    @property
+    def num_experiences(self) -> int:
+        """How many experiences it tells apart, which have a head each."""
+        return self.num_heads
+
+    def measure(self, features: Tensor) -> None:
+        """Learn how wide the backbone's output is."""
+        training = self.training
+        with torch.no_grad():
+            self.num_features = self.eval().features(features).shape[1]
+        self.train(training)
+
+    def grow(self, experience_of_unit: Sequence[int], num_features: int | None = None) -> None:
+        """Add units to the output, keeping those there are.
+
+        **Arguments:**
+
+        - experience_of_unit: of all units, those there are coming first; experiences are numbered from 0, as heads are.
+        - num_features: of the backbone's flattened output. None: as measured.
+
+        Raises `ValueError` if the units there are belong to other heads.
+        """
+        known = len(self.experience_of_unit)
+        if list(experience_of_unit[:known]) != self.experience_of_unit:
+            raise ValueError(
+                f"experience_of_unit begins with {list(experience_of_unit[:known])}, but the router's units belong to "
+                f"{self.experience_of_unit}; a trained router keeps the targets of its RouterTraining"
+            )
+        if known == len(experience_of_unit):
+            return
+        old = self.output
+        self.num_features = num_features or self.num_features
+        self.experience_of_unit = list(experience_of_unit)
+        like = next(self.parameters(), torch.empty(0))
+        output = nn.Linear(self.num_features, len(experience_of_unit), device=like.device, dtype=like.dtype)
+        self.output = output.requires_grad_(False)
+        if old is not None:
+            with torch.no_grad():
+                self.output.weight[: old.out_features] = old.weight
+                self.output.bias[: old.out_features] = old.bias
+
+    @contextmanager
+    def unchanged_on_error(self) -> Iterator[None]:
+        """Within this context an error leaves the router as it was before."""
+        backbone = {name: value.clone() for name, value in self.backbone.state_dict().items()}
+        output, experience_of_unit = copy.deepcopy(self.output), self.experience_of_unit
+        try:
+            yield
+        except BaseException:
+            self.backbone.load_state_dict(backbone)
+            self.output, self.experience_of_unit = output, experience_of_unit
+            self.zero_grad()
+            self.requires_grad_(False).eval()
+            raise
+
+    def features(self, x: Tensor) -> Tensor:
+        """`(n, ...)` to `(n, num_features)`."""
+        features: Tensor = self.backbone(x if self.view is None else self.view(x))
+        return features.flatten(1)
+
+    def unit_logits(self, x: Tensor) -> Tensor:
+        """Logits over units, `(n, number of units)`."""
+        if self.output is None:
+            raise RuntimeError("the router knows no experience yet; train the strategy on one first")
+        logits: Tensor = self.output(self.features(x))
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits over heads, `(n, num_heads)`."""
+        logits = self.unit_logits(x)
+        owners = torch.tensor(self.experience_of_unit, device=logits.device)
+        return torch.stack([logits[:, owners == t].logsumexp(1) for t in range(self.num_heads)], dim=1)
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """log p(head), `(n, num_heads)`."""
+        return self.forward(features).log_softmax(1)
+
+    def get_extra_state(self) -> Tensor:
+        """The units, as a tensor, so that a fresh router can load a trained one's state."""
+        return to_tensor({"experience_of_unit": self.experience_of_unit, "num_features": self.num_features})
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Grow to the units that the state was saved with."""
+        saved = from_tensor(state)
+        if saved["experience_of_unit"] != self.experience_of_unit:
+            self.output, self.experience_of_unit = None, []
+            self.grow(saved["experience_of_unit"], saved["num_features"])
+        self.num_features = saved["num_features"]
+
+
+@dataclass(frozen=True)
+class RouterTraining:
+    """How the Task Router is taught, after every experience, on regenerated images.
+
+    What goes beyond the paper can be turned off: `RouterTraining(targets="experiences", label_smoothing=0.0,
+    falling_rate=False)` is the paper's.
+
+    ```python
+    training = RouterTraining(epochs=20, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    ```
+
+    **Arguments:**
+
+    - epochs: passes over the images.
+    - optimizer: makes the router's optimizer from its parameters. None: one like the strategy's, with the settings of
+        the parameter group that holds the router's parameters.
+    - data: "synthetic", the method: the router sees regenerated images of all experiences, the current one included.
+        "mixed", for comparison: real images of the current experience beside regenerated ones of the past.
+    - targets: what the router is taught to tell apart. "classes" of each experience, whose probabilities then add up to
+        the experience's: an experience of unlike classes is easier to learn in parts. "experiences": the paper's.
+    - label_smoothing: of the targets, 0 to 1 (Szegedy et al., CVPR 2016): some generated images do not show what their
+        caption says. 0: none.
+    - falling_rate: whether the learning rate falls to nothing, step by step: with few images, the last steps at full
+        rate are mostly noise.
+    - precision: "auto", bfloat16 where the device is faster in it, see `fast_training`; or "float32".
+    """
+
+    epochs: int = 10
+    optimizer: OptimizerFactory | None = None
+    data: RouterData = "synthetic"
+    targets: RouterTargets = "classes"
+    label_smoothing: float = 0.1
+    falling_rate: bool = True
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        require_whole("router_epochs", self.epochs)
+        require_one_of("router_data", self.data, RouterData)
+        require_one_of("router_targets", self.targets, RouterTargets)
+        require_one_of("precision", self.precision, Precision)
+        require_flag("falling_rate", self.falling_rate)
+        if not isinstance(self.label_smoothing, (int, float)) or not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {self.label_smoothing!r}; it must be a number from 0 to below 1")
+        if self.optimizer is not None and not callable(self.optimizer):
+            raise TypeError(
+                f"router_optimizer is a {type(self.optimizer).__name__}; it must be a function that makes an "
+                "optimizer of the router's parameters, such as lambda parameters: Adam(parameters, lr=1e-3)"
+            )
+
+    def fit(
+        self,
+        router: TaskRouter,
+        images: Dataset[Any],
+        targets: Sequence[RoutingTarget],
+        *,
+        known: Sequence[RoutingTarget],
+        features: Callable[[Tensor], Tensor],
+        optimizer: OptimizerFactory,
+        batch_size: int,
+        device: torch.device,
+        num_workers: int = 0,
+        title: str = "the router",
+    ) -> float:
+        """Train the router, and return the seconds that it took; an error leaves it as it was.
+
+        **Arguments:**
+
+        - images: samples that begin with what the model sees.
+        - targets: where each of them belongs.
+        - known: every class of every head, in the order of the router's units.
+        - features: from what the model sees to what the router sees.
+        - optimizer: where this training names none.
+        - batch_size: of the strategy; two at least, for batch normalisation.
+        - num_workers: of the loader.
+        - title: for messages.
+        """
+        start = time.perf_counter()
+        units = [unit.head for unit in known] if self.targets == "classes" else sorted({unit.head for unit in known})
+        of_sample = [known.index(t) for t in targets] if self.targets == "classes" else [t.head for t in targets]
+        batch_size = max(2, batch_size)
+        loader: DataLoader[Any] = DataLoader(
+            _Labelled(images, of_sample),
+            batch_size=batch_size,
+            shuffle=True,
+            drop_last=len(of_sample) > batch_size,
+            num_workers=num_workers,
+        )
+        with router.unchanged_on_error():
+            router.grow(units)
+            router.to(device).requires_grad_(True).train()
+            example = features(torch.stack([images[0][0]] * 2).to(device))
+            with self._computing(router, example) as unit_logits:
+                self._learn(router, unit_logits, loader, features, optimizer, device, title)
+            router.zero_grad()
+            router.requires_grad_(False).eval()
+        return time.perf_counter() - start
+
+    def _learn(
+        self,
+        router: TaskRouter,
+        unit_logits: Callable[[Tensor], Tensor],
+        loader: DataLoader[Any],
+        features: Callable[[Tensor], Tensor],
+        make_optimizer: OptimizerFactory,
+        device: torch.device,
+        title: str,
+    ) -> None:
+        optimizer = (self.optimizer or make_optimizer)(router.parameters())
+        steps = self.epochs * len(loader)
+        end_factor = 0.0 if self.falling_rate else 1.0
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end_factor, total_iters=steps)
+        criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
+        for epoch in tqdm(range(self.epochs), desc="training the router", leave=False, disable=None):
+            for step, (x, target) in enumerate(loader):
+                loss = criterion(unit_logits(features(x.to(device))), target.to(device))
+                require_finite(loss, title, f"epoch {epoch}, iteration {step}")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+
+    def _computing(self, router: TaskRouter, example: Tensor) -> AbstractContextManager[Callable[[Tensor], Tensor]]:
+        if self.precision == "float32":
+            return nullcontext(router.unit_logits)
+        return fast_training(router, router.unit_logits, example)
+
+
+def require_finite(loss: Tensor, of: str, where: str) -> None:
+    """Raise `FloatingPointError` for a loss that is no number, before anything is learnt from it."""
+    if not bool(torch.isfinite(loss)):
+        raise FloatingPointError(
+            f"the loss of {of} is {loss.item()} at {where}; lower the learning rate, "
+            "or look for values that are not finite among the images"
+        )
+
+
+def router_settings(optimizer: torch.optim.Optimizer, router: nn.Module) -> dict[str, Any]:
+    """The settings of an optimizer's group that holds parameters of `router`, or else those that it was built with."""
+    accepted = inspect.signature(type(optimizer)).parameters
+    own = set(map(id, router.parameters()))
+    groups = [group for group in optimizer.param_groups if own & set(map(id, group["params"]))]
+    settings = {**optimizer.defaults, **(groups[0] if groups else {})}
+    return {name: value for name, value in settings.items() if name in accepted and name != "params"}
+
+
+class _Labelled(Dataset[tuple[Tensor, int]]):
+    """Images with the router's targets, in the place of their class."""
+
+    def __init__(self, images: Any, targets: list[int]) -> None:
+        self.images = images
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index][0], self.targets[index]
