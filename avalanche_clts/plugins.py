@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -107,7 +108,8 @@ class CLTSPlugin(SupervisedPlugin):
     - pair: writes the captions and turns them back into images.
     - captions_per_class: captions kept of each class of each experience.
     - replay_size: images regenerated after each experience, in equal parts for every experience so far.
-    - router_training: how the router is taught.
+    - router_training: how the router is taught. None: `RouterTraining()`.
+    - router_epochs: short for `RouterTraining(epochs=...)`. None: as `router_training` says.
     - router_view: what the router is shown: "input", or "autoencoded", the input after the generator's autoencoder, by
         which real images lose what generated ones never had.
     - recombine: whether captions lend each other their words where there are more images than captions; see
@@ -122,6 +124,7 @@ class CLTSPlugin(SupervisedPlugin):
         captions_per_class: int = 20,
         replay_size: int = 500,
         router_training: RouterTraining | None = None,
+        router_epochs: int | None = None,
         router_view: RouterView = "input",
         recombine: bool = True,
         class_names: ClassNames | None = None,
@@ -136,7 +139,8 @@ class CLTSPlugin(SupervisedPlugin):
             recombine=recombine,
             class_names=class_names,
         )
-        self.router_training = router_training or RouterTraining()
+        training = router_training or RouterTraining()
+        self.router_training = training if router_epochs is None else replace(training, epochs=router_epochs)
         self.router_view = view_of(router_view, pair)
         self.router_settings: dict[str, Any] | None = None  # of an optimizer like the strategy's, as it began
         self.router_seconds = 0.0

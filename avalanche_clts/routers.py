@@ -150,7 +150,8 @@ class TaskRouter(Router):
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """log p(head), `(n, num_heads)`."""
-        return self.forward(features).log_softmax(1)
+        logits: Tensor = self(features)
+        return logits.log_softmax(1)
 
     def get_extra_state(self) -> Tensor:
         """The units, as a tensor, so that a fresh router can load a trained one's state."""
@@ -304,6 +305,8 @@ def require_finite(loss: Tensor, of: str, where: str) -> None:
 def router_settings(optimizer: torch.optim.Optimizer, router: nn.Module) -> dict[str, Any]:
     """The settings of an optimizer's group that holds parameters of `router`, or else those that it was built with."""
     accepted = inspect.signature(type(optimizer)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):  # passed on to its base
+        accepted = inspect.signature(type(optimizer).__mro__[1]).parameters
     own = set(map(id, router.parameters()))
     groups = [group for group in optimizer.param_groups if own & set(map(id, group["params"]))]
     settings = {**optimizer.defaults, **(groups[0] if groups else {})}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -93,12 +92,12 @@ class CLTS(SupervisedTemplate):
             raise TypeError(f"model is a {type(model).__name__}; wrap it: RoutedModel(head=..., router=...)")
         if routing is not None:
             model.set_routing(routing)
-        training = router_training or RouterTraining()
         clts = CLTSPlugin(
             pair=pair,
             captions_per_class=captions_per_class,
             replay_size=replay_size,
-            router_training=training if router_epochs is None else replace(training, epochs=router_epochs),
+            router_training=router_training,
+            router_epochs=router_epochs,
             router_view=router_view,
             recombine=recombine,
             class_names=class_names,

@@ -254,7 +254,7 @@ def test_classes_without_images_are_not_drawn() -> None:
 def test_settings_that_no_pair_has_are_refused(tiny_pair_folder: Path, tmp_path: Path) -> None:
     asked = replace(QUICK, generator={"colour": "red"}, strategies=("clts",), seeds=1, pair=str(tiny_pair_folder))
     for run in (compare, ablate):
-        with pytest.raises(ValueError, match="generator= has .colour.; arguments of DiffusionGenerator are: "):
+        with pytest.raises(ValueError, match="arguments of DiffusionGenerator are: name_or_path"):
             run(asked, out=tmp_path)
     assert list(tmp_path.iterdir()) == [], "nothing was begun"
 
