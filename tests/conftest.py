@@ -145,7 +145,7 @@ def make_clts(pair: Pair, *, model: RoutedModel | None = None, **options: object
     settings: dict[str, object] = {
         "captions_per_class": 3,
         "replay_size": 12,
-        "router_epochs": 1,
+        **({} if "router_training" in options else {"router_epochs": 1}),
         "train_mb_size": 30,  # leaves no batch of one, which batch normalisation refuses
         "train_epochs": 1,
         "eval_mb_size": 256,

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from avalanche.benchmarks import benchmark_from_datasets, split_online_stream
+from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metrics import bwt_metrics, forgetting_metrics, forward_transfer_metrics
+from avalanche.models import IncrementalClassifier
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import EvaluationPlugin
-from avalanche.training.supervised import EWC, Naive
+from avalanche.training.plugins import (
+    EarlyStoppingPlugin,
+    EvaluationPlugin,
+    EWCPlugin,
+    LRSchedulerPlugin,
+    LwFPlugin,
+    MASPlugin,
+    ReplayPlugin,
+    SynapticIntelligencePlugin,
+)
+from avalanche.training.supervised import Naive
 from torch import nn
+from torchvision.transforms import Compose, ToTensor
 
-from avalanche_clts import CaptionReplayPlugin, Pair, checkpoint, load_checkpoint, save_checkpoint, split_digits
+from avalanche_clts import (
+    CaptionReplayPlugin,
+    Pair,
+    RoutedModel,
+    checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    split_digits,
+)
 from avalanche_clts._support.files import read_state, write_state
+from avalanche_clts.footprint import caption_buffers, memory_bytes
 from avalanche_clts.streams.embedded_digits import stream_digits
 from tests.conftest import make_clts, small_net
 
@@ -81,7 +104,7 @@ def test_no_file_holds_a_pixel_of_the_stream_or_a_weight_of_the_pair(tiny_pair: 
         assert tuple(tensor.shape) in model_shapes or name.startswith(("random", "clock")) or tensor.numel() == 1
     unet = (Path(tiny_pair.generator.name_or_path) / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
     assert len(content) < unet + sum(t.numel() * 8 for t in tensors.values())
-    assert [name.split(" sha256:")[0] for name in read_state(place / "state.safetensors")["pair"]] == [
+    assert [name.split(" sha256:")[0] for name in read_state(place / "state.safetensors")["pairs"][0]] == [
         "captioner",
         "generator",
     ]
@@ -148,18 +171,14 @@ def test_a_longer_run_in_the_folder_is_not_written_over(tiny_pair: Pair, tmp_pat
     assert load_checkpoint(make_clts(tiny_pair), tmp_path) == 2
 
 
-def test_faults_counted_before_an_interruption_are_counted_after_it(
-    tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clts = make_clts(tiny_pair, keep="recognised")
+def test_faults_counted_before_an_interruption_are_counted_after_it(tiny_pair: Pair, tmp_path: Path) -> None:
+    clts = make_clts(tiny_pair)
     clts.train(digits().train_stream[0])
-    clts.plugins[0].num_discarded = 5
-    monkeypatch.setattr(tiny_pair.generator, "num_cut_prompts", 7)  # the pair is shared by all tests
+    clts.plugins[0].storage_policy.faults = {"empty_captions": 5, "black_images": 7, "cut_prompts": 9}
     save_checkpoint(clts, tmp_path)
-    tiny_pair.generator.num_cut_prompts = 0
-    resumed = make_clts(tiny_pair, keep="recognised")
+    resumed = make_clts(tiny_pair)
     load_checkpoint(resumed, tmp_path)
-    assert (resumed.plugins[0].num_discarded, tiny_pair.generator.num_cut_prompts) == (5, 7)
+    assert resumed.plugins[0].storage_policy.faults == {"empty_captions": 5, "black_images": 7, "cut_prompts": 9}
 
 
 def test_a_save_that_is_interrupted_leaves_the_one_before(tiny_pair: Pair, tmp_path: Path, monkeypatch) -> None:
@@ -205,17 +224,159 @@ def test_strategy_without_captions_has_no_checkpoint(tmp_path: Path) -> None:
         save_checkpoint(naive, tmp_path)
 
 
-def test_state_that_would_be_lost_is_refused(tiny_pair: Pair, tmp_path: Path) -> None:
-    network = small_net()
-    ewc = EWC(
+def beside_captions(pair: Pair, plugin=None, network=None, optimizer=None) -> Naive:
+    """Naive with text replay and another plugin, made of the optimizer."""
+    network = network or small_net()
+    optimizer = (optimizer or (lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9)))(network)
+    return Naive(
         model=network,
-        optimizer=torch.optim.Adam(network.parameters()),
+        optimizer=optimizer,
         criterion=nn.CrossEntropyLoss(),
-        ewc_lambda=1.0,
-        plugins=[CaptionReplayPlugin(pair=tiny_pair, mem_size=10)],
+        train_mb_size=30,
+        train_epochs=2,
+        plugins=[CaptionReplayPlugin(pair=pair, mem_size=10), *([plugin(optimizer)] if plugin else [])],
+        evaluator=EvaluationPlugin(),
     )
-    with pytest.raises(ValueError, match=r"strategy has EWCPlugin, whose state"):
-        save_checkpoint(ewc, tmp_path)
+
+
+def groups(model: nn.Module) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    return torch.optim.SGD([{"params": matrices, "lr": 0.1}, {"params": vectors, "lr": 0.01}], momentum=0.9)
+
+
+def growing(outputs: int = 2) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), IncrementalClassifier(64, outputs))
+
+
+def step(optimizer: torch.optim.Optimizer) -> LRSchedulerPlugin:
+    return LRSchedulerPlugin(
+        torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5]), reset_lr=False, reset_scheduler=False
+    )
+
+
+SAVED = {
+    "ewc": lambda pair: beside_captions(pair, lambda o: EWCPlugin(10.0)),
+    "online ewc": lambda pair: beside_captions(pair, lambda o: EWCPlugin(10.0, mode="online", decay_factor=0.5)),
+    "si": lambda pair: beside_captions(pair, lambda o: SynapticIntelligencePlugin(1.0)),
+    "mas": lambda pair: beside_captions(pair, lambda o: MASPlugin()),
+    "lwf": lambda pair: beside_captions(pair, lambda o: LwFPlugin(1.0, 2.0)),
+    "schedule": lambda pair: beside_captions(pair, step),
+    "early stopping": lambda pair: beside_captions(pair, lambda o: EarlyStoppingPlugin(2, "train_stream")),
+    "groups": lambda pair: beside_captions(pair, optimizer=groups),
+    "growing classifier": lambda pair: beside_captions(pair, network=growing()),
+    "two memories": lambda pair: beside_captions(pair, lambda o: CaptionReplayPlugin(pair=pair, mem_size=4)),
+    "clts, groups": lambda pair: with_groups(pair),
+    "clts, growing heads": lambda pair: make_clts(pair, model=RoutedModel(head=growing(), router=small_net(16))),
+    "clts, two memories": lambda pair: make_clts(pair, plugins=[CaptionReplayPlugin(pair=pair, mem_size=8)]),
+}
+
+
+def with_groups(pair: Pair):
+    clts = make_clts(pair)
+    router = {"params": clts.model.router.parameters(), "lr": 0.5}
+    heads = groups(clts.model.heads).param_groups
+    clts.optimizer = torch.optim.SGD([*({"params": g["params"], "lr": g["lr"]} for g in heads), router], momentum=0.9)
+    return clts
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_what_is_saved_goes_on_as_if_nothing_had_been(tiny_pair: Pair, tmp_path: Path, kind: str) -> None:
+    stream = digits().train_stream
+    RNGManager.set_random_seeds(1)
+    whole = SAVED[kind](tiny_pair)
+    for experience in stream[:4]:
+        if experience.current_experience == 2:
+            save_checkpoint(whole, tmp_path)
+        whole.train(experience, eval_streams=[])
+    RNGManager.set_random_seeds(99)
+    resumed = SAVED[kind](tiny_pair)
+    for experience in stream[load_checkpoint(resumed, tmp_path) : 4]:
+        resumed.train(experience, eval_streams=[])
+    expected, found = whole.model.state_dict(), resumed.model.state_dict()
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert [g["lr"] for g in whole.optimizer.param_groups] == [g["lr"] for g in resumed.optimizer.param_groups]
+    for one, other in zip(caption_buffers(whole), caption_buffers(resumed), strict=True):
+        assert list(one.memory) == list(other.memory)
+    assert memory_bytes(whole) == memory_bytes(resumed)
+
+
+def test_each_experience_keeps_its_own_transforms_over_a_checkpoint(tiny_pair: Pair, tmp_path: Path) -> None:
+    def benchmark():
+        parts = digits().train_stream
+        shifts = [0.0, 0.25, 0.5]
+        datasets = [
+            part.dataset.replace_current_transform_group(Compose([ToTensor(), partial(torch.add, other=shift)]))
+            for part, shift in zip(parts[:3], shifts, strict=True)
+        ]
+        return benchmark_from_datasets(train=datasets)
+
+    def lowest(clts) -> list[float]:
+        buffer = clts.plugins[0].storage_policy
+        images = zip(buffer.buffer, buffer.prompts, strict=True)
+        values = [(prompt.caption.experience, sample[0].min().item()) for sample, prompt in images]
+        return [min(v for e, v in values if e == experience) for experience in range(3)]
+
+    stream = benchmark().streams["train"]
+    whole, resumed = make_clts(tiny_pair), make_clts(tiny_pair)
+    for experience in stream[:2]:
+        whole.train(experience)
+    save_checkpoint(whole, tmp_path)
+    load_checkpoint(resumed, tmp_path)
+    for clts in (whole, resumed):
+        clts.train(benchmark().streams["train"][2])
+    assert lowest(whole) == lowest(resumed)
+    assert lowest(resumed)[0] < 0.25 <= lowest(resumed)[1] < 0.5 <= lowest(resumed)[2]
+
+
+def test_online_stream_goes_on_in_the_middle_of_an_experience(tiny_pair: Pair, tmp_path: Path) -> None:
+    parts = list(split_online_stream(digits().train_stream[:2], 50, seed=0, access_task_boundaries=True))
+    RNGManager.set_random_seeds(1)
+    whole = make_clts(tiny_pair)
+    for number, part in enumerate(parts):
+        if number == 5:  # the second part of the second experience
+            save_checkpoint(whole, tmp_path)
+        whole.train(part)
+    resumed = make_clts(tiny_pair)
+    for part in parts[load_checkpoint(resumed, tmp_path) :]:
+        resumed.train(part)
+    assert resumed.model.num_heads == 2
+    assert list(resumed.plugins[0].storage_policy.memory) == list(whole.plugins[0].storage_policy.memory)
+    expected = whole.model.state_dict()
+    assert all(torch.equal(expected[name], value) for name, value in resumed.model.state_dict().items())
+
+
+@pytest.mark.parametrize("first_use", [save_checkpoint, load_checkpoint])
+def test_state_that_would_be_lost_is_refused_at_the_first_use(tiny_pair: Pair, tmp_path: Path, first_use) -> None:
+    strategy = beside_captions(tiny_pair, lambda o: ReplayPlugin(10))
+    with pytest.raises(ValueError, match=r"strategy has ReplayPlugin, whose state.*leave it out"):
+        first_use(strategy, tmp_path)
+
+
+def test_plugin_that_says_what_it_remembers_is_saved(tiny_pair: Pair, tmp_path: Path) -> None:
+    class Counting(SupervisedPlugin):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = 0
+
+        def after_training_exp(self, strategy, **kwargs):
+            self.count += 1
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    whole = beside_captions(tiny_pair, lambda o: Counting())
+    whole.train(digits().train_stream[0], eval_streams=[])
+    save_checkpoint(whole, tmp_path)
+    resumed = beside_captions(tiny_pair, lambda o: Counting())
+    load_checkpoint(resumed, tmp_path)
+    assert resumed.plugins[1].count == 1
+    with pytest.raises(ValueError, match=r"written with the plugins .*Counting.*the strategy has CaptionReplayPlugin"):
+        load_checkpoint(beside_captions(tiny_pair), tmp_path)
 
 
 def test_nested_state_survives_the_disk(tmp_path: Path) -> None:

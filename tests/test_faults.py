@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.transforms import ToTensor
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from avalanche_clts import DiffusionGenerator, LabelCaptioner, Pair, clts_metrics, split_digits
+from avalanche_clts import DiffusionGenerator, LabelCaptioner, Pair, RouterTraining, clts_metrics, split_digits
 from tests.conftest import make_clts
 
 TINY = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -55,11 +55,12 @@ def test_a_heads_loss_that_is_no_number_is_said_with_its_experience_and_step(tin
 
 
 def test_a_routers_loss_that_is_no_number_is_said(tiny_pair: Pair) -> None:
-    clts = make_clts(tiny_pair, router_epochs=9, router_optimizer=lambda p: torch.optim.SGD(p, lr=1e38))
+    broken = RouterTraining(epochs=9, optimizer=lambda p: torch.optim.SGD(p, lr=1e38))
+    clts = make_clts(tiny_pair, router_training=broken)
     clts.train(digits()[0])
     with pytest.raises(FloatingPointError, match=r"router after experience 1 is (nan|inf) at epoch"):
         clts.train(digits()[1])
-    clts.plugins[0].router_optimizer = None
+    clts.plugins[0].router_training = RouterTraining(epochs=1)
     clts.train(digits()[1])
     assert all(torch.isfinite(p).all() for p in clts.model.parameters())
 
@@ -110,7 +111,9 @@ def test_prompts_too_long_for_the_text_encoder_are_cut_quietly_and_counted(tiny_
     assert last_faults(clts)["cut_prompts"] == 12
 
 
-def test_images_that_a_safety_checker_blacks_out_are_not_trained_on(tiny_pair_folder: Path, tmp_path: Path) -> None:
+def test_images_that_a_safety_checker_blacks_out_are_not_trained_on(
+    tiny_pair_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a real checker, its thresholds such that it objects to about half of the images."""
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_pair_folder / "generator")
     torch.manual_seed(0)
@@ -136,11 +139,13 @@ def test_images_that_a_safety_checker_blacks_out_are_not_trained_on(tiny_pair_fo
     evaluator = EvaluationPlugin(clts_metrics())
     clts = make_clts(Pair(LabelCaptioner("a photo of a {class_name}"), generator), replay_size=60, evaluator=evaluator)
     seen: list[int] = []
-    train_router = clts.plugins[0]._train_router
-    clts.plugins[0]._train_router = lambda m, o, images, *rest: (
-        seen.append(len(images)),
-        train_router(m, o, images, *rest),
-    )
+    fit = RouterTraining.fit
+
+    def watch(training, router, images, targets, **options):
+        seen.append(len(images))
+        return fit(training, router, images, targets, **options)
+
+    monkeypatch.setattr(RouterTraining, "fit", watch)
     for experience in digits()[:2]:
         clts.train(experience)
     count = last_faults(clts)["black_images"]

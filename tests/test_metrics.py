@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from avalanche_clts import Pair, clts_metrics, split_digits
-from avalanche_clts.metrics import TextTensorboardLogger, memory_bytes, module_nbytes, right_heads
+from avalanche_clts.footprint import memory_bytes, module_nbytes
+from avalanche_clts.metrics import TextTensorboardLogger, right_heads
 from tests.conftest import make_clts, small_net
 
 
