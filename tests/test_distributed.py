@@ -87,13 +87,21 @@ def test_several_processes_make_the_same_of_a_folder_as_one(
 
 SPREAD = """
 import sys, numpy as np
+from PIL import Image
 from avalanche_clts import load_pair
+from avalanche_clts.pair.abilities import generate_at
 from avalanche_clts.pair.distributed import spread
 pair = spread(load_pair(sys.argv[1]))
 prompts = sys.argv[3:]
 images = pair.generator.generate(prompts, range(len(prompts)))
 captions = pair.captioner.caption(images)
 assert pair.generator.name_or_path.endswith("generator")
+small = generate_at(pair.generator, prompts, range(len(prompts)), (4, 3))
+for image, whole in zip(small, images, strict=True):
+    assert image.tobytes() == whole.resize((4, 3), Image.Resampling.LANCZOS).tobytes()
+(alone,) = generate_at(pair.generator, prompts[:1], [0], None)  # fewer than there are processes
+assert np.abs(np.asarray(alone, int) - np.asarray(images[0], int)).max() <= 1
+assert pair.generator.cut_prompts(["a photo " * 50, "zero"]) == 1
 rank = __import__("os").environ["RANK"]
 np.savez(f"{sys.argv[2]}/{rank}.npz", captions=np.array(captions), images=np.stack([np.asarray(i) for i in images]))
 """

@@ -158,6 +158,16 @@ def test_images_are_brought_to_a_size_batch_by_batch(tiny_pair_folder: Path) -> 
         assert all((pixels(a) == pixels(b)).all() for a, b in zip(sized, expected, strict=True))
 
 
+def test_no_batch_waits_in_full_size_for_the_next(tiny_pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = DiffusionGenerator(tiny_pair_folder / "generator", steps=1, guidance_scale=1.0, batch_size=2)
+    events: list[str] = []
+    generator._load().vae.decoder.register_forward_hook(lambda *_: events.append("made"))
+    resize = Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda *a, **k: (events.append("resized"), resize(*a, **k))[1])
+    generator.generate_sized(PROMPTS, range(5), (5, 3))
+    assert events == ["made", "resized", "resized"] * 2 + ["made", "resized"]
+
+
 class Large:
     """A generator that offers nothing but `generate`."""
 

@@ -76,7 +76,7 @@ def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     try:
         yield partials
         for partial in partials:
-            to_disk(partial)
+            _to_disk(partial)
         for partial, path in zip(partials, paths, strict=True):
             partial.replace(path)
     except BaseException:
@@ -107,7 +107,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         for below in partial.rglob("*"):
-            _entries_to_disk(below) if below.is_dir() else to_disk(below)
+            _entries_to_disk(below) if below.is_dir() else _to_disk(below)
         _entries_to_disk(partial)
         if path.exists():
             path.rename(replaced)
@@ -124,7 +124,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def to_disk(file: Path) -> None:
+def _to_disk(file: Path) -> None:
     """Wait until the file is on the disk: a renamed file whose content is not would be empty after a power failure."""
     with file.open("r+b") as content:
         os.fsync(content.fileno())

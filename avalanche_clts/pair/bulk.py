@@ -14,6 +14,7 @@ from ..images.files import open_image
 from .captioners import Captioner
 from .distributed import is_first_process, share_of, wait_for_everyone
 from .generators import Generator
+from .output import checked_captions, checked_images
 
 _AT_ONCE = 512  # finished and written before the next are begun
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -57,7 +58,7 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> lis
             part.write("\n")  # the last line may have been cut short by an interruption
             for start in range(0, len(mine), _AT_ONCE):
                 batch = mine[start : start + _AT_ONCE]
-                texts = captioner.caption([open_image(files[i]) for i in batch])
+                texts = checked_captions(captioner, [open_image(files[i]) for i in batch])
                 part.writelines(_line(names[i], text) for i, text in zip(batch, texts, strict=True))
                 part.flush()
     wait_for_everyone()
@@ -110,7 +111,7 @@ def generate_files(
     mine = [missing[k] for k in share_of(len(missing))]
     for start in range(0, len(mine), _AT_ONCE):
         batch = mine[start : start + _AT_ONCE]
-        images = generator.generate([prompts[i] for i in batch], [seeds[i] for i in batch])
+        images = checked_images(generator, [prompts[i] for i in batch], [seeds[i] for i in batch])
         with whole_files([files[i] for i in batch]) as partials:
             for partial, image in zip(partials, images, strict=True):
                 image.save(partial, "png")

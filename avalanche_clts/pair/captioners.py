@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -14,8 +13,8 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from .._support.checks import require_names, require_whole
-from .batches import run_batches
-from .precision import half_precision
+from .batches import BatchSize, run_batches
+from .captioning_models import CaptioningModel
 from .weights import require_weights
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class AutoCaptioner:
     - prefix: how captions begin, such as "a photo of a {class_name}"; the model goes on from there. Not used for images
         whose class name is unknown. None: the model finds all the words itself.
     - max_new_tokens: length of a caption at most, in tokens, without the prefix.
-    - batch_size: images captioned at a time; halved where the device runs out of memory.
+    - batch_size: images captioned at a time at most; fewer while the device has no memory for them, see `BatchSize`.
     - device: where the model runs.
 
     Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched; and,
@@ -68,7 +67,8 @@ class AutoCaptioner:
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self.device = device
-        self._loaded: _Model | None = None
+        self._batch_size = BatchSize(batch_size)
+        self._loaded: CaptioningModel | None = None
         if prefix is not None:
             _require_template("prefix", prefix)
         require_whole("max_new_tokens", max_new_tokens)
@@ -90,11 +90,12 @@ class AutoCaptioner:
                 prompt = self.prefix.format(class_name=class_names[i])
             groups.setdefault(prompt, []).append(i)
         captions = [""] * len(images)
+        self._batch_size = self._batch_size.asked_for(self.batch_size)
         with tqdm(total=len(images), desc="captioning", unit="image", leave=False, disable=None) as bar:
             for prompt, members in groups.items():
-                texts, self.batch_size = run_batches(
+                texts = run_batches(
                     [images[i] for i in members],
-                    self.batch_size,
+                    self._batch_size,
                     prepare=self._pixels,
                     compute=partial(self._tokens, prompt),
                     finish=partial(self._texts, prompt),
@@ -135,9 +136,9 @@ class AutoCaptioner:
         # Some models say the prompt again, in their own case and spacing, and some go on from it.
         return [text if text.lower().startswith(prompt.lower()) else f"{prompt} {text}".strip() for text in texts]
 
-    def _load(self) -> _Model:
+    def _load(self) -> CaptioningModel:
         if self._loaded is None:
-            self._loaded = _Model.from_pretrained(self.name_or_path, self.revision, self.device)
+            self._loaded = CaptioningModel.from_pretrained(self.name_or_path, self.revision, self.device)
         return self._loaded
 
 
@@ -154,10 +155,16 @@ class BlipCaptioner(AutoCaptioner):
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """What BLIP's vision model makes of each image, `(n, hidden size)`: the mean of its last hidden states."""
-        rows = []
-        for start in range(0, len(images), self.batch_size):
-            rows.append(self._encode(self._pixels(images[start : start + self.batch_size])))
-        return np.concatenate([row.cpu().numpy() for row in rows])
+        self._batch_size = self._batch_size.asked_for(self.batch_size)
+        rows = run_batches(
+            images,
+            self._batch_size,
+            prepare=self._pixels,
+            compute=self._encode,
+            finish=lambda rows: list(rows.cpu().numpy()),
+            device=self.device,
+        )
+        return np.stack(rows)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """The mean of the vision model's last hidden states, `(n, hidden size)`, without gradients.
@@ -185,76 +192,6 @@ class BlipCaptioner(AutoCaptioner):
         with torch.no_grad():
             output = model.vision_model(pixel_values=pixels.to(model.device, model.dtype))
         return output.last_hidden_state.mean(1).float()
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A loaded checkpoint, and what its kind wants to be told a prompt in."""
-
-    model: Any
-    image_processor: Any
-    tokenizer: Any
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str, revision: str | None, device: str | torch.device) -> _Model:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
-
-        from .quiet import quiet_loading
-
-        kind = AutoConfig.from_pretrained(name_or_path, revision=revision).model_type
-        if kind not in _PROMPTS:
-            raise ValueError(f"name_or_path is {name_or_path}, a {kind} model; known kinds: {', '.join(_PROMPTS)}")
-        with quiet_loading():
-            model = AutoModelForImageTextToText.from_pretrained(
-                name_or_path,
-                revision=revision,
-                dtype=half_precision(device),
-                use_safetensors=True,
-            )
-        return cls(
-            model.eval().requires_grad_(False).to(device),
-            AutoImageProcessor.from_pretrained(name_or_path, revision=revision),
-            AutoTokenizer.from_pretrained(name_or_path, revision=revision),
-        )
-
-    @property
-    def num_positions(self) -> int:
-        """Tokens of the longest text that the model has positions for."""
-        config = self.model.config
-        text = getattr(config, "decoder", None) or getattr(config, "text_config", config)
-        return int(getattr(text, "max_position_embeddings", None) or 512)
-
-    def tokens_of(self, prompt: str) -> tuple[str, list[int]]:
-        """The prompt as `generate` takes it: the name of its argument, and the tokens."""
-        return _PROMPTS[self.model.config.model_type](self, prompt)
-
-
-def _with_both_ends(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
-    return "input_ids", loaded.tokenizer(prompt).input_ids
-
-
-def _with_open_end(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
-    tokens = loaded.tokenizer(prompt, add_special_tokens=False).input_ids
-    return "input_ids", [loaded.tokenizer.cls_token_id, *tokens]
-
-
-def _after_image_tokens(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
-    config = loaded.model.config
-    return "input_ids", [config.image_token_id] * config.num_query_tokens + loaded.tokenizer(prompt).input_ids
-
-
-def _to_the_decoder(loaded: _Model, prompt: str) -> tuple[str, list[int]]:
-    start = loaded.model.generation_config.decoder_start_token_id or loaded.model.config.decoder_start_token_id
-    return "decoder_input_ids", [start, *loaded.tokenizer(prompt, add_special_tokens=False).input_ids]
-
-
-# How a prompt is told, by the model_type of the checkpoint's configuration.
-_PROMPTS: dict[str, Callable[[_Model, str], tuple[str, list[int]]]] = {
-    "blip": _with_both_ends,
-    "blip-2": _after_image_tokens,
-    "git": _with_open_end,
-    "vision-encoder-decoder": _to_the_decoder,
-}
 
 
 def _require_template(argument: str, template: str) -> None:

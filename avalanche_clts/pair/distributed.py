@@ -48,10 +48,12 @@ def device_of_process(device: str) -> str:
     return device
 
 
-def share_of(count: int) -> range:
-    """The indices that this process works on, of `count` items."""
+def share_of(count: int) -> list[int]:
+    """The indices that this process works on, of `count` items; those of the first process come first."""
     state = _state()
-    return range(state.process_index, count, state.num_processes)
+    with state.split_between_processes(list(range(count))) as mine:
+        # Before its version 1.14, accelerate gives the last item to processes for which there is none, too.
+        return list(mine) if state.process_index < count else []
 
 
 def is_first_process() -> bool:
@@ -113,9 +115,9 @@ def _gathered(count: int, work: Callable[[Sequence[int]], list[Result]]) -> list
     from accelerate.utils import gather_object
 
     mine = share_of(count)
-    made = list(zip(mine, work(mine), strict=True)) if mine else []
-    everyone = _together(lambda: gather_object(made))
-    return [result for _, result in sorted(everyone, key=lambda pair: pair[0])]
+    made = work(mine) if mine else []
+    everyone: list[Result] = _together(lambda: gather_object(made))
+    return everyone
 
 
 def _together(act: Callable[[], Any]) -> Any:

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from .._support.checks import require_names, require_one_of, require_whole
-from .batches import run_batches
+from .batches import BatchSize, run_batches
 from .linear_decoder import LinearDecoder, latents_of, suffices
 from .pipelines import load_pipeline, make_fast
 from .precision import fast_multiplication
@@ -57,7 +57,7 @@ class DiffusionGenerator:
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
     - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at.
-    - batch_size: images generated at a time; halved where the device runs out of memory.
+    - batch_size: images generated at a time at most; fewer while the device has no memory for them, see `BatchSize`.
     - device: where the pipeline runs.
     - offload: where it waits between calls ("cpu"), to leave an accelerator's memory to the training. None: it stays.
     - compile: whether `torch.compile` makes the denoiser faster, or the name of its backend; the first images then take
@@ -102,6 +102,7 @@ class DiffusionGenerator:
         self.device = device
         self.offload = offload
         self.compile = compile
+        self._batch_size = BatchSize(batch_size)
         self._pipeline: Any = None
         self._fitted: list[LinearDecoder] = []  # one at most; shared by copies, as the pipeline is
         require_one_of("decoder", decoder, Decoder)
@@ -162,10 +163,11 @@ class DiffusionGenerator:
         linearly = self._decodes_linearly(size)
         # Equal prompts stand together, so that each is encoded once a batch.
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+        self._batch_size = self._batch_size.asked_for(self.batch_size)
         with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
-            images, self.batch_size = run_batches(
+            images = run_batches(
                 order,
-                self.batch_size,
+                self._batch_size,
                 prepare=lambda batch: ([prompts[i] for i in batch], [seeds[i] for i in batch]),
                 compute=lambda batch: self._generate_batch(batch[0], batch[1], linearly),
                 finish=partial(_to_images, size=size),

@@ -29,10 +29,12 @@ class LinearDecoder:
         from torch.nn.functional import interpolate
 
         pictures, precision = _random_pictures(), autoencoder.dtype
-        autoencoder.to(torch.float32)  # in half precision, some autoencoders encode to what is not finite
+        if precision != torch.float32:  # in half precision, some autoencoders encode to what is not finite
+            autoencoder.to(torch.float32)
         with torch.inference_mode():
             encoded = [autoencoder.encode(p.to(autoencoder.device)) for p in pictures.split(8)]
-        autoencoder.to(precision)
+        if precision != torch.float32:
+            autoencoder.to(precision)
         latents = torch.cat([latents_of(e) for e in encoded])
         latents = autoencoder.config.scaling_factor * latents.float().cpu()
         targets = interpolate(pictures, size=latents.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)

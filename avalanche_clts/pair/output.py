@@ -22,7 +22,8 @@ def checked_captions(
     """
     source = f"{type(captioner).__name__}.caption"
     wanted = f"it must be a list of {len(images)} texts, one for each image"
-    texts = as_list(source, captioner.caption(images, class_names), len(images), wanted)
+    made = captioner.caption(images) if class_names is None else captioner.caption(images, class_names)
+    texts = as_list(source, made, len(images), wanted)
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"{source} returned as number {number} of {len(images)} {text!r:.60}; {wanted}")

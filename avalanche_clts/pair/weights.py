@@ -1,11 +1,18 @@
-"""Is a checkpoint there and whole? Asked before anything large is loaded, and answered in one line."""
+"""Is a checkpoint there and whole? Asked before anything large is loaded and when it is, and answered in one line."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
+
+# Buffers that older versions of transformers saved and newer ones compute, and a part that no captioner uses.
+_COMPUTED = re.compile(r"(^|\.)(position_ids|(attn|crossattention)\.(masked_)?bias|rotary_emb\.inv_freq)$")
+_UNUSED = re.compile(r"^encoder\.pooler\.")  # of a vision encoder with a text decoder
 
 
 class MissingWeightsError(OSError):
@@ -39,6 +46,31 @@ def require_weights(name_or_path: str, *, entry: str, revision: str | None = Non
             f"({type(error).__name__}); with a network, run: hf download {name_or_path} - "
             'without one, load_pair("embedded") works offline'
         ) from None
+
+
+def require_all_weights(checkpoint: str, model: Any, info: Mapping[str, Any]) -> None:
+    """Raise `MissingWeightsError` unless every weight of a loaded model came from its checkpoint, and every weight of
+    the checkpoint went into the model: the libraries would draw what is missing at random, and only warn.
+
+    **Arguments:**
+
+    - checkpoint: its name or folder, for the message.
+    - info: what `from_pretrained(..., output_loading_info=True)` says of the keys.
+    """
+    missing = [key for key in info["missing_keys"] if not (_COMPUTED.search(key) or _UNUSED.search(key))]
+    unexpected = [key for key in info["unexpected_keys"] if not _COMPUTED.search(key)]
+    told = [f"no {_listed(missing)}"] if missing else []
+    told += [f"{_listed(unexpected)}, which it does not know"] if unexpected else []
+    if told:
+        raise MissingWeightsError(
+            f"the weights in {checkpoint} are not those of its {type(model).__name__}: they have {' and '.join(told)}; "
+            "copy the whole checkpoint again, or give another"
+        )
+
+
+def _listed(keys: list[str]) -> str:
+    more = len(keys) - 3
+    return ", ".join(sorted(keys)[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def _require_whole_folder(folder: Path, entry: str) -> None:

@@ -19,8 +19,8 @@ from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from avalanche_clts import BlipCaptioner, DiffusionGenerator, Pair
 from avalanche_clts.pair import generators
+from avalanche_clts.pair.isolated import isolated_loading
 from avalanche_clts.pair.precision import half_precision
-from avalanche_clts.pair.quiet import quiet_loading
 
 PROMPTS = [f"a photo of thing {i % 25}" for i in range(32)]
 BATCH = 16  # images; with guidance, the denoiser has twice as many
@@ -116,7 +116,7 @@ def denoiser(size: str, weights: Path, *, device: str, compile: bool) -> dict[st
 def _captioning(captioner: BlipCaptioner, images: list[Image.Image], *, rounds: int) -> dict[str, Any]:
     source = captioner.name_or_path
     processor = BlipProcessor.from_pretrained(source)
-    with quiet_loading():
+    with isolated_loading():
         model = BlipForConditionalGeneration.from_pretrained(source, dtype=half_precision(captioner.device))
     model.to(captioner.device).eval()
 
@@ -185,7 +185,7 @@ def denoiser_tflop(generator: DiffusionGenerator) -> float:
 
 
 def _plain_pipeline(folder: Path, device: str) -> Any:
-    with quiet_loading():
+    with isolated_loading():
         pipeline = AutoPipelineForText2Image.from_pretrained(folder, dtype=half_precision(device))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
