@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from avalanche_clts import load_pair, plugins
+from avalanche_clts import load_pair, routers
 from avalanche_clts._support.files import write_text
 from avalanche_clts.experiments import experiment_of
 from avalanche_clts.experiments.runs.runner import run, versions
@@ -45,14 +45,14 @@ def main() -> None:
     pair = load_pair("embedded")
     pair.generator.generate(["warm-up"], [0])
     document: dict[str, Any] = {"command": f"python benchmarks/router_precision.py --out {out}", "versions": versions()}
-    ways = {"as it comes": plugins.fast_training, "float32": as_it_stands}
+    ways = {"as it comes": routers.fast_training, "float32": as_it_stands}
     for name, options in RUNS.items():
         stream = parse_stream(name)
         experiment = experiment_of(name, hyperparameters=options["hyperparameters"])
         found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for seed in tqdm(range(options["seeds"]), desc=name, unit="seed"):
             for way, training in ways.items():
-                plugins.fast_training = training
+                routers.fast_training = training
                 results = run(experiment, "clts", seed, stream=stream, pair=pair)
                 found[way].append(
                     {

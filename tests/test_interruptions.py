@@ -35,7 +35,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((folder / "results.json").read_text())
     for run in document["runs"]:
         del run["seconds"]
-    del document["command"]
+    del document["command"], document["date"]
     return document
 
 
