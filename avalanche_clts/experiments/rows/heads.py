@@ -36,8 +36,7 @@ class ConfidenceRouter(Router):
         """How sure each head is that an input is of its classes, normalised over heads, `(n, num_heads)`."""
         (model,) = self._model
         energies = [
-            head(features)[:, list(record.classes)].logsumexp(1)
-            for head, record in zip(model.heads, model.records, strict=True)
+            model.heads[t](features)[:, list(record.classes)].logsumexp(1) for t, record in enumerate(model.records)
         ]
         return torch.stack(energies, dim=1).log_softmax(1)
 
