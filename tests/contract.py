@@ -92,7 +92,7 @@ class Squares(Dataset):
 
     def __init__(self, targets: Sequence[int], *, seed: int = 0, size: int = SIZE) -> None:
         self.targets = list(targets)
-        self.classes = NAMES
+        self.classes = NAMES[: max(self.targets) + 1]
         self.images = [square(NAMES[t], 1000 * seed + i, size) for i, t in enumerate(self.targets)]
 
     def __len__(self) -> int:

@@ -15,9 +15,12 @@ from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EarlyStoppingPlugin, EvaluationPlugin, SupervisedPlugin
 from torch import nn
 
+from avalanche_clts import CaptionBuffer, Pair
+
 from .contract import (
     NAMES,
     SIZE,
+    Painter,
     avalanche_squares,
     build,
     every_kind,
@@ -130,35 +133,56 @@ def test_heads_know_the_task_labels_of_their_samples(stream: str, tmp_path: Any)
         assert (asked[:, head] == 1).all()
 
 
+@pytest.mark.parametrize("boundaries", [False, True])
 @pytest.mark.parametrize(
     ("size", "drop_last"),
     [*((size, False) for size in (1, 3, 8, 10, 16, 20)), *((size, True) for size in (1, 3, 8, 10, 16))],
 )
-def test_parts_of_one_experience_share_a_head(size: int, drop_last: bool) -> None:
+def test_parts_of_one_experience_share_a_head(size: int, drop_last: bool, boundaries: bool) -> None:
+    """Whether or not the stream hands its boundaries to strategies: CLTS has to know where an experience ends."""
     benchmark = new_classes()  # 16 images an experience
     strategy = build("clts")
     for part in split_online_stream(
-        benchmark.train_stream, size, access_task_boundaries=True, drop_last=drop_last, seed=0
+        benchmark.train_stream, size, access_task_boundaries=boundaries, drop_last=drop_last, seed=0
     ):
         strategy.train(part)
     memory = memory_of(strategy)
     assert strategy.model.num_heads == 2
     assert [caption.experience for caption in memory.memory] == [0] * 6 + [1] * 6
-    assert [caption.target for caption in memory.memory] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
-    assert len(memory.pair.captioner.images) == 12, "captioned once, at the end"
+    assert sorted(caption.target for caption in memory.memory) == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert memory.pair.generator.calls <= 2, "regenerated once an experience"
     assert stream_accuracy(strategy, benchmark.test_stream) >= 0.7
 
 
-@with_captions
-def test_parts_without_boundaries_are_experiences_of_their_own(kind: str) -> None:
-    benchmark = new_classes()
-    strategy = build(kind)
-    parts = 0
-    for part in split_online_stream(benchmark.train_stream, 8, seed=0):
-        strategy.train(part)
-        parts += 1
-    assert {caption.experience for caption in memory_of(strategy).memory} == set(range(parts))
+class Numbering:
+    """A captioner that says which part of an experience it is shown."""
+
+    part = 0
+
+    def caption(self, images: Any, class_names: Any = None) -> list[str]:
+        return [str(self.part)] * len(images)
+
+
+def test_parts_are_captioned_as_they_come_and_each_image_is_as_likely_kept() -> None:
+    """Reservoir sampling: over many streams, captions stand for all parts of an experience alike."""
+    benchmark = new_classes(each=40, experiences=1)
+    parts = list(split_online_stream(benchmark.train_stream, 40, access_task_boundaries=True, seed=0))
+    kept = [0] * len(parts)
+    for seed in range(60):
+        memory = CaptionBuffer(pair=Pair(Numbering(), Painter()), captions_per_class=4, seed=1000 * seed)
+        for number, part in enumerate(parts):
+            memory.pair.captioner.part = number
+            memory.post_adapt(None, part)
+        assert len(memory.memory) == 16
+        for caption in memory.memory:
+            kept[int(caption.text)] += 1
+    assert all(0.75 < count / (sum(kept) / 4) < 1.25 for count in kept), kept
+
+
+def test_stream_that_hides_its_boundaries_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    part = next(iter(split_online_stream(new_classes().train_stream, 8)))
+    build("clts").train(part)
+    assert "access_task_boundaries=False" in caplog.text
 
 
 def test_online_images_are_regenerated_no_more_often_than_they_are_read() -> None:
