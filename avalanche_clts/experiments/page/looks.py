@@ -54,8 +54,9 @@ def look_of(strategy: str) -> Look:
 
 
 def description_of(strategy: str) -> str:
-    """What the strategy is, in a phrase; nothing for one that is no longer known."""
-    return ROWS[strategy].description if strategy in ROWS else ""
+    """What the strategy is and what it keeps, in a phrase; nothing for one that is no longer known."""
+    row = ROWS.get(strategy)
+    return "" if row is None else f"{row.description}; it keeps {row.keeps}"
 
 
 def _row(strategy: str) -> Row | None:

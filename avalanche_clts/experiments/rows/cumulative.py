@@ -22,5 +22,6 @@ ROWS = [
         keeps="all images so far",
         colour=colours.GREY,
         marker="s",
+        keeps_stream=True,
     )
 ]

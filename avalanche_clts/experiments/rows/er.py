@@ -48,6 +48,7 @@ ROWS = [
         colour=colours.LIGHT_BLUE,
         marker="v",
         grid=REPLAY,
+        family="er",
         after_clts=True,
     ),
     Row(
@@ -57,6 +58,7 @@ ROWS = [
         keeps="the network, and as many images as captions",
         colour=colours.BLUE,
         grid=REPLAY,
+        family="er",
     ),
     Row(
         "er-63x",
@@ -67,6 +69,7 @@ ROWS = [
         line="--",
         marker="^",
         grid=REPLAY,
+        family="er",
         after_clts=True,
     ),
     Row(
@@ -78,6 +81,7 @@ ROWS = [
         line="--",
         marker="s",
         grid=REPLAY,
+        family="er",
         after_clts=True,
     ),
     Row(

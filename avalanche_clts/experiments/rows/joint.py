@@ -23,5 +23,6 @@ ROWS = [
         colour=colours.GREY,
         line="--",
         marker="",
+        keeps_stream=True,
     )
 ]

@@ -122,6 +122,8 @@ class Row:
     - grid: what the search tries of what is the strategy's own, by hyper-parameter. Empty: it has nothing of its own.
     - grid_on: the same, where it is another one on a kind of streams.
     - choices: what can be set but is not searched, by hyper-parameter: all values that it may have.
+    - family: of rows that are one curve of accuracy over memory, at several budgets. Empty: it is one by itself.
+    - keeps_stream: whether it keeps the whole stream, so that no budget is its own.
     - after_clts: whether its memory budget is that of the CLTS run on the same stream and seed.
     - uses_pair: whether its outcome depends on the pair.
     - compared: whether it is a row of the comparison; if not, it serves an ablation.
@@ -138,6 +140,8 @@ class Row:
     grid: Grid = field(default_factory=dict)
     grid_on: Mapping[str, Grid] = field(default_factory=dict)
     choices: Grid = field(default_factory=dict)
+    family: str = ""
+    keeps_stream: bool = False
     after_clts: bool = False
     uses_pair: bool = False
     compared: bool = True
