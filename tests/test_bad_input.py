@@ -154,6 +154,11 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
     (lambda t: Experiment(learning_rate="low"), "learning_rate is 'low'", "a number above 0"),
     (lambda t: Experiment(memory="pixels"), "memory is 'pixels'", "'captions', 'labels', 'images'"),
     (lambda t: Experiment(router_view="augmented"), "router_view is 'augmented'", "'input', 'autoencoded'"),
+    (
+        lambda t: Experiment(router_view="autoencoded", network="captioner"),
+        "router_view is",
+        "the router sees no images",
+    ),
     (lambda t: Experiment(generator="fast"), "generator is 'fast'", "a table of names and values"),
     (lambda t: Experiment(network="vgg"), "network is 'vgg'", "cnn"),
     (lambda t: experiment_of("digits", epochs=3), "an experiment has no epochs", "it has: stream, strategies"),

@@ -101,8 +101,8 @@ def ablate(
 
 
 def plan(experiment: Experiment, stream: Stream, num_experiences: int, identity: list[str]) -> Iterator[Planned]:
-    """Every variant of the experiment's ablations that there is: on its stream, and with its pair; what the pair does
-    not take is told of.
+    """Every variant of the experiment's ablations that there is: on its stream, and with its pair; what experiment or
+    pair do not take is told of.
 
     **Arguments:**
 
@@ -110,17 +110,17 @@ def plan(experiment: Experiment, stream: Stream, num_experiences: int, identity:
     """
     for name in experiment.ablations or ABLATIONS:
         for variant in ABLATIONS[name].variants:
-            changed = variant.changed(experiment)
+            try:
+                changed = variant.changed(experiment)
+                its_identity = pair_identity(changed.load_pair())
+            except ValueError as error:
+                print(f"{name}, {variant.label}: left out, as {error}")
+                continue
             try:
                 there = parse_stream(changed.stream, stream.data_root) if variant.stream else stream
                 if variant.stream:
                     there.build(0)
             except ValueError:  # this stream does not come so
-                continue
-            try:
-                its_identity = pair_identity(changed.load_pair())
-            except ValueError as error:
-                print(f"{name}, {variant.label}: left out, as {error}")
                 continue
             default = variant.strategy == "clts" and (
                 variant.stream == f"experiences={num_experiences}"

@@ -110,6 +110,10 @@ class Experiment:
                 raise ValueError(f"{name} is {given!r}; known networks: {', '.join(known)}")
         if self.router is not None and self.network in BACKBONES:
             raise ValueError(f"router is {self.router!r}, but with network {self.network!r} it is a linear layer too")
+        if self.router_view != "input" and self.network in BACKBONES:
+            raise ValueError(
+                f"router_view is {self.router_view!r}, but with network {self.network!r} the router sees no images"
+            )
 
     @property
     def chosen(self) -> list[str]:
