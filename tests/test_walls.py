@@ -162,7 +162,7 @@ def private_names(tree: ast.AST) -> tuple[set[str], set[str]]:
 
 @pytest.mark.parametrize("name", [name for name, path in MODULES.items() if not path.as_posix().endswith(READER)])
 def test_only_one_file_reads_the_insides_of_avalanche(name: str) -> None:
-    asked, given = private_names(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+    asked, _ = private_names(ast.parse(MODULES[name].read_text(encoding="utf-8")))
     assert not asked & INSIDES, f"{name} reads {asked & INSIDES}; {READER} has, or should have, a function for it"
 
 
