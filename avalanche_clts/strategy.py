@@ -39,7 +39,9 @@ class CLTS(SupervisedTemplate):
     head). The parts into which an online stream splits an experience share a head.
 
     ```python
-    model = RoutedModel(head=SimpleMLP(num_classes=10, input_size=64), router=SimpleMLP(input_size=64))
+    model = RoutedModel(
+        head=SimpleMLP(num_classes=10, input_size=64), router=SimpleMLP(input_size=64)
+    )
     strategy = CLTS(
         model=model,
         optimizer=Adam(model.parameters(), lr=1e-3),
