@@ -1,8 +1,10 @@
 """The house stands: imports run downward and in no circle, and Avalanche's insides are read in one place.
 
-The order is DESIGN.md's, but for two files that the code keeps lower or higher than its list has them: `metrics.py`
-stands above `plugins.py`, since it tells how long the plugin's router took; and `checkpoint.py` with `plugin_state.py`
-above both, since they write down what all of these keep. `pair/` and `streams/` know nothing of each other.
+The order is DESIGN.md's, but for files that the code keeps higher or lower than its list has them: `metrics.py` stands
+above `plugins.py`, since it tells how long the plugin's router took; `checkpoint.py` and `plugin_state.py` stand above
+both, since they write down what all of these keep; and `networks.py` below all that is the method, which does not need
+it. What the list does not name: `refusals.py` says what plugins refuse, `heads.py` belongs to `models.py`, `views.py` to
+routers. `memory/`, which `routers.py` reads, asks `pair/`; `pair/` and `streams/` know nothing of each other.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ ORDER = [
     "metrics",
     "plugins",
     "footprint",
+    "refusals",
     "models",
+    "heads",
     "views",
     "routers",
     "networks",
@@ -42,7 +46,8 @@ ORDER = [
 # Others' names that begin with an underscore, and yet are there to be used, by the file that uses them.
 OF_MODULES = {"_adaptation_device", "_auto_adapt"}  # Avalanche's: where a module is, and whether it grows
 FOREIGN = {
-    "models": {*OF_MODULES, "_BatchNorm"},  # torch's: the base of all its kinds
+    "heads": {"_auto_adapt"},
+    "models": {"_adaptation_device", "_BatchNorm"},  # and torch's base of all its kinds
     "metrics": {"_metric"},  # Avalanche's GenericPluginMetric hands its subclasses their metric under this name
     "memory.buffer": {"_replace"},  # a NamedTuple's
     "_support.processes": {"_exit"},  # of os
