@@ -1,10 +1,10 @@
 """The house stands: imports run downward and in no circle, and Avalanche's insides are read in one place.
 
-The order is DESIGN.md's, but for files that the code keeps higher or lower than its list has them: `metrics.py` stands
-above `plugins.py`, since it tells how long the plugin's router took; `checkpoint.py` and `plugin_state.py` stand above
-both, since they write down what all of these keep; and `networks.py` below all that is the method, which does not need
-it. What the list does not name: `refusals.py` says what plugins refuse, `heads.py` belongs to `models.py`, `views.py` to
-routers. `memory/`, which `routers.py` reads, asks `pair/`; `pair/` and `streams/` know nothing of each other.
+The order is DESIGN.md's, but for files that the code keeps higher than its list has them: `metrics.py` stands above
+`plugins.py`, since it tells how long the plugin's router took; `checkpoint.py` and `plugin_state.py` stand above both,
+since they write down what all of these keep. What the list does not name: `refusals.py` says what plugins refuse,
+`heads.py` belongs to `models.py`, and `views.py` is what routers are shown. `pair/` and `streams/` know nothing of each
+other.
 """
 
 from __future__ import annotations
