@@ -49,7 +49,9 @@ def clts_metrics(
         pair=pair,
         train_mb_size=32,
         eval_mb_size=128,
-        evaluator=EvaluationPlugin(accuracy_metrics(stream=True), clts_metrics(), loggers=[InteractiveLogger()]),
+        evaluator=EvaluationPlugin(
+            accuracy_metrics(stream=True), clts_metrics(), loggers=[InteractiveLogger()]
+        ),
     )
     strategy.train(benchmark.train_stream[0])
     figures = strategy.eval(benchmark.test_stream)

@@ -1,6 +1,6 @@
 """The house stands: imports run downward and in no circle, and Avalanche's insides are read in one place.
 
-The order is DESIGN.md's, but for files that the code keeps higher than its list has them: `metrics.py` stands above
+The order is the design's, but for files that the code keeps higher than its list has them: `metrics.py` stands above
 `plugins.py`, since it tells how long the plugin's router took; `checkpoint.py` and `plugin_state.py` stand above both,
 since they write down what all of these keep. What the list does not name: `refusals.py` says what plugins refuse,
 `heads.py` belongs to `models.py`, and `views.py` is what routers are shown. `pair/` and `streams/` know nothing of each

@@ -34,7 +34,7 @@ class Generator(Protocol):
     ```python
     class PatchGenerator:
         def generate(self, prompts, seeds):
-            return [Image.new("RGB", (32, 32), prompt) for prompt in prompts]  # "navy", "rgb(200, 30, 30)"
+            return [Image.new("RGB", (32, 32), prompt) for prompt in prompts]
 
     images = PatchGenerator().generate(["navy", "rgb(200, 30, 30)"], seeds=[0, 1])
     ```
