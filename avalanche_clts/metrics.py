@@ -42,6 +42,22 @@ def clts_metrics(
 ) -> list[PluginMetric[Any]]:
     """The metrics to give to Avalanche's `EvaluationPlugin`.
 
+    ```python
+    strategy = CLTS(
+        model=model,
+        optimizer=Adam(model.parameters()),
+        pair=pair,
+        train_mb_size=32,
+        eval_mb_size=128,
+        evaluator=EvaluationPlugin(
+            accuracy_metrics(stream=True), clts_metrics(), loggers=[InteractiveLogger()]
+        ),
+    )
+    strategy.train(benchmark.train_stream[0])
+    figures = strategy.eval(benchmark.test_stream)
+    print(figures["OracleAccuracy_Stream/eval_phase/test_stream/Task000"])
+    ```
+
     **Arguments:**
 
     - router_accuracy: share of test inputs that the router sends to a right head, by experience and over the stream.

@@ -28,7 +28,15 @@ class CaptionReplayPlugin(ReplayPlugin):
     """Replay with text in the place of a buffer of images, in any supervised strategy.
 
     ```python
-    naive = Naive(model=net, optimizer=SGD(net.parameters(), lr=0.1), plugins=[CaptionReplayPlugin(pair=pair)])
+    network = SimpleMLP(input_size=64)
+    strategy = Naive(
+        model=network,
+        optimizer=SGD(network.parameters(), lr=0.1),
+        criterion=CrossEntropyLoss(),
+        train_mb_size=32,
+        plugins=[CaptionReplayPlugin(pair=pair, mem_size=100)],
+    )
+    strategy.train(benchmark.train_stream)
     ```
 
     **Arguments:**
@@ -85,7 +93,16 @@ class CLTSPlugin(SupervisedPlugin):
     For any supervised strategy whose model is a `RoutedModel`.
 
     ```python
-    plugin = CLTSPlugin(pair=pair, captions_per_class=20, router_training=RouterTraining(epochs=20))
+    clts = CLTSPlugin(pair=pair, captions_per_class=10, replay_size=200)
+    strategy = Naive(
+        model=model,
+        optimizer=Adam(model.parameters()),
+        criterion=CrossEntropyLoss(),
+        train_mb_size=32,
+        plugins=[clts],
+    )
+    strategy.train(benchmark.train_stream)
+    print(clts.storage_policy.memory.captions[0].text)  # such as: a large thin handwritten seven
     ```
 
     **Arguments:**

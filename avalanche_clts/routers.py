@@ -37,7 +37,25 @@ class RoutingTarget(NamedTuple):
 
 
 class Router(nn.Module, ABC):
-    """Anything that picks heads: all that `RoutedModel` needs of it."""
+    """Anything that picks heads: all that `RoutedModel` needs of it.
+
+    ```python
+    class NearestMean(Router):  # picks the head whose experience looks, on average, most like the input
+        def __init__(self):
+            super().__init__()
+            self.means = []  # of each experience's images; whoever trains the heads adds one
+
+        @property
+        def num_heads(self):
+            return len(self.means)
+
+        def log_probabilities(self, features):
+            distances = [(features - mean).flatten(1).norm(dim=1) for mean in self.means]
+            return torch.stack(distances, dim=1).neg().log_softmax(1)
+
+    model = RoutedModel(head=SimpleMLP(input_size=64), router=NearestMean())
+    ```
+    """
 
     @property
     @abstractmethod
@@ -56,6 +74,12 @@ class TaskRouter(Router):
     """Which experience does an input belong to? Any network, with an output layer that grows with the experiences.
 
     An experience has one unit or several, such as one for each of its classes; its probability is the sum of theirs.
+
+    ```python
+    router = TaskRouter(SimpleMLP(input_size=64))
+    router.grow([0, 0, 1, 1], num_features=10)  # two experiences, a unit for each of their classes
+    router.log_probabilities(torch.rand(5, 1, 8, 8))  # (5, 2)
+    ```
 
     **Arguments:**
 
@@ -177,7 +201,8 @@ class RouterTraining:
     falling_rate=False)` is the paper's.
 
     ```python
-    training = RouterTraining(epochs=20, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    training = RouterTraining(epochs=20, optimizer=lambda parameters: SGD(parameters, lr=0.1))
+    strategy = CLTS(model=model, optimizer=Adam(model.parameters()), pair=pair, router_training=training)
     ```
 
     **Arguments:**

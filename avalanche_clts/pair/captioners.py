@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Captioner(Protocol):
-    """All that a new captioner must offer."""
+    """All that a new captioner must offer.
+
+    ```python
+    class ColourCaptioner:
+        def caption(self, images, class_names=None):
+            colours = [image.convert("RGB").resize((1, 1)).getpixel((0, 0)) for image in images]
+            return ["rgb({}, {}, {})".format(*colour) for colour in colours]
+
+    colours_only = Pair(ColourCaptioner(), pair.generator)
+    strategy = CLTS(model=model, optimizer=Adam(model.parameters()), pair=colours_only)
+    ```
+    """
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image; `class_names[i]` is the name of the class of `images[i]`, where known."""
@@ -36,6 +47,11 @@ class AutoCaptioner:
 
     The weights are looked for at once, and loaded when the first image is captioned: from safetensors alone, and
     without running code that comes with them.
+
+    ```python
+    captioner = AutoCaptioner("my-pair/captioner", max_new_tokens=20)  # or from the hub: "microsoft/git-base-coco"
+    captions = captioner.caption([Image.open(path) for path in Path("photos").glob("*/*.png")])
+    ```
 
     **Arguments:**
 
@@ -145,6 +161,12 @@ class AutoCaptioner:
 class BlipCaptioner(AutoCaptioner):
     """Captions by BLIP (Li et al., "BLIP: Bootstrapping Language-Image Pre-training", ICML 2022).
 
+    ```python
+    captioner = BlipCaptioner("my-pair/captioner", batch_size=16)
+    images = [Image.open(path) for path in Path("photos").glob("*/*.png")]
+    captions, features = captioner.caption(images), captioner.features(images)
+    ```
+
     **Arguments:** those of `AutoCaptioner`; `name_or_path` is a BLIP checkpoint, base or large.
     """
 
@@ -205,6 +227,11 @@ def _require_template(argument: str, template: str) -> None:
 
 class LabelCaptioner:
     """The class name in a template, and no model: the ablation that shows what captions add.
+
+    ```python
+    names_only = Pair(LabelCaptioner("a handwritten {class_name}"), pair.generator)
+    strategy = CLTS(model=model, optimizer=Adam(model.parameters()), pair=names_only)
+    ```
 
     **Arguments:**
 

@@ -23,7 +23,15 @@ _EMBEDDED = Path(__file__).parents[1] / "assets" / "pair"
 
 
 class Pair(NamedTuple):
-    """What writes the captions, and what turns them back into images."""
+    """What writes the captions, and what turns them back into images.
+
+    ```python
+    pair = Pair(
+        captioner=BlipCaptioner("my-pair/captioner", max_new_tokens=20),
+        generator=DiffusionGenerator("my-pair/generator", steps=2, guidance_scale=1.0),
+    )
+    ```
+    """
 
     captioner: Captioner
     generator: Generator
@@ -46,6 +54,12 @@ def load_pair(
     generator: Mapping[str, Any] | None = None,
 ) -> Pair:
     """A captioner and a generator, by name or from a folder.
+
+    ```python
+    pair = load_pair("embedded")
+    pair = load_pair("my-pair", captioner={"max_new_tokens": 20}, generator={"batch_size": 32})
+    # load_pair("blip+sd-turbo", device="cuda", offload="cpu"): from the hub, on a GPU
+    ```
 
     **Arguments:**
 
