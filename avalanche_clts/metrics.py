@@ -60,7 +60,8 @@ def clts_metrics(
 
     **Arguments:**
 
-    - router_accuracy: share of test inputs that the router sends to a right head, by experience and over the stream.
+    - router_accuracy: share of test inputs that the router sends to a right head, by experience and over the stream; of
+        those whose head it has seen.
     - oracle_accuracy: accuracy if the router were always right, by experience and over the stream.
     - memory: bytes kept between experiences, by kind, see `memory_bytes`; and what is in use at most, see `PeakMemory`.
     - time: seconds spent so far on captioning, generation and the router.

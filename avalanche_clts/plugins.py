@@ -134,6 +134,7 @@ class CLTSPlugin(SupervisedPlugin):
         super().__init__()
         require_whole("captions_per_class", captions_per_class)
         require_whole("replay_size", replay_size)
+        require_whole("router_epochs", router_epochs, none="as router_training says")
         self.storage_policy = CaptionBuffer(
             pair=pair,
             captions_per_class=captions_per_class,
@@ -206,8 +207,12 @@ class CLTSPlugin(SupervisedPlugin):
     # While a head trains, it alone is asked about inputs of its own experience, which the router does not know yet:
     # whoever watches a metric then sees what the head learns.
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """From now on the newest head is in training."""
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Should training break off here, it is over."""
+        self._experience = None
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Whoever evaluates now does so while the newest head is in training."""
         self._experience = strategy.experience
 
     def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:

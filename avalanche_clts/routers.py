@@ -102,11 +102,6 @@ class TaskRouter(Router):
         """How many heads it tells apart."""
         return len(set(self.experience_of_unit))
 
-    @property
-    def num_experiences(self) -> int:
-        """How many experiences it tells apart, which have a head each."""
-        return self.num_heads
-
     def measure(self, features: Tensor) -> None:
         """Learn how wide the backbone's output is."""
         training = self.training
@@ -230,16 +225,16 @@ class RouterTraining:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        require_whole("router_epochs", self.epochs)
-        require_one_of("router_data", self.data, RouterData)
-        require_one_of("router_targets", self.targets, RouterTargets)
+        require_whole("epochs", self.epochs)
+        require_one_of("data", self.data, RouterData)
+        require_one_of("targets", self.targets, RouterTargets)
         require_one_of("precision", self.precision, Precision)
         require_flag("falling_rate", self.falling_rate)
         if not isinstance(self.label_smoothing, (int, float)) or not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing!r}; it must be a number from 0 to below 1")
         if self.optimizer is not None and not callable(self.optimizer):
             raise TypeError(
-                f"router_optimizer is a {type(self.optimizer).__name__}; it must be a function that makes an "
+                f"optimizer is a {type(self.optimizer).__name__}; it must be a function that makes an "
                 "optimizer of the router's parameters, such as lambda parameters: Adam(parameters, lr=1e-3)"
             )
 

@@ -233,7 +233,7 @@ def test_periodic_evaluation_sees_the_router_trained(tiny_pair: Pair) -> None:
 
     class AtEvaluation(SupervisedPlugin):
         def before_eval(self, strategy, **kwargs):
-            known.append((strategy.model.num_heads, strategy.model.router.num_experiences))
+            known.append((strategy.model.num_heads, strategy.model.router.num_heads))
 
     benchmark = digits()
     clts = make_clts(tiny_pair, eval_every=0, plugins=[AtEvaluation()])
@@ -284,7 +284,7 @@ def test_classes_that_come_back_get_a_head_each_time(tiny_pair: Pair) -> None:
     for index in (0, 1, 0):
         clts.train(stream[index])
     assert [record.classes for record in clts.model.records] == [(0, 1), (2, 3), (0, 1)]
-    assert clts.model.router.num_experiences == 3
+    assert clts.model.router.num_heads == 3
 
 
 def test_plugin_works_in_another_strategy_with_a_routed_model(tiny_pair: Pair) -> None:
@@ -303,7 +303,7 @@ def test_plugin_works_in_another_strategy_with_a_routed_model(tiny_pair: Pair) -
     before = copy.deepcopy(model.heads[0].state_dict())
     naive.train(benchmark.train_stream[1])
     assert all(torch.equal(before[k], v) for k, v in model.heads[0].state_dict().items())
-    assert model.router.num_experiences == 2
+    assert model.router.num_heads == 2
 
 
 def test_images_are_gone_after_training(tiny_pair: Pair) -> None:
@@ -407,13 +407,13 @@ def test_bad_input_is_refused_before_anything_is_trained(tiny_pair: Pair, option
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"epochs": 0}, ValueError, "router_epochs is 0"),
-        ({"data": "real"}, ValueError, "router_data is 'real'"),
-        ({"targets": "tasks"}, ValueError, "router_targets is 'tasks'"),
+        ({"epochs": 0}, ValueError, "epochs is 0"),
+        ({"data": "real"}, ValueError, "data is 'real'"),
+        ({"targets": "tasks"}, ValueError, "targets is 'tasks'"),
         ({"label_smoothing": 1.0}, ValueError, "label_smoothing is 1.0"),
         ({"falling_rate": 1}, TypeError, "falling_rate is 1"),
         ({"precision": "half"}, ValueError, "precision is 'half'"),
-        ({"optimizer": torch.optim.SGD([torch.zeros(1)])}, TypeError, "router_optimizer is a SGD"),
+        ({"optimizer": torch.optim.SGD([torch.zeros(1)])}, TypeError, "optimizer is a SGD"),
     ],
 )
 def test_training_of_a_router_that_cannot_be_is_refused(options, error, message) -> None:
