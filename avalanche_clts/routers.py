@@ -286,7 +286,8 @@ class RouterTraining:
         """
         start = time.perf_counter()
         units = [unit.head for unit in known] if self.targets == "classes" else sorted({unit.head for unit in known})
-        of_sample = [known.index(t) for t in targets] if self.targets == "classes" else [t.head for t in targets]
+        unit_of = {unit: i if self.targets == "classes" else unit.head for i, unit in enumerate(known)}
+        of_sample = [unit_of[target] for target in targets]
         batch_size = max(2, batch_size)
         loader: DataLoader[Any] = DataLoader(
             _Labelled(images, of_sample),

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from avalanche.benchmarks import nc_benchmark, ni_benchmark
+from avalanche.benchmarks import DatasetExperience, nc_benchmark, ni_benchmark
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.determinism.rng_manager import RNGManager
@@ -429,3 +429,11 @@ def test_refused_experience_can_be_trained_once_mended(tiny_pair: Pair) -> None:
     clts.plugins[0].storage_policy.class_names = None
     clts.train(experience)
     assert clts.model.num_heads == 1
+
+
+def test_experiences_made_by_hand_are_learnt(tiny_pair: Pair) -> None:
+    clts = make_clts(tiny_pair)
+    for experience in digits().train_stream[:2]:
+        clts.train(DatasetExperience(dataset=experience.dataset), eval_streams=[])
+    assert [record.experience for record in clts.model.records] == [0, 1]
+    assert [record.classes for record in clts.model.records] == [(0, 1), (2, 3)]

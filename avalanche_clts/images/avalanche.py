@@ -292,18 +292,25 @@ class Part(NamedTuple):
 def part_of(experience: Any) -> Part:
     """Where an experience stands in the one that an online stream has split."""
     if not isinstance(experience, OnlineCLExperience):
-        return Part(getattr(_unmasked(experience), "current_experience", None))
+        return Part(_index(experience))
     known = _unmasked(experience)
     origin = known.origin_experience
     if origin is None:  # mixed from several, as where tasks fade into each other: no part of anything
-        return Part(known.current_experience)
+        return Part(_index(experience))
     return Part(
-        _unmasked(origin).current_experience,
+        _index(origin),
         bool(known.is_first_subexp),
         bool(known.is_last_subexp),
         known.sub_stream_length,
         bool(experience.access_task_boundaries),
     )
+
+
+def _index(experience: Any) -> int | None:
+    """An experience's place in its stream; None for one that was made by hand and is in none."""
+    with suppress(AssertionError, AttributeError):
+        return int(_unmasked(experience).current_experience)
+    return None
 
 
 def _unmasked(experience: Any) -> Any:
@@ -328,8 +335,8 @@ def belongs_to(test: Any, training: Any, classes: Sequence[int]) -> bool:
     same place in its stream and none but the same classes."""
     if test is training:
         return True
-    same_place = getattr(_unmasked(test), "current_experience", None) == part_of(training).experience
-    return same_place and set(classes_of(test)) <= set(classes)
+    place = _index(test)
+    return place is not None and place == part_of(training).experience and set(classes_of(test)) <= set(classes)
 
 
 def earlier_experience(experience: Any, index: int) -> Any | None:

@@ -86,7 +86,11 @@ class Origin:
 
     def dataset(self, images: Sequence[Image.Image], captions: Sequence[Caption]) -> AvalancheDataset:
         """The images as this experience would have yielded them: in its format, through its transforms."""
-        assert self.transforms is not None
+        if self.transforms is None:
+            raise RuntimeError(
+                "the transforms of this experience are not known after a checkpoint, until training goes on; "
+                "train the next experience first"
+            )
         return as_stream_dataset(
             images,
             [caption.target for caption in captions],
