@@ -7,6 +7,7 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ def clts_metrics(
     memory: bool = True,
     time: bool = True,
     faults: bool = True,
+    pair_fit: bool = True,
     samples: bool = True,
     captions: bool = False,
 ) -> list[PluginMetric[Any]]:
@@ -66,6 +68,8 @@ def clts_metrics(
     - memory: bytes kept between experiences, by kind, see `memory_bytes`; and what is in use at most, see `PeakMemory`.
     - time: seconds spent so far on captioning, generation and the router.
     - faults: what captioning and generation failed at so far, in numbers; see `Faults`.
+    - pair_fit: whether the pair knows the images: captions that name their class, regenerated images that their own
+        head recognises, and real ones; see `PairFit`.
     - samples: a grid of regenerated images, as an image.
     - captions: the captions themselves, as text; for `TextTensorboardLogger`.
 
@@ -84,6 +88,8 @@ def clts_metrics(
         metrics.append(Seconds())
     if faults:
         metrics.append(Faults())
+    if pair_fit:
+        metrics.append(PairFit())
     if samples:
         metrics.append(RegeneratedImages())
     if captions:
@@ -217,6 +223,14 @@ class Faults(_AfterExperience):
 
     def values(self, strategy: Any) -> dict[str, Any]:
         return _sum(buffer.faults for buffer in caption_buffers(strategy))
+
+
+class PairFit(_AfterExperience):
+    """Whether the pair knows the images of the newest experience, in shares; see `avalanche_clts.pair_fit.PairFit`."""
+
+    def values(self, strategy: Any) -> dict[str, Any]:
+        fits = [asdict(plugin.pair_fit) for plugin in strategy.plugins if isinstance(plugin, CLTSPlugin)]
+        return {name: share for fit in fits for name, share in fit.items() if share is not None}
 
 
 class Captions(_AfterExperience):

@@ -19,6 +19,7 @@ from .images.avalanche import (
 from .memory.buffer import CaptionBuffer
 from .memory.origins import ClassNames
 from .pair.loading import Pair
+from .pair_fit import PairFit
 from .refusals import require_own_head, require_routed_sequence, require_trainable_batches
 from .routers import RouterTraining, optimizer_like, require_finite, router_settings
 from .views import RouterView, view_of
@@ -147,6 +148,7 @@ class CLTSPlugin(SupervisedPlugin):
         self.router_view = view_of(router_view, pair)
         self.router_settings: dict[str, Any] | None = None  # of an optimizer like the strategy's, as it began
         self.router_seconds = 0.0
+        self.pair_fit = PairFit()  # of the newest experience
         self._part = Part(None)
         self._experience: Any = None  # whose head is in training
         self._unfinished = False
@@ -172,6 +174,10 @@ class CLTSPlugin(SupervisedPlugin):
                 title=f"the router after experience {self.storage_policy.num_experiences - 1}",
             )
         self._unfinished = False
+        if self._part.is_last:
+            experience = strategy.experience
+            self.pair_fit = PairFit.of(strategy.model, self.storage_policy, experience, strategy.device)
+            self.pair_fit.tell(self.storage_policy.num_experiences - 1)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Forget the regenerated images: between experiences, only text is kept."""

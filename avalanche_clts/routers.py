@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ._support.checks import require_flag, require_kind, require_one_of, require_whole
 from ._support.extra_state import from_tensor, to_tensor
-from .images.avalanche import indices_by_class
+from .images.avalanche import class_ids
 from .memory.buffer import CaptionBuffer
 from .pair.precision import fast_training
 
@@ -253,9 +253,10 @@ class RouterTraining:
         newest = memory.num_experiences - 1
         past = [i for i, target in enumerate(targets) if target.head != newest]
         real = torch.randperm(len(current))[: len(targets) - len(past)].tolist()
-        class_of = {i: target for target, indices in indices_by_class(current).items() for i in indices}
         mixed: Dataset[Any] = ConcatDataset([images.subset(past), current.train().subset(real)])
-        return mixed, [targets[i] for i in past] + [RoutingTarget(newest, class_of[i]) for i in real]
+        return mixed, [targets[i] for i in past] + [
+            RoutingTarget(newest, target) for target in class_ids(current, real)
+        ]
 
     def fit(
         self,

@@ -31,6 +31,7 @@ ORDER = [
     "plugins",
     "footprint",
     "refusals",
+    "pair_fit",
     "models",
     "heads",
     "views",

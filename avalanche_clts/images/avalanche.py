@@ -75,6 +75,12 @@ def indices_by_class(dataset: AvalancheDataset) -> dict[int, list[int]]:
     return {target: sorted(merged[target]) for target in sorted(merged)}
 
 
+def class_ids(dataset: AvalancheDataset, indices: Sequence[int]) -> list[int]:
+    """The classes, as the data set yields them, of the samples at `indices`."""
+    class_of = {i: target for target, of_class in indices_by_class(dataset).items() for i in of_class}
+    return [class_of[int(i)] for i in indices]
+
+
 def class_names(dataset: AvalancheDataset) -> dict[int, str] | None:
     """The names of a data set's classes, by class id, where the data sets underneath know them; see `names_of`."""
     found: dict[int, str] = {}
