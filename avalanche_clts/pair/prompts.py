@@ -98,8 +98,8 @@ def _timm_meaning(wordnet_id: str) -> str | None:
 def _no_timm() -> None:
     """Say once what is missing."""
     _logger.warning(
-        "the class names are WordNet ids, such as n01443537; pip install avalanche-clts[wordnet] to have them in words, "
-        "put a words.txt beside the folders, or give class_names"
+        "the class names are WordNet ids, such as n01443537; pip install avalanche-clts[wordnet] to have them in "
+        "words, put a words.txt beside the folders, or give class_names"
     )
 
 
@@ -107,3 +107,66 @@ def _from_camel_case(word: str) -> str:
     if not _CAMEL.fullmatch(word):
         return word
     return " ".join(hump if hump.isupper() else hump.lower() for hump in _HUMPS.findall(word))
+
+
+def fill(template: str, class_name: str) -> str:
+    """The template with the class name in it, and before it the article that suits: "an apple" from "a {class_name}".
+
+    **Arguments:**
+
+    - template: with `{class_name}` where the name goes; see `require_template`.
+    - class_name: in words, as it is to be said.
+    """
+    *before, end = template.split("{class_name}")
+    said = [agreeing(part.format(class_name=class_name), class_name) + class_name for part in before]
+    return "".join(said) + end.format(class_name=class_name)
+
+
+def require_template(argument: str, template: str) -> None:
+    """Raise `ValueError` where the template asks for anything but the class name."""
+    try:
+        fill(template, "")
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise ValueError(
+            f"{argument} is {template!r}; {{class_name}} is the only thing in braces that it may hold"
+        ) from None
+
+
+def agreeing(before: str, class_name: str) -> str:
+    """The words before a class name; where they end in "a" or "an", in the one that suits the name."""
+    found = _ARTICLE.search(before)
+    if found is None:
+        return before
+    right = article(class_name)
+    said = found[1][0] + right[1:] + found[2] if right else ""  # its first letter keeps its size
+    return before[: found.start()] + said
+
+
+def article(name: str) -> str:
+    """The indefinite article before a name: "a", "an", or "" before what there are only pairs of ("scissors")."""
+    if _PAIRS.search(name):
+        return ""
+    first = re.split(r"[\s\-'’/]", name.lstrip("\"'([‘“ "), maxsplit=1)[0]
+    if first.lower() in _SAID_WITH_VOWEL:
+        return "an"
+    if first[:1].isdigit():
+        return "an" if first[0] == "8" or first in ("11", "18") else "a"
+    if len(first) == 1 or (first.isupper() and not re.search("[AEIOUY]", first)):  # "an X-ray", "an LCD"
+        return "an" if first[:1].lower() in tuple("aefhilmnorsx") else "a"
+    plain = unicodedata.normalize("NFD", first.lower())
+    if re.match(r"hour|honest|honou?r|heir", plain):
+        return "an"
+    return "an" if plain[:1] in "aeiou" and not _SAID_WITH_CONSONANT.match(plain) else "a"
+
+
+_ARTICLE = re.compile(r"(?<![^\W_])(an?)(\s+)$", re.IGNORECASE)
+_PAIRS = re.compile(
+    r"\b(?:scissors|shears|pliers|tweezers|(?:sun)?glasses|goggles|binoculars|trousers|pants|jeans|shorts|trunks|"
+    r"pyjamas|pajamas|tights|leggings|clothes)(?: \d+)?$",
+    re.IGNORECASE,
+)
+_SAID_WITH_VOWEL = {"hors", "mri", "suv", "fbi", "nba", "8th", "11th", "18th"}
+# "a unicorn", "a ukulele", "a European", "a ewe", "a one"; but "an unidentified", "an umbrella", "an onion".
+_SAID_WITH_CONSONANT = re.compile(
+    r"uni(?!d|m|n)|unanim|u[bcfhjkqrst][aeiou]|uak|us$|usb$|ukr|uv$|eu|ew|one(?!r|i)|once$|oui"
+)
