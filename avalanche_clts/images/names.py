@@ -8,7 +8,6 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-
 # Of all the labels of a data set, and the folder that it lies in, if that is known: the names that are meant.
 Reading = Callable[[Sequence[str], Path | None], Sequence[str]]
 

@@ -89,7 +89,7 @@ class _Nucleus:
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         import torch
 
-        ordered, tokens = scores.float().softmax(-1).sort(-1, descending=True, stable=True)
+        ordered, tokens = scores.float().softmax(-1).sort(stable=True, dim=-1, descending=True)
         upto = ordered.cumsum(-1)
         # A token belongs to the nucleus if those before it have not yet the probability asked for.
         nucleus = ((upto - ordered) < self.top_p).sum(-1, keepdim=True) - 1

@@ -161,8 +161,8 @@ def article(name: str) -> str:
 
 _ARTICLE = re.compile(r"(?<![^\W_])(an?)(\s+)$", re.IGNORECASE)
 _PAIRS = re.compile(
-    r"\b(?:scissors|shears|pliers|tweezers|(?:sun)?glasses|goggles|binoculars|trousers|pants|jeans|shorts|trunks|"
-    r"pyjamas|pajamas|tights|leggings|clothes)(?: \d+)?$",
+    r"(?<!pair of )\b(?:scissors|shears|pliers|tweezers|(?:sun)?glasses|goggles|binoculars|trousers|pants|jeans|shorts|"
+    r"trunks|pyjamas|pajamas|tights|leggings|clothes)(?: \d+)?$",
     re.IGNORECASE,
 )
 _SAID_WITH_VOWEL = {"hors", "mri", "suv", "fbi", "nba", "8th", "11th", "18th"}
