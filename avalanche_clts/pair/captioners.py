@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -31,6 +32,17 @@ class Captioner(Protocol):
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image; `class_names[i]` is the name of the class of `images[i]`, where known."""
         ...
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images as the model takes them, and the seed of each one's caption."""
+
+    pixels: torch.Tensor
+    seeds: list[int]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
 
 
 class AutoCaptioner:
@@ -138,26 +150,26 @@ class AutoCaptioner:
         pixels: torch.Tensor = self._load().image_processor(images=rgb, return_tensors="pt").pixel_values
         return pixels
 
-    def _inputs(self, images: Sequence[Image]) -> tuple[torch.Tensor, list[int]]:
-        return self._pixels(images), self.decoding.seeds(images)
+    def _inputs(self, images: Sequence[Image]) -> _Batch:
+        return _Batch(self._pixels(images), self.decoding.seeds(images))
 
-    def _tokens(self, prompt: str | None, batch: tuple[torch.Tensor, list[int]]) -> torch.Tensor:
+    def _tokens(self, prompt: str | None, batch: _Batch) -> torch.Tensor:
         import torch
 
-        loaded, (pixels, seeds) = self._load(), batch
-        inputs = {"pixel_values": pixels.to(loaded.model.device, loaded.model.dtype)}
+        loaded = self._load()
+        inputs = {"pixel_values": batch.pixels.to(loaded.model.device, loaded.model.dtype)}
         length = 1
         if prompt is not None:
             told = loaded.told(prompt)
             length = len(told.ids)
-            inputs[told.argument] = torch.tensor([told.ids] * len(pixels), device=loaded.model.device)
+            inputs[told.argument] = torch.tensor([told.ids] * len(batch), device=loaded.model.device)
         # A model that never comes to an end must not run past its last position.
         room = min(self.max_new_tokens, loaded.num_positions - length)
         if prompt is not None and room < 1:  # as behind a class name of very many words
-            return torch.tensor([told.ids[: told.returned]] * len(pixels))
+            return torch.tensor([told.ids[: told.returned]] * len(batch))
         with torch.inference_mode():
             tokens: torch.Tensor = loaded.model.generate(
-                **inputs, max_new_tokens=room, **self.decoding.arguments(seeds, room)
+                **inputs, max_new_tokens=room, **self.decoding.arguments(batch.seeds, room)
             )
         return tokens
 
