@@ -143,8 +143,8 @@ def agreeing(before: str, class_name: str) -> str:
 
 
 def article(name: str) -> str:
-    """The indefinite article before a name: "a", "an", or "" before what there are only pairs of ("scissors")."""
-    if _PAIRS.search(name):
+    """The indefinite article before a name: "a", "an", or "" before what is always plural ("scissors")."""
+    if _PLURAL.search(name):
         return ""
     first = re.split(r"[\s\-'’/]", name.lstrip("\"'([‘“ "), maxsplit=1)[0]
     if first.lower() in _SAID_WITH_VOWEL:
@@ -160,9 +160,9 @@ def article(name: str) -> str:
 
 
 _ARTICLE = re.compile(r"(?<![^\W_])(an?)(\s+)$", re.IGNORECASE)
-_PAIRS = re.compile(
+_PLURAL = re.compile(
     r"(?<!pair of )\b(?:scissors|shears|pliers|tweezers|(?:sun)?glasses|goggles|binoculars|trousers|pants|jeans|shorts|"
-    r"trunks|pyjamas|pajamas|tights|leggings|clothes)(?: \d+)?$",
+    r"trunks|pyjamas|pajamas|tights|leggings|clothes|cattle)(?: \d+)?$",
     re.IGNORECASE,
 )
 _SAID_WITH_VOWEL = {"hors", "mri", "suv", "fbi", "nba", "8th", "11th", "18th"}
