@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from .formats import ImageFormat, common_format, format_of, to_pil
-from .names import names_of
+from .names import Reading, as_they_are, names_of
 
 _LOOKED_AT = 256  # images of a data set whose format is looked at, at most
 
@@ -81,7 +81,7 @@ def class_ids(dataset: AvalancheDataset, indices: Sequence[int]) -> list[int]:
     return [class_of[int(i)] for i in indices]
 
 
-def class_names(dataset: AvalancheDataset) -> dict[int, str] | None:
+def class_names(dataset: AvalancheDataset, reading: Reading = as_they_are) -> dict[int, str] | None:
     """The names of a data set's classes, by class id, where the data sets underneath know them; see `names_of`."""
     found: dict[int, str] = {}
     leaves: dict[int, tuple[Any, dict[int, int]]] = {}
@@ -89,7 +89,7 @@ def class_names(dataset: AvalancheDataset) -> dict[int, str] | None:
         leaf, index = _leaf(dataset._flat_data, indices[0])
         leaves.setdefault(id(leaf), (leaf, {}))[1][target] = index
     for leaf, samples in leaves.values():
-        names = names_of(leaf, samples)
+        names = names_of(leaf, samples, reading)
         if names is None:
             return None
         found |= names

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._support.checks import require_method
 from .captioners import AutoCaptioner, BlipCaptioner, Captioner
 from .catalogue import CAPTIONERS, GENERATORS
+from .decoding import Decoding
 from .generators import DiffusionGenerator, Generator
 from .weights import MissingWeightsError, read_json
 
@@ -174,6 +175,8 @@ def _chosen(part: Any) -> list[str]:
         "autoencoder",
     )
     values = {name: getattr(part, name, None) for name in names}
+    decoding = getattr(part, "decoding", None)
+    values["decoding"] = None if decoding == Decoding() else decoding
     values["decoder"] = None if getattr(part, "decoder", None) == "autoencoder" else getattr(part, "decoder", None)
     return [f"{name}={value!r}" for name, value in values.items() if value is not None]
 

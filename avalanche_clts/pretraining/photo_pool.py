@@ -14,6 +14,7 @@ from torch.utils.data import Subset
 
 from ..images.files import open_image
 from ..images.formats import ImageFormat, LabelledImages
+from ..pair.prompts import fill, words_of
 from ..streams.folders import FolderDataset, divided, open_folder
 from .pool import Domain, Pool
 
@@ -65,7 +66,7 @@ def photos_domain(
         return _captioned_domain(root, size)
     learnt, others, test = _parts(root, size, part)
     dataset: FolderDataset = learnt.dataset  # type: ignore[assignment]
-    names = dataset.classes
+    names = words_of(dataset.classes, Path(dataset.root))
     return Domain(
         name=root.name,
         class_names=names,
@@ -87,7 +88,7 @@ def describe_photo(image: Image.Image, class_name: str) -> str:
     inner[edge_y:-edge_y, edge_x:-edge_x] = True
     brightness = pixels.mean()
     light = " in the dark" if brightness < 90 else " in bright light" if brightness > 150 else ""
-    return f"{PREFIX.format(class_name=class_name)} {_colour(middle)} on {_colour(pixels[~inner])}{light}"
+    return f"{fill(PREFIX, class_name)} {_colour(middle)} on {_colour(pixels[~inner])}{light}"
 
 
 def _colour(pixels: NDArray[np.float64]) -> str:
