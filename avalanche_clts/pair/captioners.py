@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .._support.checks import require_names, require_whole
 from .batches import BatchSize, run_batches
 from .captioning_models import CaptioningModel
-from .weights import require_weights
+from .composition import ready_captioner
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +34,9 @@ class AutoCaptioner:
     """Captions by an image-to-text checkpoint that transformers' auto classes load: BLIP (Li et al., ICML 2022), BLIP-2
     (Li et al., ICML 2023), GIT (Wang et al., TMLR 2022), or a vision encoder with a text decoder, such as ViT-GPT2.
 
-    The weights are looked for at once, and loaded when the first image is captioned: from safetensors alone, and
-    without running code that comes with them.
+    The weights are looked for at once, fetched if they are not on this machine, and loaded when the first image is
+    captioned: from safetensors where the checkpoint has them, otherwise from a `.bin` by PyTorch's restricted
+    unpickler; no code that comes with them is run.
 
     **Arguments:**
 
@@ -47,8 +48,8 @@ class AutoCaptioner:
     - batch_size: images captioned at a time at most; fewer while the device has no memory for them, see `BatchSize`.
     - device: where the model runs.
 
-    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched; and,
-    when the first image is captioned, `ValueError` for a kind of model that is not among the above.
+    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched, and
+    `ValueError` for a kind of model that is not among the above.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class AutoCaptioner:
             _require_template("prefix", prefix)
         require_whole("max_new_tokens", max_new_tokens)
         require_whole("batch_size", batch_size)
-        require_weights(self.name_or_path, entry="config.json", revision=revision)
+        ready_captioner(self.name_or_path, revision)
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image, greedily decoded; see `Captioner`."""
