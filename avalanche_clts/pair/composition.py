@@ -23,6 +23,20 @@ STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 Plans = dict[Kind, Plan]
 
+# The arguments of a `DiffusionGenerator` that say what is loaded.
+LOADING = (
+    "name_or_path",
+    "revision",
+    "variant",
+    "scheduler",
+    "lora",
+    "lora_revision",
+    "lora_weight_name",
+    "autoencoder",
+    "autoencoder_revision",
+    "safety_checker",
+)
+
 
 def captioner_part(arguments: Mapping[str, Any]) -> Part:
     """The checkpoint that an `AutoCaptioner` of these arguments loads."""

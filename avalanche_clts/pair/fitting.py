@@ -16,8 +16,8 @@ _MULTIPLE = 8  # of pixels, which the Stable Diffusion pipelines ask for
 
 
 def require_pipeline(listing: Listing) -> None:
-    """Raise `ValueError` unless the checkpoint is a pipeline that diffusers makes images from text with, by its own code
-    alone."""
+    """Raise `ValueError` unless the checkpoint is a pipeline that makes images from text, and diffusers has all its
+    code."""
     import diffusers
     from diffusers.pipelines.auto_pipeline import (
         AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
@@ -42,7 +42,7 @@ def require_pipeline(listing: Listing) -> None:
         if f"{part}/config.json" in listing.sizes and model_class(entry) is None:
             raise ValueError(
                 f"{listing.path_of(part)} is a {entry[-1]} of {entry[0]}, which neither diffusers nor transformers "
-                "know; code that comes with a checkpoint is not run: load the pipeline yourself and give it as pipeline="
+                "know; code that comes with a checkpoint is not run: load it yourself and give it as pipeline="
             )
 
 
@@ -108,7 +108,9 @@ def require_autoencoder(pipeline: Listing, autoencoder: Listing) -> None:
     """Raise `ValueError` unless the autoencoder is one for latents of the pipeline's channels and size."""
     own = pipeline.json("vae/config.json")
     if not own:
-        raise ValueError(f"autoencoder is {autoencoder.where}, and {pipeline.where} has none that it could stand in for")
+        raise ValueError(
+            f"autoencoder is {autoencoder.where}, and {pipeline.where} has none that it could stand in for"
+        )
     (channels, scale), (other_channels, other_scale) = map(_latents, (own, autoencoder.json("config.json")))
     if (channels, scale) != (other_channels, other_scale):
         raise ValueError(

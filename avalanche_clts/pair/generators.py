@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from .._support.checks import require_flag, require_kind, require_names, require_one_of, require_whole
 from .batches import BatchSize, run_batches
-from .composition import STABLE_DIFFUSION, Plans, ready_generator
+from .composition import LOADING, STABLE_DIFFUSION, Plans, ready_generator
 from .devices import require_device
 from .linear_decoder import LinearDecoder, latents_of, suffices
 from .pipelines import load_pipeline, make_fast
@@ -26,20 +27,6 @@ if TYPE_CHECKING:
 
 
 Decoder = Literal["auto", "autoencoder", "linear"]
-
-# The arguments that say what is loaded.
-_LOADING = (
-    "name_or_path",
-    "revision",
-    "variant",
-    "scheduler",
-    "lora",
-    "lora_revision",
-    "lora_weight_name",
-    "autoencoder",
-    "autoencoder_revision",
-    "safety_checker",
-)
 
 
 @runtime_checkable
@@ -142,6 +129,7 @@ class DiffusionGenerator:
         self._batch_size = BatchSize(batch_size)
         self._pipeline: Any = None
         self._plans: Plans = {}
+        self.given: dict[str, Any] | None = None  # the parts of a pipeline that was given loaded
         self._placed = True  # whether the pipeline is moved to the device for each call
         self._fitted: list[LinearDecoder] = []  # one at most; shared by copies, as the pipeline is
         require_one_of("decoder", decoder, Decoder)
@@ -154,14 +142,17 @@ class DiffusionGenerator:
             raise ValueError(
                 f"guidance_scale is {guidance_scale!r}; it must be a number of at least 0 (1 turns guidance off)"
             )
-        loading = {name: getattr(self, name) for name in _LOADING}
+        loading = {name: getattr(self, name) for name in LOADING}
         if pipeline is None:
             self._plans = ready_generator(loading | {"decoder": decoder, "height": height, "width": width})
         else:
-            unset = {"name_or_path": self.name_or_path} if name_or_path is None else {}
-            unset |= {"safety_checker": True, "compile": False}
+            usual = {
+                "name_or_path": STABLE_DIFFUSION if name_or_path is None else None,
+                "safety_checker": True,
+                "compile": False,
+            }
             loading["compile"] = compile
-            self._take(pipeline, device, [name for name, value in loading.items() if value != unset.get(name)])
+            self._take(pipeline, device, [name for name, value in loading.items() if value != usual.get(name)])
 
     def _take(self, pipeline: Any, device: str | torch.device | None, given: list[str]) -> None:
         """A pipeline that the caller has loaded, and is not to be loaded again."""
@@ -172,6 +163,7 @@ class DiffusionGenerator:
             raise ValueError(f"pipeline is given, and {', '.join(given)} too; set that on the pipeline itself")
         self.name_or_path = str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)
         self._pipeline = pipeline
+        self.given = pipeline.components
         if device is None:
             # Where it computes, which is not where its weights wait if diffusers offloads them.
             self.device = getattr(pipeline, "_execution_device", pipeline.device)
@@ -274,6 +266,7 @@ class DiffusionGenerator:
                 output = pipeline(**encode_prompts(pipeline, prompts, self.guidance_scale), **options).images
             if linearly:
                 if not self._fitted:
+                    _say_what_is_unchecked(pipeline)
                     self._fitted.append(LinearDecoder(pipeline.vae))
                 output = self._fitted[0].decode(output)
             if not bool(torch.isfinite(output).all()):
@@ -292,6 +285,15 @@ class DiffusionGenerator:
             self._pipeline = load_pipeline(self._plans, scheduler=self.scheduler, device=self.device)
             make_fast(self._pipeline, self.device, self.compile)
         return self._pipeline
+
+
+def _say_what_is_unchecked(pipeline: Any) -> None:
+    if getattr(pipeline, "safety_checker", None) is not None:
+        warnings.warn(
+            "images that are decoded linearly go around the pipeline's safety checker; decoder='autoencoder' sends "
+            "them through it, safety_checker=False loads none",
+            stacklevel=2,
+        )
 
 
 def _to_images(pixels: torch.Tensor, size: tuple[int, int] | None) -> list[Image]:

@@ -175,9 +175,7 @@ def _autoencoder_files(listing: Listing) -> list[str]:
     _require_entry(listing, "config.json")
     kind = listing.json("config.json").get("_class_name", "AutoencoderKL")
     if kind not in AUTOENCODERS:
-        raise ValueError(
-            f"autoencoder is {listing.where}, a {kind}; it must be an AutoencoderKL or an AutoencoderTiny"
-        )
+        raise ValueError(f"autoencoder is {listing.where}, a {kind}; it must be an AutoencoderKL or an AutoencoderTiny")
     return ["config.json", *weights_of(listing, "").files]
 
 
@@ -208,4 +206,6 @@ def lora_file(listing: Listing, weight_name: str | None) -> str:
 
 def _require_entry(listing: Listing, entry: str) -> None:
     if entry not in listing.sizes:
-        raise MissingWeightsError(f"{listing.where} has no {entry}; copy the whole checkpoint, as save_pretrained wrote it")
+        raise MissingWeightsError(
+            f"{listing.where} has no {entry}; copy the whole checkpoint, as save_pretrained wrote it"
+        )

@@ -95,18 +95,25 @@ def survey(part: Part, *, pair: str | None = None) -> Plan:
             if not plan.absent:
                 return _planned(part, cached)
             lacking = f"in the local cache, but without {listed(plan.absent)}"
-    advice = (
-        f"with a network, run: clts fetch {pair or part.name} - "
-        'without one, load_pair("embedded") works offline'
-    )
+    advice = f'with a network, run: clts fetch {pair or part.name} - without one, load_pair("embedded") works offline'
     try:
         if is_offline():
-            raise MissingWeightsError("since HF_HUB_OFFLINE is set")
+            raise MissingWeightsError("HF_HUB_OFFLINE is set")
         return _planned(part, hub_listing(part.name, part.revision), whole=False)
     except MissingWeightsError as error:
         raise MissingWeightsError(
             f"the weights of {_at(part)} are {lacking}, and cannot be fetched: {error}; {advice}"
         ) from None
+
+
+def survey_here(part: Part) -> Plan:
+    """As `survey`, and never asks the hub."""
+    if Path(part.name).is_dir():
+        return survey(part)
+    cached = cached_listing(part.name, part.revision) if is_repository(part.name) else None
+    if cached is None:
+        raise MissingWeightsError(f"{part.name} is not in the local cache")
+    return _planned(part, cached)
 
 
 def survey_hub(part: Part) -> Plan:

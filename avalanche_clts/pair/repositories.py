@@ -27,6 +27,7 @@ class Listing:
     - commit: of the repository; None for a folder.
     - whole: whether all files of the repository are listed; of what another program left in the cache that is not
         known.
+    - licence: as the hub names it; None where it is not known.
     - gated: whether the repository's terms are to be accepted before its files can be had.
     - fetch_file: brings one file into `folder`, and says where it is.
     """
@@ -36,6 +37,7 @@ class Listing:
     folder: Path
     commit: str | None = None
     whole: bool = True
+    licence: str | None = None
     gated: bool = False
     fetch_file: Callable[[str], Path] | None = field(default=None, compare=False)
 
@@ -133,6 +135,7 @@ def hub_listing(name: str, revision: str | None) -> Listing:
         {file.rfilename: file.size or 0 for file in info.siblings or []},
         cache_folder() / repo_folder_name(repo_id=name, repo_type="model") / "snapshots" / commit,
         commit,
+        licence=_licence(info.card_data),
         gated=bool(info.gated),
         fetch_file=fetch_file,
     )
@@ -163,6 +166,13 @@ def why_not(name: str, revision: str | None, error: Exception) -> str:
         return f"{name} has been withdrawn from the hub; give another repository or a folder"
     reason = str(error).partition("\n")[0]
     return f"{name} cannot be fetched ({type(error).__name__}: {reason[:120]})"
+
+
+def _licence(card: Any) -> str | None:
+    """Of a repository's metadata: a licence of its own is called "other" there, and named beside."""
+    licence = None if card is None else card.get("license")
+    name = None if card is None else card.get("license_name")
+    return str(name) if licence in (None, "other") and name else licence and str(licence)
 
 
 def _files_in(folder: Path) -> dict[str, int]:

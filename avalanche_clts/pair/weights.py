@@ -81,7 +81,10 @@ def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
         raise MissingWeightsError(f"{file} is damaged or truncated ({reason}); copy it again") from None
     if not isinstance(content, Mapping):
         raise MissingWeightsError(f"{file} holds a {type(content).__name__}, not weights by their names")
-    return {name: tuple(value.shape) for name, value in content.items() if isinstance(value, torch.Tensor)}
+    shapes = {name: tuple(value.shape) for name, value in content.items() if isinstance(value, torch.Tensor)}
+    if not shapes:
+        raise MissingWeightsError(f"{file} holds no weights; copy it again, or give another checkpoint")
+    return shapes
 
 
 def read_json(path: Path) -> dict[str, Any]:
