@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,9 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from huggingface_hub import constants
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import (
     BertTokenizer,
     BlipImageProcessor,
@@ -39,7 +44,9 @@ from transformers import (
 )
 
 from avalanche_clts import AutoCaptioner, BlipCaptioner, DiffusionGenerator, load_pair
+from avalanche_clts.pair.captioning_models import _PROMPTS
 from avalanche_clts.pair.catalogue import CAPTIONERS, GENERATORS
+from avalanche_clts.pair.parts import FAMILIES
 from tests.conftest import WORDS, save_tiny_blip, save_tiny_stable_diffusion, tiny_vae
 
 WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
@@ -173,15 +180,56 @@ def test_captions_end_where_a_model_has_no_more_positions(captioner_folder: Path
 def test_unknown_family_is_refused_by_name(tmp_path: Path) -> None:
     ViTModel(ViTConfig(**VISION)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="a vit model; known kinds: blip, blip-2, git, vision-encoder-decoder"):
-        AutoCaptioner(tmp_path).caption(pictures(1))
-
-
-def test_checkpoints_that_bring_pickles_are_refused(tmp_path: Path) -> None:
-    save_tiny_blip(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
         AutoCaptioner(tmp_path)
+
+
+def as_bin(folder: Path) -> None:
+    """The weights as older checkpoints have them: pickled, and nothing else beside."""
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def test_weights_without_safetensors_are_read_from_a_bin(captioner_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(captioner_folder, tmp_path / "bin")
+    as_bin(tmp_path / "bin")
+    expected, captions = (
+        AutoCaptioner(folder, max_new_tokens=4).caption(pictures(3)) for folder in (captioner_folder, tmp_path / "bin")
+    )
+    assert captions == expected
+
+
+class Harm:
+    """Pickled, it runs code when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.file,)
+
+
+def test_a_bin_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    save_tiny_blip(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    harmed = tmp_path / "harmed"
+    torch.save(weights | {"extra": Harm(harmed)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"pytorch_model\.bin is refused, .* more than weights") as raised:
+        AutoCaptioner(tmp_path)
+    assert "\n" not in str(raised.value)
+    assert not harmed.exists()
+    torch.load(tmp_path / "pytorch_model.bin", weights_only=False)
+    assert harmed.exists(), "it would have run code"
+
+
+def test_safetensors_are_taken_where_there_is_a_bin_beside(tmp_path: Path) -> None:
+    save_tiny_blip(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not even weights")
+    assert len(AutoCaptioner(tmp_path, max_new_tokens=4).caption(pictures(1))) == 1
+
+
+def test_known_families_are_those_that_can_be_told_a_prompt() -> None:
+    assert set(FAMILIES) == set(_PROMPTS) == set(CAPTIONER_FAMILIES)
 
 
 # Generators
@@ -276,15 +324,19 @@ def test_family_generates_by_its_recipe(family: str, tmp_path: Path) -> None:
     assert np.asarray(images[0]).tobytes() != np.asarray(images[2]).tobytes()
 
 
-def test_few_steps_with_a_consistency_lora(tmp_path: Path) -> None:
+def save_lora(folder: Path, pipeline: Path) -> None:
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
+    unet = UNet2DConditionModel.from_pretrained(pipeline / "unet")
+    unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=get_peft_model_state_dict(unet))
+
+
+def test_few_steps_with_a_consistency_lora(tmp_path: Path) -> None:
     torch.manual_seed(0)
     save_tiny_stable_diffusion(tmp_path / "pipeline")
-    unet = UNet2DConditionModel.from_pretrained(tmp_path / "pipeline" / "unet")
-    unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    StableDiffusionPipeline.save_lora_weights(tmp_path / "lora", unet_lora_layers=get_peft_model_state_dict(unet))
+    save_lora(tmp_path / "lora", tmp_path / "pipeline")
     options = {name: GENERATORS["sd15-lcm"].arguments[name] for name in ("steps", "guidance_scale", "scheduler")}
     plain, with_lora = (
         DiffusionGenerator(tmp_path / "pipeline", **options, lora=lora) for lora in (None, str(tmp_path / "lora"))
@@ -293,7 +345,7 @@ def test_few_steps_with_a_consistency_lora(tmp_path: Path) -> None:
     assert type(with_lora._pipeline.scheduler).__name__ == "LCMScheduler"
     assert np.abs(np.asarray(before, int) - np.asarray(after, int)).max() > 1
     with pytest.raises(ValueError, match="'NoScheduler'; it must be the name"):
-        DiffusionGenerator(tmp_path / "pipeline", scheduler="NoScheduler").generate(["a two"], [0])
+        DiffusionGenerator(tmp_path / "pipeline", scheduler="NoScheduler")
 
 
 def test_denoiser_can_be_compiled(tiny_pair_folder: Path) -> None:
@@ -318,21 +370,51 @@ def test_autoencoder_can_be_a_tiny_one(tmp_path: Path) -> None:
     assert generator.generate(["a two"], [0])[0].size == (8, 8)
     assert isinstance(generator._pipeline.vae, AutoencoderTiny)
     with pytest.raises(ValueError, match="a UNet2DConditionModel; it must be an AutoencoderKL or an AutoencoderTiny"):
-        DiffusionGenerator(tmp_path / "pipeline", autoencoder=tmp_path / "pipeline" / "unet").generate(["a"], [0])
+        DiffusionGenerator(tmp_path / "pipeline", autoencoder=tmp_path / "pipeline" / "unet")
 
 
 # Names
 
 
-def test_catalogue_entries_are_what_the_classes_take(monkeypatch) -> None:
-    monkeypatch.setattr("avalanche_clts.pair.captioners.require_weights", lambda *a, **k: None)
-    monkeypatch.setattr("avalanche_clts.pair.generators.require_weights", lambda *a, **k: None)
+def cached(cache: Path, name: str, revision: str, save: Callable[[Path], None]) -> None:
+    """A repository as the hub's client caches it."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    commit = hashlib.sha1(name.encode()).hexdigest()
+    if not repository.exists():
+        save(repository / "snapshots" / commit)
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / revision).write_text(commit)
+
+
+def save_as_half(folder: Path, save: Callable[[Path], None]) -> None:
+    save(folder)
+    for file in [*folder.glob("*/model.safetensors"), *folder.glob("*/diffusion_pytorch_model.safetensors")]:
+        file.rename(file.with_name(f"{file.stem}.fp16.safetensors"))
+
+
+def test_catalogue_entries_are_what_the_classes_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    families = {"blip": "blip", "blip-large": "blip", "git": "git", "blip2": "blip-2"}
+    for name, entry in CAPTIONERS.items():
+        cached(tmp_path, entry.arguments["name_or_path"], "abc", CAPTIONER_FAMILIES[families[name]])
+    for name, entry in GENERATORS.items():
+        save = GENERATOR_FAMILIES.get(name, save_tiny_stable_diffusion)
+        if "variant" in entry.arguments:
+            save = partial(save_as_half, save=save)
+        cached(tmp_path, entry.arguments["name_or_path"], "v2", save)
+        if "lora" in entry.arguments:
+            pipeline = tmp_path / f"models--{entry.arguments['name_or_path'].replace('/', '--')}" / "snapshots"
+            save = partial(save_lora, pipeline=next(pipeline.iterdir()))
+            cached(tmp_path, entry.arguments["lora"], "main", save)
     for captioner in CAPTIONERS:
         for generator in GENERATORS:
             pair = load_pair(f"{captioner}@abc+{generator}@v2")
             assert (pair.captioner.revision, pair.generator.revision) == ("abc", "v2")
             assert isinstance(pair.captioner, BlipCaptioner) == (captioner in ("blip", "blip-large"))
-    assert load_pair("blip+sd-turbo").generator.steps == 1
+            assert pair.generator.steps == GENERATORS[generator].arguments["steps"]
+    few = load_pair("git@abc+sd15-lcm@v2").generator
+    assert few.generate(["a two"], [0])[0].size == (8, 8)
+    assert type(few._pipeline.scheduler).__name__ == "LCMScheduler"
 
 
 def test_folder_with_another_familys_captioner_is_a_pair(tiny_pair_folder: Path, tmp_path: Path) -> None:

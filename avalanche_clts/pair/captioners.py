@@ -46,7 +46,9 @@ class AutoCaptioner:
         whose class name is unknown. None: the model finds all the words itself.
     - max_new_tokens: length of a caption at most, in tokens, without the prefix.
     - batch_size: images captioned at a time at most; fewer while the device has no memory for them, see `BatchSize`.
-    - device: where the model runs.
+    - device: where the model runs. None: the CPU; with `model`, where that is.
+    - model, processor: loaded already, by transformers, as the caller wants them: quantised, compiled, on a device.
+        They are used as they are, and `name_or_path` is not given with them.
 
     Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched, and
     `ValueError` for a kind of model that is not among the above.
@@ -54,27 +56,35 @@ class AutoCaptioner:
 
     def __init__(
         self,
-        name_or_path: str | os.PathLike[str],
+        name_or_path: str | os.PathLike[str] | None = None,
         *,
         revision: str | None = None,
         prefix: str | None = None,
         max_new_tokens: int = 30,
         batch_size: int = 64,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
+        model: Any = None,
+        processor: Any = None,
     ) -> None:
-        self.name_or_path = os.fspath(name_or_path)
+        if (model is None) != (processor is None) or (model is None) == (name_or_path is None):
+            raise ValueError("give name_or_path, or a model and its processor, and not both")
+        self.given = None if model is None else {"model": model}
+        self.name_or_path = os.fspath(model.config._name_or_path if name_or_path is None else name_or_path)
         self.revision = revision
         self.prefix = prefix
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
-        self.device = device
+        self.device: str | torch.device = device or ("cpu" if model is None else model.device)
         self._batch_size = BatchSize(batch_size)
         self._loaded: CaptioningModel | None = None
         if prefix is not None:
             _require_template("prefix", prefix)
         require_whole("max_new_tokens", max_new_tokens)
         require_whole("batch_size", batch_size)
-        ready_captioner(self.name_or_path, revision)
+        if model is None:
+            ready_captioner(self.name_or_path, revision)
+        else:
+            self._loaded = CaptioningModel.of(model, processor)
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image, greedily decoded; see `Captioner`."""
@@ -146,13 +156,14 @@ class AutoCaptioner:
 class BlipCaptioner(AutoCaptioner):
     """Captions by BLIP (Li et al., "BLIP: Bootstrapping Language-Image Pre-training", ICML 2022).
 
-    **Arguments:** those of `AutoCaptioner`; `name_or_path` is a BLIP checkpoint, base or large.
+    **Arguments:** those of `AutoCaptioner`; `name_or_path` is a BLIP checkpoint, base or large. None: base.
     """
 
     def __init__(
-        self, name_or_path: str | os.PathLike[str] = "Salesforce/blip-image-captioning-base", **options: Any
+        self, name_or_path: str | os.PathLike[str] | None = None, *, model: Any = None, **options: Any
     ) -> None:
-        super().__init__(name_or_path, **options)
+        usual = "Salesforce/blip-image-captioning-base" if model is None else None
+        super().__init__(usual if name_or_path is None else name_or_path, model=model, **options)
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """What BLIP's vision model makes of each image, `(n, hidden size)`: the mean of its last hidden states."""

@@ -56,6 +56,17 @@ class CaptioningModel:
                 AutoTokenizer.from_pretrained(plan.folder),
             )
 
+    @classmethod
+    def of(cls, model: Any, processor: Any) -> CaptioningModel:
+        """A model and its processor that are loaded already.
+
+        Raises `ValueError` for a kind of model that is not known.
+        """
+        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+        if kind not in _PROMPTS:
+            raise ValueError(f"model is a {kind} model; known kinds: {', '.join(_PROMPTS)}")
+        return cls(model.eval(), processor.image_processor, processor.tokenizer)
+
     @property
     def num_positions(self) -> int:
         """Tokens of the longest text that the model has positions for."""

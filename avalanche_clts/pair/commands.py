@@ -53,7 +53,8 @@ def _add_arguments_of_parts(parser: argparse.ArgumentParser) -> None:
 def _fetch(arguments: argparse.Namespace) -> int:
     from .fetching import fetch
 
-    fetch(arguments.pair, **arguments_of_parts(arguments.set), dry_run=arguments.dry_run)
+    chosen = arguments_of_parts(arguments.set)
+    fetch(arguments.pair, captioner=chosen["captioner"], generator=chosen["generator"], dry_run=arguments.dry_run)
     return 0
 
 
@@ -61,12 +62,14 @@ def _check(arguments: argparse.Namespace) -> int:
     """The exit status is 1 if something looks wrong."""
     from .inspection import check
 
+    chosen = arguments_of_parts(arguments.set)
     found = check(
         arguments.pair,
         arguments.images,
         arguments.out,
         device=arguments.device,
-        **arguments_of_parts(arguments.set),
+        captioner=chosen["captioner"],
+        generator=chosen["generator"],
     )
     for number, caption in enumerate(found.captions, 1):
         print(f"{number}. {caption}")
@@ -85,7 +88,8 @@ def arguments_of_parts(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         part, dot, option = name.partition(".")
         if not (equals and dot and option.isidentifier() and part in found):
             raise ValueError(
-                f"--set is given {text!r}; write captioner.OPTION=VALUE or generator.OPTION=VALUE, such as generator.steps=2"
+                f"--set is given {text!r}; write captioner.OPTION=VALUE or generator.OPTION=VALUE, such as "
+                "generator.steps=2"
             )
         try:
             found[part][option] = json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))

@@ -69,7 +69,7 @@ def check(
 
     - name: as `load_pair` takes it.
     - images: files, and folders of them; of those, eight are taken, far apart. Where they lie in several folders, a
-        folder's name is taken for the name of the class. None: images that come with the package and scikit-learn.
+        folder's name is taken for the name of the class. Empty: images that come with the package and scikit-learn.
     - out: the picture: each image beside the one that was made of its caption, and the caption.
     - device, captioner, generator: as `load_pair` takes them.
 
@@ -94,10 +94,15 @@ def check(
 
 def _given(paths: Sequence[Path]) -> tuple[list[Image.Image], list[str] | None]:
     files = image_files(paths)
-    chosen = [files[i] for i in dict.fromkeys(np.linspace(0, len(files) - 1, _MOST).round().astype(int).tolist())]
+    chosen = [files[i] for i in _spread(len(files), _MOST)]
     folders = {file.parent for file in files}
     classes = [file.parent.name.replace("_", " ") for file in chosen] if len(folders) > 1 else None
     return [open_image(file) for file in chosen], classes
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """As many indices below `count`, far apart."""
+    return list(dict.fromkeys(np.linspace(0, count - 1, most).round().astype(int).tolist()))
 
 
 def _samples(name: str) -> tuple[list[Image.Image], list[str] | None]:
@@ -107,7 +112,7 @@ def _samples(name: str) -> tuple[list[Image.Image], list[str] | None]:
         from ..streams.embedded_shapes import stream_shapes
 
         sets = [stream_digits()[1], stream_shapes()[1]]
-        return [image for some in sets for image in list(some.images)[: _MOST // 2]], None
+        return [some.images[i] for some in sets for i in _spread(len(some.images), _MOST // 2)], None
     from sklearn.datasets import load_sample_images
 
     return [Image.fromarray(photograph) for photograph in load_sample_images().images], None
