@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from importlib.util import find_spec
 from typing import Any
@@ -74,16 +75,19 @@ def require_scheduler(listing: Listing, name: str) -> None:
     """Raise `ValueError` unless diffusers has the scheduler, and it can stand in for the pipeline's own."""
     chosen = scheduler_class(name)
     own = listing.json("scheduler/scheduler_config.json").get("_class_name")
-    if own is None or own == name or all(kind.startswith("FlowMatch") for kind in (own, name)):
+    if own is None or own == name or _family(chosen) == _family(scheduler_class(own)):
         return
-    import diffusers
+    raise ValueError(
+        f"scheduler is {name!r}, which cannot stand in for the {own} of {listing.where}; give one of its kind, or "
+        "set it on a pipeline of your own and give that as pipeline="
+    )
 
-    compatible = {*getattr(chosen, "_compatibles", []), *getattr(getattr(diffusers, own, None), "_compatibles", [])}
-    if own not in compatible and name not in compatible:
-        raise ValueError(
-            f"scheduler is {name!r}, which cannot stand in for the {own} of {listing.where}; give one of its kind, or "
-            "set it on a pipeline of your own and give that as pipeline="
-        )
+
+def _family(scheduler: Any) -> str:
+    """What a scheduler takes a model to be trained for: noise by a schedule of betas, flow matching, or its own."""
+    if "beta_schedule" in inspect.signature(scheduler.__init__).parameters:
+        return "noise"
+    return "flow" if scheduler.__name__.startswith("FlowMatch") else scheduler.__name__
 
 
 def require_size(listing: Listing, height: int | None, width: int | None) -> None:

@@ -76,7 +76,7 @@ def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
             f"{file} is refused, since it is damaged or holds more than weights ({reason[:200]}); give a checkpoint "
             "with .safetensors files"
         ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError) as error:  # as it happens to be cut
         reason = str(error).partition("\n")[0]
         raise MissingWeightsError(f"{file} is damaged or truncated ({reason}); copy it again") from None
     if not isinstance(content, Mapping):
