@@ -11,8 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pytest
-
 
 class Hub:
     """Repositories, each a folder at a commit, served under an address of this machine.
@@ -29,13 +27,18 @@ class Hub:
         self.requests: list[str] = []
         self.sent: list[str] = []
         self.address = ""
+        self.claimed: dict[str, int] = {}  # bytes that a file is said to have, by its path
+        self.pushes = 0  # each gives every repository another commit
 
     def add(self, name: str, folder: Path, *revisions: str) -> None:
         self.folders[name] = folder
         self.revisions[name] = {"main", *revisions}
 
     def commit(self, name: str) -> str:
-        return hashlib.sha1(name.encode()).hexdigest()
+        return hashlib.sha1(f"{name} {self.pushes}".encode()).hexdigest()
+
+    def size(self, path: str, file: Path) -> int:
+        return self.claimed.get(path, file.stat().st_size)
 
     def files(self, name: str) -> dict[str, Path]:
         folder = self.folders[name]
@@ -80,7 +83,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return self.answer(404, X_Error_Code="RevisionNotFound")
             if is_api and rest[:1] == ["tree"]:
                 tree = [
-                    {"type": "file", "path": p, "size": f.stat().st_size, "oid": hashlib.sha1(p.encode()).hexdigest()}
+                    {"type": "file", "path": p, "size": hub.size(p, f), "oid": hashlib.sha1(p.encode()).hexdigest()}
                     for p, f in files.items()
                 ]
                 return self.answer(200, json.dumps(tree).encode(), Content_Type="application/json")
@@ -90,7 +93,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     "sha": commit,
                     "gated": "auto" if name in hub.gated else False,
                     "cardData": hub.licences.get(name, {}),
-                    "siblings": [{"rfilename": p, "size": f.stat().st_size} for p, f in files.items()],
+                    "siblings": [{"rfilename": p, "size": hub.size(p, f)} for p, f in files.items()],
                 }
                 return self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
             file = "/".join(rest[2:])
@@ -120,25 +123,3 @@ def served() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that the client in this process asks, with an empty cache of its own, as if there were a network."""
-    from huggingface_hub import constants
-
-    with served() as hub:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        yield hub
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch):
-    """Call it, and the client asks no hub any more."""
-    from huggingface_hub import constants
-
-    return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

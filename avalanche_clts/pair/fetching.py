@@ -65,7 +65,7 @@ def _planned(
     """The parts that `name` names, and the generator's arguments."""
     text, _, revision = name.partition("@")
     entry = CAPTIONERS.get(text) or GENERATORS.get(text)
-    if entry is None and not is_repository(text):
+    if "+" in name or Path(name).is_dir() or (entry is None and not is_repository(text)):
         for_captioner, for_generator = pair_arguments(name, captioner, generator)
         parts: dict[Kind, Part] = {"captioner": captioner_part(for_captioner), **generator_parts(for_generator)}
     elif entry is not None:
