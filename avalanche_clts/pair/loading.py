@@ -158,22 +158,20 @@ def _of_name(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _of_part(part: Literal["captioner", "generator"], text: str) -> dict[str, Any] | None:
     """Arguments that a part's name, repository or folder stands for; None if it is nothing of these."""
-    folder = _EMBEDDED if text == "embedded" else Path(text)
-    if (folder / part).is_dir():
-        return _of_folder(folder)[0 if part == "captioner" else 1]
-    unnamed = {"prefix": PREFIX} if part == "captioner" else {}
-    if folder.is_dir():
-        return {"name_or_path": text} | unnamed
     name, _, revision = text.partition("@")
     known = CAPTIONERS if part == "captioner" else GENERATORS
     named = {entry.arguments["name_or_path"]: entry.arguments for entry in reversed(known.values())}
     if name in known:
-        own = known[name].arguments
-    elif is_repository(name):
-        own = named.get(name, {"name_or_path": name} | unnamed)
-    else:
-        return None
-    return own | {"revision": revision or None}
+        return known[name].arguments | {"revision": revision or None}
+    folder = _EMBEDDED if text == "embedded" else Path(text)
+    if text and (folder / part).is_dir():
+        return _of_folder(folder)[0 if part == "captioner" else 1]
+    unnamed = {"prefix": PREFIX} if part == "captioner" else {}
+    if text and folder.is_dir():
+        return {"name_or_path": text} | unnamed
+    if is_repository(name):
+        return named.get(name, {"name_or_path": name} | unnamed) | {"revision": revision or None}
+    return None
 
 
 def _arguments(path: Path) -> dict[str, dict[str, Any]]:
