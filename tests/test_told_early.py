@@ -238,6 +238,27 @@ def test_what_fits_is_loaded(pair_folder: Path) -> None:
     assert pair.generator.generate(["a two"], [0])[0].size == (8, 16)
 
 
+def test_a_lora_under_the_names_of_other_trainers_fits_too(pair_folder: Path) -> None:
+    """As the latent-consistency LoRAs name their weights."""
+    file = pair_folder.parent / "lora" / "pytorch_lora_weights.safetensors"
+    renamed = {}
+    for name, value in load_file(file).items():
+        module, _, side = name.removeprefix("unet.").removesuffix(".weight").rpartition(".")
+        other = f"lora_unet_{module.replace('.', '_')}"
+        renamed[f"{other}.{ {'lora_A': 'lora_down', 'lora_B': 'lora_up'}[side] }.weight"] = value
+        renamed[f"{other}.alpha"] = torch.tensor(2.0)
+    plain, expected = (
+        load_pair(pair_folder, generator=options).generator.generate(["a two"], [0])[0].tobytes()
+        for options in ({}, {"lora": str(file)})
+    )
+    save_file(renamed, file)
+    image = load_pair(pair_folder, generator={"lora": str(file)}).generator.generate(["a two"], [0])[0].tobytes()
+    assert image == expected != plain
+    save_file({name.replace("attn", "other"): value for name, value in renamed.items()}, file)
+    with pytest.raises(ValueError, match="of whose weights none fits the pipeline"):
+        load_pair(pair_folder, generator={"lora": str(file)})
+
+
 def test_a_missing_extra_is_told_at_once(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("avalanche_clts.pair.fitting.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'needs peft; run: pip install "avalanche-clts\[lora\]"'):
