@@ -34,10 +34,12 @@ def test_a_pipeline_that_is_loaded_already_is_used_as_it_is(tiny_pair_folder: Pa
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_pair_folder / "generator")
     pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
     pipeline.load_lora_weights(tmp_path / "lora", weight_name="pytorch_lora_weights.safetensors")
+    pipeline.fuse_lora()  # in bfloat16, what is added beside is rounded otherwise
+    pipeline.unload_lora_weights()
     (image,) = DiffusionGenerator(pipeline=pipeline, **WORK).generate(["a two"], [4])
     options = {"lora": tmp_path / "lora", "scheduler": "LCMScheduler"}
     (expected,) = DiffusionGenerator(tiny_pair_folder / "generator", **options, **WORK).generate(["a two"], [4])
-    assert np.abs(pixels(image) - pixels(expected)).max() <= 1
+    assert (pixels(image) == pixels(expected)).all()
     (plain,) = DiffusionGenerator(tiny_pair_folder / "generator", **WORK).generate(["a two"], [4])
     assert np.abs(pixels(image) - pixels(plain)).max() > 1
 
