@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .pair.commands import add_check, add_fetch
 
 if TYPE_CHECKING:
     from .experiments.experiment import Experiment
@@ -98,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
 
     pairs = commands.add_parser("pairs", help="list the captioners and generators that --pair knows by name")
     pairs.set_defaults(run=_pairs)
+    add_fetch(commands)
+    add_check(commands)
 
     pretrain = commands.add_parser("pretrain", help="train a pair from nothing")
     pretrain.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the pair")

@@ -292,7 +292,7 @@ def test_absent_weights_are_one_line_that_says_what_to_do(name: str) -> None:
     message = str(error.value)
     assert "\n" not in message
     assert "Salesforce/blip-image-captioning-base" in message
-    assert "hf download" in message
+    assert f"clts fetch {name}" in message
     assert 'load_pair("embedded") works offline' in message
 
 

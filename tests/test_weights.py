@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from avalanche_clts import Pair, load_pair
+from avalanche_clts import AutoCaptioner, Pair, load_pair
 from avalanche_clts.pair.weights import MissingWeightsError
+from tests.conftest import save_tiny_blip
 
 Weights = dict[str, torch.Tensor]
 
@@ -191,3 +192,33 @@ def test_parts_without_the_variant_are_loaded_as_they_are(variant: str, tiny_pai
         for where, options in ((tiny_pair_folder, {}), (folder, {"variant": "fp16"}))
     )
     assert image.tobytes() == expected.tobytes()
+
+
+class Harm:
+    """Pickled, it runs code when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.file,)
+
+
+def test_a_bin_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    save_tiny_blip(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    harmed = tmp_path / "harmed"
+    torch.save(weights | {"extra": Harm(harmed)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"pytorch_model\.bin is refused, .* more than weights") as raised:
+        AutoCaptioner(tmp_path)
+    assert "\n" not in str(raised.value)
+    assert not harmed.exists()
+    torch.load(tmp_path / "pytorch_model.bin", weights_only=False)
+    assert harmed.exists(), "it would have run code"
+
+
+def test_safetensors_are_taken_where_there_is_a_bin_beside(tmp_path: Path) -> None:
+    save_tiny_blip(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not even weights")
+    assert len(AutoCaptioner(tmp_path, max_new_tokens=4).caption([Image.new("RGB", (8, 8))])) == 1

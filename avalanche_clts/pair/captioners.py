@@ -17,9 +17,9 @@ from tqdm import tqdm
 from .._support.checks import require_names, require_whole
 from .batches import BatchSize, run_batches
 from .captioning_models import CaptioningModel
+from .composition import ready_captioner
 from .decoding import Decoding, without_loops
 from .prompts import fill, require_template
-from .weights import require_weights
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +60,9 @@ class AutoCaptioner:
     """Captions by an image-to-text checkpoint that transformers' auto classes load: BLIP (Li et al., ICML 2022), BLIP-2
     (Li et al., ICML 2023), GIT (Wang et al., TMLR 2022), or a vision encoder with a text decoder, such as ViT-GPT2.
 
-    The weights are looked for at once, and loaded when the first image is captioned: from safetensors alone, and
-    without running code that comes with them.
+    The weights are looked for at once, fetched if they are not on this machine, and loaded when the first image is
+    captioned: from safetensors where the checkpoint has them, otherwise from a `.bin` by PyTorch's restricted
+    unpickler; no code that comes with them is run.
 
     ```python
     captioner = AutoCaptioner("my-pair/captioner", max_new_tokens=20)  # or from the hub: "microsoft/git-base-coco"
@@ -82,15 +83,17 @@ class AutoCaptioner:
     - seed: of what is drawn; with the same, an image has the same caption.
     - repetition_penalty: by which words that were said get less likely (Keskar et al., 2019). 1: none.
     - batch_size: images captioned at a time at most; fewer while the device has no memory for them, see `BatchSize`.
-    - device: where the model runs.
+    - device: where the model runs. None: the CPU; with `model`, where that is.
+    - model, processor: loaded already, by transformers, as the caller wants them: quantised, compiled, on a device.
+        They are used as they are, and `name_or_path` is not given with them.
 
-    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched; and,
-    when the first image is captioned, `ValueError` for a kind of model that is not among the above.
+    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched, and
+    `ValueError` for a kind of model that is not among the above.
     """
 
     def __init__(
         self,
-        name_or_path: str | os.PathLike[str],
+        name_or_path: str | os.PathLike[str] | None = None,
         *,
         revision: str | None = None,
         prefix: str | None = None,
@@ -101,15 +104,20 @@ class AutoCaptioner:
         seed: int = 0,
         repetition_penalty: float = 1.0,
         batch_size: int = 64,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
+        model: Any = None,
+        processor: Any = None,
     ) -> None:
-        self.name_or_path = os.fspath(name_or_path)
+        if (model is None) != (processor is None) or (model is None) == (name_or_path is None):
+            raise ValueError("give name_or_path, or a model and its processor, and not both")
+        self.given = None if model is None else {"model": model}
+        self.name_or_path = os.fspath(model.config._name_or_path if name_or_path is None else name_or_path)
         self.revision = revision
         self.prefix = prefix
         self.max_new_tokens = max_new_tokens
         self.decoding = Decoding(num_beams, top_p, seed, min_new_tokens, repetition_penalty)
         self.batch_size = batch_size
-        self.device = device
+        self.device: str | torch.device = device or ("cpu" if model is None else model.device)
         self._batch_size = BatchSize(batch_size)
         self._loaded: CaptioningModel | None = None
         if prefix is not None:
@@ -117,7 +125,10 @@ class AutoCaptioner:
         require_whole("max_new_tokens", max_new_tokens)
         self.decoding.check(max_new_tokens)
         require_whole("batch_size", batch_size)
-        require_weights(self.name_or_path, entry="config.json", revision=revision)
+        if model is None:
+            ready_captioner(self.name_or_path, revision)
+        else:
+            self._loaded = CaptioningModel.of(model, processor)
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image; see `Captioner`. It begins with the prefix as it was given, and what a model says
@@ -218,13 +229,14 @@ class BlipCaptioner(AutoCaptioner):
     captions, features = captioner.caption(images), captioner.features(images)
     ```
 
-    **Arguments:** those of `AutoCaptioner`; `name_or_path` is a BLIP checkpoint, base or large.
+    **Arguments:** those of `AutoCaptioner`; `name_or_path` is a BLIP checkpoint, base or large. None: base.
     """
 
     def __init__(
-        self, name_or_path: str | os.PathLike[str] = "Salesforce/blip-image-captioning-base", **options: Any
+        self, name_or_path: str | os.PathLike[str] | None = None, *, model: Any = None, **options: Any
     ) -> None:
-        super().__init__(name_or_path, **options)
+        usual = "Salesforce/blip-image-captioning-base" if model is None else None
+        super().__init__(usual if name_or_path is None else name_or_path, model=model, **options)
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """What BLIP's vision model makes of each image, `(n, hidden size)`: the mean of its last hidden states."""

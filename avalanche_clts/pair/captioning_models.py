@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .composition import ready_captioner
+from .parts import weights_of
 from .precision import half_precision
 from .weights import require_all_weights
 
@@ -45,30 +47,40 @@ class CaptioningModel:
     def from_pretrained(cls, name_or_path: str, revision: str | None, device: str | torch.device) -> CaptioningModel:
         """Load a checkpoint, in the precision that `device` works in.
 
-        Raises `ValueError` for a kind of model that is not known, and `MissingWeightsError` if it does not find all its
-        weights.
+        Raises `MissingWeightsError` if it does not find all its weights, and what `ready_captioner` raises.
         """
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
         from .isolated import isolated_loading
 
-        kind = AutoConfig.from_pretrained(name_or_path, revision=revision).model_type
-        if kind not in _PROMPTS:
-            raise ValueError(f"name_or_path is {name_or_path}, a {kind} model; known kinds: {', '.join(_PROMPTS)}")
+        plan = ready_captioner(name_or_path, revision)
+        weights = weights_of(plan.listing, "")
         with isolated_loading():
+            # From the folder, so that the hub is not asked: not for the files, and not to convert them.
             model, info = AutoModelForImageTextToText.from_pretrained(
-                name_or_path,
-                revision=revision,
+                plan.folder,
                 dtype=half_precision(device),
-                use_safetensors=True,
+                use_safetensors=weights.format == "safetensors",
+                weights_only=True,
                 output_loading_info=True,
             )
             require_all_weights(name_or_path, model, info)
             return cls(
                 model.eval().requires_grad_(False).to(device),
-                AutoImageProcessor.from_pretrained(name_or_path, revision=revision),
-                AutoTokenizer.from_pretrained(name_or_path, revision=revision),
+                AutoImageProcessor.from_pretrained(plan.folder),
+                AutoTokenizer.from_pretrained(plan.folder),
             )
+
+    @classmethod
+    def of(cls, model: Any, processor: Any) -> CaptioningModel:
+        """A model and its processor that are loaded already.
+
+        Raises `ValueError` for a kind of model that is not known.
+        """
+        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+        if kind not in _PROMPTS:
+            raise ValueError(f"model is a {kind} model; known kinds: {', '.join(_PROMPTS)}")
+        return cls(model.eval(), processor.image_processor, processor.tokenizer)
 
     @property
     def num_positions(self) -> int:

@@ -13,8 +13,8 @@ class Checkpoint:
     **Arguments:**
 
     - arguments: of `AutoCaptioner` or `DiffusionGenerator`.
-    - millions: of parameters, those of all parts that are loaded.
-    - licence: of the weights, as their page on the hub names it.
+    - millions: of parameters, those of all parts that are loaded, a safety checker's among them.
+    - licence: of the weights, as the hub names it.
     - size: of the images that a generator was trained to make, in pixels a side; None for a captioner.
     """
 
@@ -29,19 +29,18 @@ class Checkpoint:
         return 2 * 1_000_000 * self.millions
 
 
-_PREFIX = "a photo of a {class_name}"
+PREFIX = "a photo of a {class_name}"
+_SAFETY_CHECKER = 304  # million parameters, of Stable Diffusion 1.5's
 
 CAPTIONERS: dict[str, Checkpoint] = {
     "blip": Checkpoint(
-        {"name_or_path": "Salesforce/blip-image-captioning-base", "prefix": _PREFIX}, 247, "BSD 3-Clause"
+        {"name_or_path": "Salesforce/blip-image-captioning-base", "prefix": PREFIX}, 247, "bsd-3-clause"
     ),
     "blip-large": Checkpoint(
-        {"name_or_path": "Salesforce/blip-image-captioning-large", "prefix": _PREFIX}, 470, "BSD 3-Clause"
+        {"name_or_path": "Salesforce/blip-image-captioning-large", "prefix": PREFIX}, 470, "bsd-3-clause"
     ),
-    "git": Checkpoint({"name_or_path": "microsoft/git-base-coco", "prefix": _PREFIX}, 177, "MIT"),
-    "blip2": Checkpoint(
-        {"name_or_path": "Salesforce/blip2-opt-2.7b", "prefix": _PREFIX, "batch_size": 16}, 3745, "MIT"
-    ),
+    "git": Checkpoint({"name_or_path": "microsoft/git-base-coco", "prefix": PREFIX}, 177, "mit"),
+    "blip2": Checkpoint({"name_or_path": "Salesforce/blip2-opt-2.7b", "prefix": PREFIX, "batch_size": 16}, 3745, "mit"),
 }
 # Training data wants low guidance, near 2, where the checkpoint has any (Sariyildiz et al., CVPR 2023).
 GENERATORS: dict[str, Checkpoint] = {
@@ -52,21 +51,22 @@ GENERATORS: dict[str, Checkpoint] = {
             "guidance_scale": 2.0,
             "batch_size": 16,
         },
-        1066,
-        "CreativeML OpenRAIL-M",
+        1066 + _SAFETY_CHECKER,
+        "creativeml-openrail-m",
         512,
     ),
     "sd15-lcm": Checkpoint(
         {
             "name_or_path": "stable-diffusion-v1-5/stable-diffusion-v1-5",
             "lora": "latent-consistency/lcm-lora-sdv1-5",
+            "lora_weight_name": "pytorch_lora_weights.safetensors",
             "scheduler": "LCMScheduler",
             "steps": 4,
             "guidance_scale": 1.0,
             "batch_size": 16,
         },
-        1134,
-        "CreativeML OpenRAIL-M",
+        1134 + _SAFETY_CHECKER,
+        "creativeml-openrail-m",
         512,
     ),
     # Stability AI has withdrawn Stable Diffusion 2; this is the copy that its users keep.
@@ -78,7 +78,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "batch_size": 16,
         },
         1290,
-        "CreativeML OpenRAIL++-M",
+        "openrail++",
         512,
     ),
     "sd-turbo": Checkpoint(
@@ -91,7 +91,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "batch_size": 16,
         },
         1290,
-        "Stability AI Community",
+        "none named; see its LICENSE.md",
         512,
     ),
     "sdxl-turbo": Checkpoint(
@@ -106,7 +106,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "batch_size": 8,
         },
         3468,
-        "Stability AI Community",
+        "sai-nc-community",
         512,
     ),
 }

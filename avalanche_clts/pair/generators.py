@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from PIL.Image import Image
 from tqdm import tqdm
 
-from .._support.checks import require_names, require_one_of, require_whole
+from .._support.checks import require_flag, require_kind, require_names, require_one_of, require_whole
 from .batches import BatchSize, run_batches
+from .composition import LOADING, STABLE_DIFFUSION, Plans, ready_generator
+from .devices import require_device
 from .linear_decoder import LinearDecoder, latents_of, suffices
 from .pipelines import load_pipeline, make_fast
 from .precision import fast_multiplication
 from .prompt_encoding import as_read, encode_prompts, takes_encodings
 from .rgb import to_size
-from .weights import require_weights
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +50,8 @@ class Generator(Protocol):
 class DiffusionGenerator:
     """Images by any text-to-image pipeline that diffusers' `AutoPipelineForText2Image` loads.
 
-    The weights are looked for at once, and loaded when the first image is generated.
+    The weights are looked for at once, fetched if they are not on this machine, and loaded when the first image is
+    generated.
 
     ```python
     generator = DiffusionGenerator("my-pair/generator", steps=2, guidance_scale=1.0)
@@ -57,77 +60,130 @@ class DiffusionGenerator:
 
     **Arguments:**
 
-    - name_or_path: a pipeline on the Hugging Face hub, or a folder as `save_pretrained` writes it.
+    - name_or_path: a pipeline on the Hugging Face hub, or a folder as `save_pretrained` writes it. None: Stable
+        Diffusion 1.5.
     - revision: branch, tag or commit on the hub.
     - variant: of the weights' files, such as "fp16".
     - scheduler: name of a class of diffusers, such as "LCMScheduler". None: the pipeline's own.
-    - lora: low-rank weights to add, a repository on the hub or a folder; needs `pip install "avalanche-clts[lora]"`.
+    - lora: low-rank weights to add: a repository on the hub, a folder, or a file of weights; needs
+        `pip install "avalanche-clts[lora]"`.
+    - lora_revision: branch, tag or commit on the hub.
+    - lora_weight_name: the file of the repository or folder. None: the only one, or `pytorch_lora_weights.safetensors`.
     - autoencoder: another one for the same latents, such as "madebyollin/taesd", which is smaller and faster; a
         repository on the hub or a folder. None: the pipeline's own.
+    - autoencoder_revision: branch, tag or commit on the hub.
+    - safety_checker: whether images go through the pipeline's safety checker, if it has one, which blacks out some.
+        Without it the checkpoint's licence binds as before: who turns it off answers for what is made, and should not
+        show it to the public unfiltered.
     - decoder: what makes pixels of latents. "autoencoder"; "linear", an image the size of the latents, an eighth of the
         pipeline's: see `LinearDecoder`; "auto": linear where images of at most half the latents' size are asked for,
-        see `generate_sized`.
+        see `generate_sized`. What is decoded linearly goes around the safety checker.
     - steps: denoising steps. None: the pipeline's own default.
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
     - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at.
     - batch_size: images generated at a time at most; fewer while the device has no memory for them, see `BatchSize`.
-    - device: where the pipeline runs.
+    - device: where the pipeline runs. None: the CPU; with `pipeline`, where that is.
     - offload: where it waits between calls ("cpu"), to leave an accelerator's memory to the training. None: it stays.
     - compile: whether `torch.compile` makes the denoiser faster, or the name of its backend; the first images then take
         a minute longer.
+    - pipeline: one that is loaded already, with the scheduler, low-rank weights, quantisation or offloading that
+        diffusers gave it; it is used as it is, and none of the arguments that say what to load can be given with it.
 
     Prompts longer than the text encoder has room for lose their ends; `cut_prompts` counts them.
 
-    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched.
+    Raises `MissingWeightsError` (an `OSError`) if the checkpoint is not there, not whole, or cannot be fetched,
+    `ValueError` for a variant, scheduler, autoencoder, low-rank weights or size that do not fit it, and `ImportError`
+    for low-rank weights without peft.
     """
 
     def __init__(
         self,
-        name_or_path: str | os.PathLike[str] = "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        name_or_path: str | os.PathLike[str] | None = None,
         *,
         revision: str | None = None,
         variant: str | None = None,
         scheduler: str | None = None,
-        lora: str | None = None,
+        lora: str | os.PathLike[str] | None = None,
+        lora_revision: str | None = None,
+        lora_weight_name: str | None = None,
         autoencoder: str | os.PathLike[str] | None = None,
+        autoencoder_revision: str | None = None,
+        safety_checker: bool = True,
         decoder: Decoder = "autoencoder",
         steps: int | None = None,
         guidance_scale: float | None = None,
         height: int | None = None,
         width: int | None = None,
         batch_size: int = 64,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
         offload: str | None = None,
         compile: bool | str = False,
+        pipeline: Any = None,
     ) -> None:
-        self.name_or_path = os.fspath(name_or_path)
+        self.name_or_path = os.fspath(STABLE_DIFFUSION if name_or_path is None else name_or_path)
         self.revision = revision
         self.variant = variant
         self.scheduler = scheduler
-        self.lora = lora
+        self.lora = None if lora is None else os.fspath(lora)
+        self.lora_revision = lora_revision
+        self.lora_weight_name = lora_weight_name
         self.autoencoder = None if autoencoder is None else os.fspath(autoencoder)
+        self.autoencoder_revision = autoencoder_revision
+        self.safety_checker = safety_checker
         self.decoder = decoder
         self.steps = steps
         self.guidance_scale = guidance_scale
         self.height = height
         self.width = width
         self.batch_size = batch_size
-        self.device = device
+        self.device: str | torch.device = "cpu" if device is None else device
         self.offload = offload
         self.compile = compile
         self._batch_size = BatchSize(batch_size)
         self._pipeline: Any = None
+        self._plans: Plans = {}
+        self.given: dict[str, Any] | None = None  # the parts of a pipeline that was given loaded
+        self._placed = True  # whether the pipeline is moved to the device for each call
         self._fitted: list[LinearDecoder] = []  # one at most; shared by copies, as the pipeline is
         require_one_of("decoder", decoder, Decoder)
         for size in ("steps", "height", "width"):
             require_whole(size, getattr(self, size), none="the pipeline's own")
         require_whole("batch_size", batch_size)
+        require_flag("safety_checker", safety_checker)
+        require_device("device", self.device)
         if guidance_scale is not None and not (isinstance(guidance_scale, (int, float)) and guidance_scale >= 0):
             raise ValueError(
                 f"guidance_scale is {guidance_scale!r}; it must be a number of at least 0 (1 turns guidance off)"
             )
-        require_weights(self.name_or_path, entry="model_index.json", revision=revision)
+        loading = {name: getattr(self, name) for name in LOADING}
+        if pipeline is None:
+            self._plans = ready_generator(loading | {"decoder": decoder, "height": height, "width": width})
+        else:
+            usual = {
+                "name_or_path": STABLE_DIFFUSION if name_or_path is None else None,
+                "safety_checker": True,
+                "compile": False,
+            }
+            loading["compile"] = compile
+            self._take(pipeline, device, [name for name, value in loading.items() if value != usual.get(name)])
+
+    def _take(self, pipeline: Any, device: str | torch.device | None, given: list[str]) -> None:
+        """A pipeline that the caller has loaded, and is not to be loaded again."""
+        from diffusers import DiffusionPipeline
+
+        require_kind("pipeline", pipeline, DiffusionPipeline, "a pipeline of diffusers")
+        if given:
+            raise ValueError(f"pipeline is given, and {', '.join(given)} too; set that on the pipeline itself")
+        self.name_or_path = str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)
+        self._pipeline = pipeline
+        self.given = pipeline.components
+        if device is None:
+            # Where it computes, which is not where its weights wait if diffusers offloads them.
+            self.device = getattr(pipeline, "_execution_device", pipeline.device)
+            self._placed = self.offload is not None
+        if not hasattr(pipeline, "_progress_bar_config"):  # one bar a batch would be too many
+            pipeline.set_progress_bar_config(disable=True)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         """One image for each prompt; see `Generator`. Raises `ValueError` unless there is a seed for each prompt, and
@@ -160,7 +216,7 @@ class DiffusionGenerator:
         import torch
         from torch.nn.functional import interpolate
 
-        pipeline = self._load().to(self.device)
+        pipeline = self._on_device()
         side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
         with torch.no_grad():
             resized = interpolate(images, size=(side, side), mode="bicubic", antialias=True)
@@ -173,7 +229,7 @@ class DiffusionGenerator:
         require_names("prompts", prompts)
         if len(prompts) != len(seeds):
             raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
-        pipeline = self._load().to(self.device)
+        pipeline = self._on_device()
         linearly = self._decodes_linearly(size)
         # Equal prompts stand together, so that each is encoded once a batch.
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
@@ -224,6 +280,7 @@ class DiffusionGenerator:
                 output = pipeline(**encode_prompts(pipeline, prompts, self.guidance_scale), **options).images
             if linearly:
                 if not self._fitted:
+                    _say_what_is_unchecked(pipeline)
                     self._fitted.append(LinearDecoder(pipeline.vae))
                 output = self._fitted[0].decode(output)
             if not bool(torch.isfinite(output).all()):
@@ -233,19 +290,24 @@ class DiffusionGenerator:
                 )
             return (255 * output.float()).round().to(torch.uint8).permute(0, 2, 3, 1)
 
+    def _on_device(self) -> Any:
+        pipeline = self._load()
+        return pipeline.to(self.device) if self._placed else pipeline
+
     def _load(self) -> Any:
         if self._pipeline is None:
-            self._pipeline = load_pipeline(
-                self.name_or_path,
-                revision=self.revision,
-                variant=self.variant,
-                scheduler=self.scheduler,
-                lora=self.lora,
-                autoencoder=self.autoencoder,
-                device=self.device,
-            )
+            self._pipeline = load_pipeline(self._plans, scheduler=self.scheduler, device=self.device)
             make_fast(self._pipeline, self.device, self.compile)
         return self._pipeline
+
+
+def _say_what_is_unchecked(pipeline: Any) -> None:
+    if getattr(pipeline, "safety_checker", None) is not None:
+        warnings.warn(
+            "images that are decoded linearly go around the pipeline's safety checker; decoder='autoencoder' sends "
+            "them through it, safety_checker=False loads none",
+            stacklevel=2,
+        )
 
 
 def _to_images(pixels: torch.Tensor, size: tuple[int, int] | None) -> list[Image]:

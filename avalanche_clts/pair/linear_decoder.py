@@ -16,8 +16,9 @@ class LinearDecoder:
     """The colour of each latent pixel as an affine function of the latents around it: one 3x3 convolution.
 
     Images have the size of the latents, an eighth of Stable Diffusion's: 64x64 in the place of 512x512, at next to no
-    cost. Fitted once, by least squares, to how the autoencoder encodes random pictures; a function of the autoencoder
-    alone, so that an image still depends on its prompt and its seed only.
+    cost; a pipeline's safety checker does not see them. Fitted once, by least squares, to how the autoencoder encodes
+    random pictures; a function of the autoencoder alone, so that an image still depends on its prompt and its seed
+    only.
 
     **Arguments:**
 

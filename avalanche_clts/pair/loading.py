@@ -6,16 +6,21 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .._support.checks import require_method
 from .captioners import AutoCaptioner, BlipCaptioner, Captioner
-from .catalogue import CAPTIONERS, GENERATORS
+from .catalogue import CAPTIONERS, GENERATORS, PREFIX
+from .composition import LOADING, Plans, brought, captioner_part, generator_parts, require_generator
 from .decoding import Decoding
+from .devices import require_device
 from .generators import DiffusionGenerator, Generator
-from .weights import MissingWeightsError, read_json
+from .parts import Kind, Part
+from .plans import survey, survey_here
+from .repositories import is_repository
+from .weights import MissingWeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -65,8 +70,9 @@ def load_pair(
     **Arguments:**
 
     - name_or_path: "embedded" (ships with the package, works offline, knows handwritten digits and drawn shapes); or
-        CAPTIONER+GENERATOR, such as "blip+sd15" or "blip-large+sd-turbo", of those that `clts pairs` lists, each with
-        "@REVISION" behind its name to pin a revision on the hub; or a folder with `captioner/` (an image-to-text
+        CAPTIONER+GENERATOR, such as "blip+sd15", either one that `clts pairs` lists, a repository on the hub
+        (owner/name), a checkpoint's folder, or the folder of a pair, of which its part is taken; with "@REVISION"
+        behind a name or a repository to pin a revision on the hub; or a folder with `captioner/` (an image-to-text
         checkpoint), `generator/` (a diffusers pipeline) and, optionally, `pair.json` with arguments for both.
     - device: where both run.
     - offload: where the generator waits between calls; see `DiffusionGenerator`.
@@ -74,26 +80,66 @@ def load_pair(
     - generator: arguments of `DiffusionGenerator` in the place of the pair's own, such as
         `{"steps": 10, "batch_size": 8}`.
 
-    Raises `MissingWeightsError` (an `OSError`) if a part is not there, not whole, or cannot be fetched, and
-    `ValueError` for a name that is neither known nor a folder and for an argument that a part does not take.
+    What is not on this machine is fetched now, once everything that can be known before has been looked at.
+
+    Raises `MissingWeightsError` (an `OSError`) if a part is not there, not whole, or cannot be fetched; `ValueError`
+    for a name that is neither known nor a folder, for an argument that a part does not take, and for a variant,
+    scheduler, autoencoder, low-rank weights or device that do not fit or are not there; and `ImportError` without an
+    extra that a part needs.
     """
     name = os.fspath(name_or_path)
+    arguments = pair_arguments(name, captioner, generator)
+    for part, options in ((0, {"device": device}), (1, {"device": device, "offload": offload})):
+        arguments[part].update(options | arguments[part])
+    require_device("device", device)
+    plans = pair_plans(arguments, pair=name)
+    brought(plans)
+    described = plans["captioner"].listing.json("config.json").get("model_type")
+    return Pair(
+        (BlipCaptioner if described == "blip" else AutoCaptioner)(**arguments[0]),
+        DiffusionGenerator(**arguments[1]),
+    )
+
+
+def pair_plans(arguments: Sequence[Mapping[str, Any]], *, pair: str) -> Plans:
+    """What is loaded of a captioner and a generator of these arguments, if it can be had and fits together.
+
+    **Arguments:**
+
+    - pair: their name, for messages.
+
+    Raises what `load_pair` raises.
+    """
+    parts: dict[Kind, Part] = {"captioner": captioner_part(arguments[0]), **generator_parts(arguments[1])}
+    plans: Plans = {kind: survey(part, pair=pair) for kind, part in parts.items()}
+    require_generator(plans, arguments[1])
+    return plans
+
+
+def pair_arguments(
+    name: str, captioner: Mapping[str, Any] | None = None, generator: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of `AutoCaptioner` and `DiffusionGenerator` that a pair's name stands for.
+
+    **Arguments:** those of `load_pair`. Raises `ValueError` and `MissingWeightsError` as it does.
+    """
     folder = _EMBEDDED if name == "embedded" else Path(name)
     if folder.is_dir():
         source = str(folder / "pair.json")
-        arguments = _arguments(folder / "pair.json")
-        own = [{"name_or_path": folder / part} | arguments.get(part, {}) for part in ("captioner", "generator")]
+        own = _of_folder(folder)
     else:
         source = f"the catalogue's {name}"
-        own = _from_the_hub(name)
-    for_captioner = _merged("captioner", AutoCaptioner, source, own[0] | {"device": device}, captioner)
-    for_generator = _merged(
-        "generator", DiffusionGenerator, source, own[1] | {"device": device, "offload": offload}, generator
+        own = _of_name(name)
+    return (
+        _merged("captioner", AutoCaptioner, source, own[0], captioner),
+        _merged("generator", DiffusionGenerator, source, own[1], generator),
     )
-    return Pair(
-        _captioner_class(for_captioner["name_or_path"])(**for_captioner),
-        DiffusionGenerator(**for_generator),
-    )
+
+
+def _of_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    arguments = _arguments(folder / "pair.json")
+    own = [{"name_or_path": folder / part} | arguments.get(part, {}) for part in ("captioner", "generator")]
+    return own[0], own[1]
 
 
 def _merged(
@@ -110,28 +156,37 @@ def _merged(
     return own | dict(chosen or {})
 
 
-def _from_the_hub(name: str) -> list[dict[str, Any]]:
+def _of_name(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of the captioner and of the generator that `name` names."""
-    parts = [part.partition("@") for part in name.split("+")]
-    if len(parts) != 2 or parts[0][0] not in CAPTIONERS or parts[1][0] not in GENERATORS:
-        raise ValueError(
-            f"name_or_path is {name!r}; it must be embedded, a folder, or CAPTIONER+GENERATOR such as blip+sd15 "
-            f"(captioners: {', '.join(CAPTIONERS)}; generators: {', '.join(GENERATORS)})"
-        )
-    (captioner, _, captioner_revision), (generator, _, generator_revision) = parts
-    return [
-        CAPTIONERS[captioner].arguments | {"revision": captioner_revision or None},
-        GENERATORS[generator].arguments | {"revision": generator_revision or None},
-    ]
+    pieces = name.split("+")
+    for cut in range(1, len(pieces)):  # a folder's name may have a + in it
+        captioner = _of_part("captioner", "+".join(pieces[:cut]))
+        generator = _of_part("generator", "+".join(pieces[cut:]))
+        if captioner is not None and generator is not None:
+            return captioner, generator
+    raise ValueError(
+        f"name_or_path is {name!r}; it must be embedded, a folder, or CAPTIONER+GENERATOR such as blip+sd15 "
+        f"(captioners: {', '.join(CAPTIONERS)}; generators: {', '.join(GENERATORS)}; or owner/name on the hub, or a "
+        "folder, in the place of either)"
+    )
 
 
-def _captioner_class(name_or_path: str | os.PathLike[str]) -> type[AutoCaptioner]:
-    """`BlipCaptioner`, which offers more, unless the checkpoint is known to be of another kind."""
-    config = Path(name_or_path) / "config.json"
-    if config.is_file():
-        kind = read_json(config).get("model_type", "blip")
-        return BlipCaptioner if kind == "blip" else AutoCaptioner
-    return BlipCaptioner if "/blip-" in os.fspath(name_or_path) else AutoCaptioner
+def _of_part(part: Literal["captioner", "generator"], text: str) -> dict[str, Any] | None:
+    """Arguments that a part's name, repository or folder stands for; None if it is nothing of these."""
+    name, _, revision = text.partition("@")
+    known = CAPTIONERS if part == "captioner" else GENERATORS
+    named = {entry.arguments["name_or_path"]: entry.arguments for entry in reversed(known.values())}
+    if name in known:
+        return known[name].arguments | {"revision": revision or None}
+    folder = _EMBEDDED if text == "embedded" else Path(text)
+    if text and (folder / part).is_dir():
+        return _of_folder(folder)[0 if part == "captioner" else 1]
+    unnamed = {"prefix": PREFIX} if part == "captioner" else {}
+    if text and folder.is_dir():
+        return {"name_or_path": text} | unnamed
+    if is_repository(name):
+        return named.get(name, {"name_or_path": name} | unnamed) | {"revision": revision or None}
+    return None
 
 
 def _arguments(path: Path) -> dict[str, dict[str, Any]]:
@@ -149,60 +204,101 @@ def _arguments(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def pair_nbytes(pair: Pair) -> int | None:
-    """Bytes of the pair's weights on disk, 0 for a part without weights; None where they are not on disk."""
-    folders = [_folder(part) for part in pair if hasattr(part, "name_or_path")]
-    if not all(folders):
-        return None
-    return sum(file.stat().st_size for folder in folders if folder for file in folder.rglob("*.safetensors"))
+    """Bytes of the weights that the pair loads, as they are on disk: those of every part, a safety checker's among
+    them, and no others that lie beside them. 0 for a part without weights, None where that is not known.
+
+    Of a part that was given loaded, the bytes in memory.
+    """
+    counts = [_weight_nbytes(part) for part in pair]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _weight_nbytes(part: Any) -> int | None:
+    given = given_modules(part)
+    if given is not None:
+        tensors = {id(t): t for module in given.values() for t in [*module.parameters(), *module.buffers()]}
+        return sum(t.nbytes for t in tensors.values())
+    plans = _plans_of(part)
+    return None if plans is None else sum(plan.weight_nbytes for plan in plans.values())
 
 
 def pair_identity(pair: Pair) -> list[str]:
-    """What tells two pairs apart: name and revision on the hub, or a digest of a folder's configuration and weights;
-    and the arguments that captions and images depend on."""
+    """What tells two pairs apart: name and commit on the hub, or a digest of a folder's configuration and weights, or
+    of what was given loaded; and the arguments that captions and images depend on."""
     return [" ".join([_identity(part), *_chosen(part)]) for part in pair]
 
 
 def _chosen(part: Any) -> list[str]:
-    names = (
-        "prefix",
-        "max_new_tokens",
-        "steps",
-        "guidance_scale",
-        "height",
-        "width",
-        "scheduler",
-        "lora",
-        "autoencoder",
-    )
+    names = ("prefix", "max_new_tokens", "variant", "steps", "guidance_scale", "height", "width", "scheduler")
     values = {name: getattr(part, name, None) for name in names}
     decoding = getattr(part, "decoding", None)
     values["decoding"] = None if decoding == Decoding() else decoding
     values["decoder"] = None if getattr(part, "decoder", None) == "autoencoder" else getattr(part, "decoder", None)
-    return [f"{name}={value!r}" for name, value in values.items() if value is not None]
+    values["safety_checker"] = None if getattr(part, "safety_checker", True) else False
+    plans = _plans_of(part) or {}
+    beside = {
+        kind: _identity_of_folder(plan.folder) if plan.listing.commit is None else plan.pinned
+        for kind, plan in plans.items()
+        if kind in ("lora", "autoencoder")
+    }
+    return [f"{name}={value!r}" for name, value in (values | beside).items() if value is not None]
 
 
 def _identity(part: Any) -> str:
     name = getattr(part, "name_or_path", None)
     if name is None:
         return f"{type(part).__name__} {getattr(part, 'template', '')}".strip()
-    if not Path(name).is_dir():
-        return f"{name}@{part.revision or 'main'}"
+    given = given_modules(part)
+    if given is not None:
+        return f"{name} sha256:{_digest_of_modules(given, part.given)}"
+    if Path(name).is_dir():
+        return _identity_of_folder(Path(name))
+    plans = _plans_of(part)
+    if plans is None:
+        return f"{name}@{getattr(part, 'revision', None) or 'main'}"
+    return next(iter(plans.values())).pinned
+
+
+def _identity_of_folder(folder: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(Path(name).rglob("*")):
+    for file in sorted(folder.rglob("*")):
         if file.is_file():
-            digest.update(f"{file.relative_to(name)} {file.stat().st_size}".encode())
+            digest.update(f"{file.relative_to(folder)} {file.stat().st_size}".encode())
             with file.open("rb") as content:
                 digest.update(content.read(2**20))  # a retrained checkpoint differs from its first weights on
-    return f"{Path(name).name} sha256:{digest.hexdigest()[:16]}"
+    return f"{folder.name} sha256:{digest.hexdigest()[:16]}"
 
 
-def _folder(part: Any) -> Path | None:
-    if Path(part.name_or_path).is_dir():
-        return Path(part.name_or_path)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def _digest_of_modules(modules: Mapping[str, Any], components: Mapping[str, Any]) -> str:
+    """Of the first values of each weight, as for files, and of the scheduler's configuration."""
+    digest = hashlib.sha256(repr(sorted(dict(getattr(components.get("scheduler"), "config", {})).items())).encode())
+    for part, module in sorted(modules.items()):
+        for name, tensor in module.state_dict().items():
+            digest.update(f"{part} {name} {tuple(tensor.shape)}".encode())
+            if not tensor.is_meta:
+                digest.update(tensor.flatten()[:256].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
+
+def given_modules(part: Any) -> dict[str, Any] | None:
+    """The models, by name, of a part that its maker had already loaded; None for any other part."""
+    import torch
+
+    given = getattr(part, "given", None)
+    if not isinstance(given, Mapping):
+        return None
+    return {name: module for name, module in given.items() if isinstance(module, torch.nn.Module)}
+
+
+def _plans_of(part: Any) -> Plans | None:
+    """What the part loads, as it is on this machine; None where nothing of it is there."""
+    arguments = {name: getattr(part, name, None) for name in LOADING}
+    if arguments["name_or_path"] is None:
+        return {}
+    arguments["safety_checker"] = arguments["safety_checker"] is not False
+    is_captioner = hasattr(part, "caption")
+    parts: dict[Kind, Part] = {"captioner": captioner_part(arguments)} if is_captioner else generator_parts(arguments)
     try:
-        return Path(snapshot_download(part.name_or_path, revision=part.revision, local_files_only=True))
-    except LocalEntryNotFoundError:
+        return {kind: survey_here(checkpoint) for kind, checkpoint in parts.items()}
+    except (MissingWeightsError, ValueError):
         return None

@@ -29,7 +29,7 @@ def encode_prompts(pipeline: Any, prompts: Sequence[str], guidance_scale: float 
     distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
     encodings = pipeline.encode_prompt(
         prompt=[as_read(pipeline.tokenizer, prompt) for prompt in distinct],
-        device=pipeline.device,
+        device=getattr(pipeline, "_execution_device", pipeline.device),
         num_images_per_prompt=1,
         do_classifier_free_guidance=guidance > 1,
     )

@@ -1,0 +1,215 @@
+"""Do a generator's parts fit each other? Asked of their configurations and of the headers of their weights."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib.util import find_spec
+from typing import Any
+
+from .parts import pipeline_parts, weights_of
+from .plans import Plan
+from .repositories import Listing
+from .weights import MissingWeightsError, shapes_in
+
+_KNOWN_LATENTS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")  # those of `takes_encodings`
+_MULTIPLE = 8  # of pixels, which the Stable Diffusion pipelines ask for
+
+
+def require_pipeline(listing: Listing) -> None:
+    """Raise `ValueError` unless the checkpoint is a pipeline that makes images from text, and diffusers has all its
+    code."""
+    import diffusers
+    from diffusers.pipelines.auto_pipeline import (
+        AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+        AUTO_INPAINT_PIPELINES_MAPPING,
+        AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
+    )
+
+    kind = listing.json("model_index.json").get("_class_name")
+    mappings = (
+        AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
+        AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+        AUTO_INPAINT_PIPELINES_MAPPING,
+    )
+    if not any(kind == known.__name__ for mapping in mappings for known in mapping.values()):
+        known = isinstance(kind, str) and hasattr(diffusers, kind)
+        raise ValueError(
+            f"name_or_path is {listing.where}, a {kind}, "
+            + ("which does not make images from text alone" if known else "which diffusers does not know")
+            + "; give a pipeline that AutoPipelineForText2Image loads, or load it yourself and give it as pipeline="
+        )
+    for part, entry in pipeline_parts(listing).items():
+        if f"{part}/config.json" in listing.sizes and model_class(entry) is None:
+            raise ValueError(
+                f"{listing.path_of(part)} is a {entry[-1]} of {entry[0]}, which neither diffusers nor transformers "
+                "know; code that comes with a checkpoint is not run: load it yourself and give it as pipeline="
+            )
+
+
+def model_class(entry: Any) -> Any:
+    """The class that a part's entry in `model_index.json` names, if it is one of a model; otherwise None."""
+    import diffusers
+    import transformers
+
+    if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(name, str) for name in entry):
+        return None
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    library = libraries.get(entry[0], getattr(diffusers.pipelines, entry[0], None))  # or a pipeline's own module
+    kind = getattr(library, entry[1], None)
+    is_model = isinstance(kind, type) and issubclass(kind, (diffusers.ModelMixin, transformers.PreTrainedModel))
+    return kind if is_model else None
+
+
+def scheduler_class(name: str) -> Any:
+    """One of diffusers' schedulers. Raises `ValueError` for any other name."""
+    import diffusers
+
+    scheduler = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)):
+        raise ValueError(f"scheduler is {name!r}; it must be the name of one of diffusers' schedulers")
+    return scheduler
+
+
+def require_scheduler(listing: Listing, name: str) -> None:
+    """Raise `ValueError` unless diffusers has the scheduler, and it can stand in for the pipeline's own."""
+    chosen = scheduler_class(name)
+    own = listing.json("scheduler/scheduler_config.json").get("_class_name")
+    if own is None or own == name or _family(chosen) == _family(scheduler_class(own)):
+        return
+    raise ValueError(
+        f"scheduler is {name!r}, which cannot stand in for the {own} of {listing.where}; give one of its kind, or "
+        "set it on a pipeline of your own and give that as pipeline="
+    )
+
+
+def _family(scheduler: Any) -> str:
+    """What a scheduler takes a model to be trained for: noise by a schedule of betas, flow matching, or its own."""
+    if "beta_schedule" in inspect.signature(scheduler.__init__).parameters:
+        return "noise"
+    return "flow" if scheduler.__name__.startswith("FlowMatch") else scheduler.__name__
+
+
+def require_size(listing: Listing, height: int | None, width: int | None) -> None:
+    """Raise `ValueError` unless the pipeline can make images of this height and width."""
+    if not str(listing.json("model_index.json").get("_class_name")).startswith("StableDiffusion"):
+        return
+    for name, pixels in (("height", height), ("width", width)):
+        if pixels is not None and pixels % _MULTIPLE:
+            raise ValueError(f"{name} is {pixels}; {listing.where} makes images of multiples of {_MULTIPLE} pixels")
+
+
+def require_linear(listing: Listing) -> None:
+    """Raise `ValueError` unless the pipeline's latents are pictures that a linear decoder can be fitted to."""
+    kind = listing.json("model_index.json").get("_class_name")
+    if kind not in _KNOWN_LATENTS:
+        raise ValueError(
+            f"decoder is 'linear', and {listing.where} is a {kind}; it must be one of {', '.join(_KNOWN_LATENTS)}"
+        )
+
+
+def require_autoencoder(pipeline: Listing, autoencoder: Listing) -> None:
+    """Raise `ValueError` unless the autoencoder is one for latents of the pipeline's channels and size."""
+    own = pipeline.json("vae/config.json")
+    if not own:
+        raise ValueError(
+            f"autoencoder is {autoencoder.where}, and {pipeline.where} has none that it could stand in for"
+        )
+    (channels, scale), (other_channels, other_scale) = map(_latents, (own, autoencoder.json("config.json")))
+    if (channels, scale) != (other_channels, other_scale):
+        raise ValueError(
+            f"autoencoder is {autoencoder.where}, for latents of {other_channels} channels and 1/{other_scale} of the "
+            f"image's side; those of {pipeline.where} have {channels} channels and 1/{scale}"
+        )
+
+
+def _latents(config: dict[str, Any]) -> tuple[int, int]:
+    """Channels, and how many pixels a side each latent pixel stands for, with diffusers' defaults."""
+    if config.get("_class_name") == "AutoencoderTiny":
+        blocks = len(config.get("decoder_block_out_channels") or (64,) * 4)
+    else:
+        blocks = len(config.get("block_out_channels") or (64,))
+    return int(config.get("latent_channels", 4)), 2 ** (blocks - 1)
+
+
+def require_lora_extra(name: str) -> None:
+    """Raise `ImportError` without peft."""
+    if find_spec("peft") is None:
+        raise ImportError(f'lora is {name!r}, which needs peft; run: pip install "avalanche-clts[lora]"')
+
+
+def require_lora(pipeline: Plan, lora: Plan) -> None:
+    """Raise `ValueError` unless the low-rank weights are some for the pipeline's own models. Both are on this machine.
+
+    They are read as diffusers reads them, which knows several ways to name them.
+    """
+    import diffusers
+    import torch
+
+    kind = getattr(diffusers, pipeline.listing.json("model_index.json")["_class_name"])
+    misfit = f"lora is {lora.part.name!r}, of whose weights none fits the pipeline; give one for its kind"
+    if not hasattr(kind, "lora_state_dict"):
+        raise ValueError(f"lora is {lora.part.name!r}, and a {kind.__name__} takes none")
+    options = {"weight_name": lora.files[0], "use_safetensors": lora.files[0].endswith(".safetensors")}
+    if hasattr(kind, "unet_name"):
+        unet = diffusers.UNet2DConditionModel.load_config(pipeline.folder / kind.unet_name)
+        options["unet_config"] = _Attributes(unet)
+    try:
+        read = kind.lora_state_dict(str(lora.folder), **options)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{misfit} ({str(error).partition(chr(10))[0]})") from None
+    weights = read[0] if isinstance(read, tuple) else read
+    shapes = {
+        f"{part}.{name}": shape
+        for part in pipeline_parts(pipeline.listing)
+        if part in getattr(kind, "_lora_loadable_modules", [])
+        for name, shape in _shapes_of(pipeline, part).items()
+    }
+    fitting = 0
+    for name, value in weights.items():
+        module, dot, side = _split(name)
+        target = shapes.get(f"{module}.weight") or shapes.get(f"{module}.base_layer.weight")
+        if dot and target is not None and isinstance(value, torch.Tensor):
+            fitting += 1
+            axis = 1 if side in ("lora_A", "lora.down", "lora_linear_layer.down") else 0
+            if value.shape[axis] != target[axis]:
+                raise ValueError(
+                    f"lora is {lora.part.name!r}, whose {name} is for {value.shape[axis]} channels, and the pipeline's "
+                    f"has {target[axis]}; give one for its kind"
+                )
+    # How text encoders name their weights changes with the version of transformers: these are left to the loading.
+    if not fitting and not any(name.startswith("text_encoder") for name in weights):
+        raise ValueError(misfit)
+
+
+class _Attributes(dict[str, Any]):
+    """A configuration whose entries are attributes too, as a loaded model's."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def _split(name: str) -> tuple[str, bool, str]:
+    """Of a low-rank weight: the module that it is for, whether it is one at all, and its side of the product."""
+    name = re.sub(r"_lora\.(down|up)\.", r".lora.\1.", name.replace(".processor.", "."))  # as diffusers once saved them
+    name = name.replace(".to_out.lora.", ".to_out.0.lora.")
+    for side in ("lora_A", "lora_B", "lora.down", "lora.up", "lora_linear_layer.down", "lora_linear_layer.up"):
+        module, dot, _ = name.rpartition(f".{side}.")
+        if dot:
+            return module, True, side
+    return name, False, ""
+
+
+def _shapes_of(plan: Plan, part: str) -> dict[str, tuple[int, ...]]:
+    try:
+        files = weights_of(plan.listing, part, plan.part.variant).files
+    except MissingWeightsError:  # a part without weights
+        return {}
+    found: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        if not path.endswith(".json"):
+            found |= shapes_in(plan.folder / path)
+    return found
