@@ -8,7 +8,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .experiments.experiment import Experiment
 
 _DESCRIPTION = "Continual learning with text in the place of stored images (CLTS, arXiv 2409.17806)."
 
@@ -35,7 +38,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_experiment(compare, stream="digits", seeds=3, out="results")
     compare.add_argument("--strategies", nargs="+", metavar="NAME", help="the strategies (default: all)")
     compare.add_argument(
-        "--tune", action="store_true", help="search every strategy's hyper-parameters first, on a seed of its own"
+        "--tune",
+        action="store_const",
+        const=True,
+        help="search every strategy's hyper-parameters first, on a seed of its own",
     )
     compare.add_argument(
         "--no-real-images", action="store_true", help="show no real images in the report: no file will hold any"
@@ -45,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     ablate = commands.add_parser("ablate", help="run CLTS with one thing changed at a time")
     _add_experiment(ablate, stream="shapes", seeds=5, out="ablations")
-    ablate.add_argument("--only", nargs="+", metavar="NAME", help="ablations to run (default: all)")
+    ablate.add_argument("--only", nargs="+", metavar="NAME", dest="ablations", help="ablations to run (default: all)")
     ablate.set_defaults(run=_ablate)
 
     report = commands.add_parser("report", help="print the tables and draw the report of finished work anew")
@@ -107,16 +113,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int, out: str) -> None:
-    """The arguments that every experiment takes, with their defaults."""
+    """The arguments that every experiment takes; the defaults are those where there is no --config."""
     parser.add_argument(
-        "--stream", default=stream, help="NAME or NAME:option=value,...; see compare --list (default: %(default)s)"
+        "--config", type=Path, metavar="FILE", help="a TOML file with the experiment; what else is given overrules it"
     )
+    parser.add_argument("--stream", help=f"NAME or NAME:option=value,...; see compare --list (default: {stream})")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="where downloaded data sets are, or are put")
-    parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, metavar="N", help=f"seeds 0 to N-1 (default: {seeds})")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="folder of the results")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="of every strategy (default: the stream's)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="of every strategy (default: the stream's)")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        dest="train_epochs",
+        help="of every strategy (default: the stream's)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", dest="train_mb_size", help="of every strategy (default: the stream's)"
+    )
     parser.add_argument(
         "--set",
         nargs="+",
@@ -135,16 +150,47 @@ def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int,
         metavar="NETWORK",
         help="network of CLTS's router (default: small-cnn or cnn, by the size of the images)",
     )
-    _add_pair(parser)
+    parser.add_argument("--pair", help="pair of captioner and generator: a name or a folder (default: embedded)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.set_defaults(without_config={"stream": stream, "seeds": seeds})
 
 
-def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `_add_experiment` added, as `compare` and `ablate` take it."""
-    names = ("stream", "data_root", "seeds", "out", "jobs", "network", "router", "pair", "device")
-    return {name: getattr(arguments, name) for name in names} | {
-        "train_epochs": arguments.epochs,
-        "train_mb_size": arguments.batch_size,
-        "hyperparameters": _hyperparameters(arguments.set),
+_FIELDS = (
+    "stream",
+    "strategies",
+    "ablations",
+    "seeds",
+    "tune",
+    "pair",
+    "device",
+    "network",
+    "router",
+    "train_epochs",
+    "train_mb_size",
+)  # of an experiment, that a command line can give
+
+
+def _experiment(arguments: argparse.Namespace) -> Experiment:
+    """The experiment that a command line asks for."""
+    from .experiments.config import experiment_of, read_experiment
+
+    given = {name: value for name in _FIELDS if (value := getattr(arguments, name, None)) is not None}
+    if arguments.config is None:
+        asked = experiment_of(**arguments.without_config | given)
+    else:
+        asked = read_experiment(arguments.config, **given)
+    told = _hyperparameters(arguments.set)
+    if not told:
+        return asked
+    return asked.with_given(hyperparameters={k: asked.hyperparameters.get(k, {}) | v for k, v in told.items()})
+
+
+def _where(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Where and how an experiment is run, which changes nothing of what comes out."""
+    return {
+        "out": arguments.out,
+        "data_root": arguments.data_root,
+        "jobs": arguments.jobs,
         "command": shlex.join(["clts", *sys.argv[1:]]),
     }
 
@@ -158,22 +204,18 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from .experiments.comparison import compare, format_table
-    from .experiments.rows.strategies import COMPARED, STRATEGIES
+    from .experiments import compare
+    from .experiments.page.table import format_table
+    from .experiments.rows import COMPARED, ROWS
     from .streams.named import STREAMS
 
     if arguments.list:
-        compared = {name: STRATEGIES[name] for name in COMPARED}
+        compared = {name: ROWS[name] for name in COMPARED}
         for title, entries in (("streams", STREAMS), ("strategies", compared)):
             print(f"{title}:")
             print("\n".join(f"  {name:20}{entry.description}" for name, entry in entries.items()))
         return 0
-    runs = compare(
-        **_experiment(arguments),
-        strategies=arguments.strategies,
-        tuning=arguments.tune,
-        real_images=not arguments.no_real_images,
-    )
+    runs = compare(_experiment(arguments), **_where(arguments), real_images=not arguments.no_real_images)
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
 
@@ -194,8 +236,13 @@ def _hyperparameters(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from .experiments.comparison import format_table, write_report
-    from .experiments.page.table import format_ablations, format_markdown, format_markdown_ablations
+    from .experiments.page.report import write_report
+    from .experiments.page.table import (
+        format_ablations,
+        format_markdown,
+        format_markdown_ablations,
+        format_table,
+    )
     from .experiments.runs.results import read_finished
 
     folders = arguments.folders
@@ -213,10 +260,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _ablate(arguments: argparse.Namespace) -> int:
-    from .experiments.ablation import ablate
+    from .experiments import ablate
     from .experiments.page.table import format_ablations
 
-    document = ablate(**_experiment(arguments), only=arguments.only)
+    document = ablate(_experiment(arguments), **_where(arguments))
     print(f"\n{format_ablations(document)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
 

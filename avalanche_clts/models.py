@@ -6,36 +6,20 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
-from avalanche.models import DynamicModule, MultiTaskModule
-from avalanche.models.dynamic_modules import avalanche_model_adaptation
+from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
 from ._support.checks import require_kind, require_one_of
 from ._support.extra_state import from_tensor, to_tensor
-from .images.avalanche import adaptable, classes_of, part_of, task_labels_of_experience
+from .heads import HeadRecord, grow
+from .images.avalanche import classes_of, part_of, task_labels_of_experience
 from .routers import Router, RoutingTarget, TaskRouter
 
 Routing = Literal["soft", "hard"]
-
-
-@dataclass(frozen=True)
-class HeadRecord:
-    """What a head was trained on.
-
-    **Arguments:**
-
-    - classes: the classes that it knows.
-    - task_labels: the task labels of its training images.
-    - experience: `current_experience` of its training experience.
-    """
-
-    classes: tuple[int, ...]
-    task_labels: tuple[int, ...]
-    experience: int
+_Said = dict[int, tuple[Tensor, Tensor]]
 
 
 class RoutedModel(MultiTaskModule):
@@ -125,7 +109,7 @@ class RoutedModel(MultiTaskModule):
             index = len(self.records) if part.experience is None else part.experience
             record = HeadRecord(classes, labels, index)
             head = self.heads[-1] if not self.records else self._new_head()
-            _grow(head, record, experience)
+            grow(head, record, experience)
             self._measure(head, record, experience)
             self.add_head(record, head)
         else:
@@ -135,7 +119,7 @@ class RoutedModel(MultiTaskModule):
                 classes=tuple(sorted({*known.classes, *classes})),
                 task_labels=tuple(sorted({*known.task_labels, *labels})),
             )
-            _grow(self.heads[-1], record, experience)
+            grow(self.heads[-1], record, experience)
             self._measure(self.heads[-1], record, experience)
             self.records[-1] = record
 
@@ -184,8 +168,9 @@ class RoutedModel(MultiTaskModule):
         probabilities = chosen = self._route(features, task_labels)
         if self.routing == "hard":
             chosen = nn.functional.one_hot(probabilities.argmax(1), self.num_heads).to(probabilities.dtype)
-        output = self.mixture(features, chosen, task_labels)
-        self._answer = Answer(x, task_labels, features, probabilities, output)
+        said: _Said = {}
+        output = self.mixture(features, chosen, task_labels, said=said)
+        self._answer = Answer(x, task_labels, features, probabilities, output, said)
         return output
 
     def answer(self, x: Tensor, task_labels: Tensor | None = None) -> Answer:
@@ -216,26 +201,55 @@ class RoutedModel(MultiTaskModule):
         - heads: which ones, `(n, num_heads)`, true or false.
         """
         shares = heads.float() / heads.sum(1, keepdim=True).clamp_min(1)
-        return self.mixture(answer.features, shares, answer.task_labels)
+        return self.mixture(answer.features, shares, answer.task_labels, said=answer.said)
 
-    def mixture(self, features: Tensor, head_probabilities: Tensor, task_labels: Tensor | None = None) -> Tensor:
-        """log of the sum over heads of p(head) p(class | head), `(n, num_classes)`."""
+    def mixture(
+        self,
+        features: Tensor,
+        head_probabilities: Tensor,
+        task_labels: Tensor | None = None,
+        *,
+        said: _Said | None = None,
+    ) -> Tensor:
+        """log of the sum over heads of p(head) p(class | head), `(n, num_classes)`.
+
+        **Arguments:**
+
+        - said: what heads have said of these features already, to which is added what they say now. None: nothing.
+        """
+        said = {} if said is None else said
         parts = []
-        for t, record in enumerate(self.records):
+        for t in range(self.num_heads):
             asked = head_probabilities[:, t] > 0
-            if not bool(asked.any()):
-                continue
-            logits = self._head(t, features[asked], None if task_labels is None else task_labels[asked])
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision has no room for logs
-            known = torch.full_like(logits, -torch.inf)
-            known[:, record.classes] = logits[:, record.classes]
-            part = torch.zeros(len(features), logits.shape[1], dtype=logits.dtype, device=logits.device)
-            part[asked] = known.softmax(1) * head_probabilities[asked, t, None].to(logits)
-            parts.append(part)
+            if bool(asked.any()):
+                said[t] = self._class_probabilities(t, features, asked, task_labels, said.get(t))
+                probabilities = said[t][1]
+                parts.append(probabilities * head_probabilities[:, t, None].to(probabilities))
         width = max(part.shape[1] for part in parts)  # growing heads differ in width
         total = torch.stack([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]).sum(0)
         # No class gets exactly 0: the loss of a class that no head knows yet stays finite.
         return self._widened(total, 0.0).clamp_min(torch.finfo(total.dtype).tiny).log()
+
+    def _class_probabilities(
+        self,
+        t: int,
+        features: Tensor,
+        asked: Tensor,
+        task_labels: Tensor | None,
+        said: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Which rows head t has been asked about, and p(class | head) in them, `(n, num_classes)`, else 0."""
+        known, rows = said or (torch.zeros_like(asked), None)
+        new = asked & ~known
+        if rows is not None and not bool(new.any()):
+            return known, rows
+        logits = self._head(t, features[new], None if task_labels is None else task_labels[new])
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision has no room for logs
+        masked = torch.full_like(logits, -torch.inf)
+        masked[:, self.records[t].classes] = logits[:, self.records[t].classes]
+        rows = logits.new_zeros(len(features), logits.shape[1]) if rows is None else rows.clone()
+        rows[new] = masked.softmax(1)
+        return known | new, rows
 
     def takes_single_samples(self, experience: Any) -> bool:
         """Whether a new head can be trained on a batch of one, which some batch normalisation refuses."""
@@ -263,7 +277,7 @@ class RoutedModel(MultiTaskModule):
         self.records, self.heads = [], nn.ModuleList([self._new_head()])
         for record in records:
             head = self.heads[0] if not self.records else self._new_head()
-            _grow(head, record)
+            grow(head, record)
             self.add_head(record, head)
 
     def _new_head(self) -> nn.Module:
@@ -344,6 +358,7 @@ class Answer:
     - features: what heads and router saw of them.
     - head_probabilities: p(head), `(n, num_heads)`.
     - log_probabilities: log p(class), `(n, num_classes)`.
+    - said: of each head that was asked, about which inputs, and p(class | head) of those.
     """
 
     x: Tensor
@@ -351,23 +366,7 @@ class Answer:
     features: Tensor
     head_probabilities: Tensor
     log_probabilities: Tensor
-
-
-def _grow(head: nn.Module, record: HeadRecord, experience: Any = SimpleNamespace()) -> None:
-    """Let a head's growing modules adapt to what it is trained on, and to nothing that Avalanche shows them later."""
-    growing = [module for module in head.modules() if isinstance(module, DynamicModule)]
-    if not growing:
-        return
-    training = {module: module.training for module in head.modules()}
-    head.train()
-    for module in growing:
-        module._auto_adapt = module._auto_adapt or getattr(module, "_was_auto_adapt", False)
-    avalanche_model_adaptation(head, adaptable(experience, record.classes, record.task_labels))
-    for module in head.modules():
-        if isinstance(module, DynamicModule) and module._auto_adapt:
-            module._was_auto_adapt = True
-            module._auto_adapt = False
-        module.training = training.get(module, module.training)
+    said: _Said
 
 
 def _is_one_of(labels: Tensor, known: Iterable[int]) -> Tensor:

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
 from avalanche.core import SupervisedPlugin
-from avalanche.training.plugins import GDumbPlugin, LwFPlugin, ReplayPlugin
-from avalanche.training.supervised import Cumulative, JointTraining
-from torch.utils.data import ConcatDataset, Dataset
+from avalanche.training.plugins import ReplayPlugin
 
 from ._support.checks import require_whole
 from .images.avalanche import (
+    Part,
     belongs_to,
     evaluate_after_experience,
     experiences_in_training,
-    indices_by_class,
-    single_last_sample,
     task_labels_in_batch,
 )
 from .memory.buffer import CaptionBuffer
 from .memory.origins import ClassNames
-from .models import RoutedModel
 from .pair.loading import Pair
-from .routers import RouterTraining, RoutingTarget, TaskRouter, require_finite, router_settings
+from .refusals import require_own_head, require_routed_sequence, require_trainable_batches
+from .routers import RouterTraining, optimizer_like, require_finite, router_settings
 from .views import RouterView, view_of
-
-_logger = logging.getLogger("avalanche_clts")
-# Whose training is no sequence of experiences, each with a head of its own.
-_UNFIT = {
-    JointTraining: "trains on all experiences at once",
-    Cumulative: "trains every head on all experiences so far",
-    GDumbPlugin: "trains the model anew for every experience",
-    LwFPlugin: "keeps new heads like old ones",
-}
 
 
 class CaptionReplayPlugin(ReplayPlugin):
@@ -144,25 +129,25 @@ class CLTSPlugin(SupervisedPlugin):
         self.router_view = view_of(router_view, pair)
         self.router_settings: dict[str, Any] | None = None  # of an optimizer like the strategy's, as it began
         self.router_seconds = 0.0
-        self._is_last_part = True
+        self._part = Part(None)
         self._experience: Any = None  # whose head is in training
         self._unfinished = False
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """The method: caption, regenerate, train the router, forget."""
+        """The method: caption, regenerate, teach the router (and, after `train`, forget)."""
         self._experience = None
         evaluate_after_experience(strategy)
         self.storage_policy.post_adapt(strategy, strategy.experience)
         self._unfinished = True
-        if self._is_last_part and strategy.model.is_ambiguous:
-            images, targets = self._routing_data(strategy.experience.dataset, strategy.model)
+        if self._part.is_last and strategy.model.is_ambiguous:
+            images, targets = self.router_training.lesson(self.storage_policy, strategy.experience.dataset)
             self.router_seconds += self.router_training.fit(
                 strategy.model.router,
                 images,
                 targets,
                 known=strategy.model.routing_targets,
                 features=strategy.model.features,
-                optimizer=partial(type(strategy.optimizer), **(self.router_settings or {})),
+                optimizer=optimizer_like(strategy.optimizer, self.router_settings or {}),
                 batch_size=strategy.train_mb_size,
                 device=strategy.device,
                 num_workers=kwargs.get("num_workers", 0),
@@ -174,77 +159,59 @@ class CLTSPlugin(SupervisedPlugin):
         """Forget the regenerated images: between experiences, only text is kept."""
         self.storage_policy.release()
 
+    # Before anything is trained: what cannot be is refused.
+
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
-        """Refuse, before anything is trained, a strategy that is no sequence of experiences behind a router."""
-        model = strategy.model
-        if not isinstance(model, RoutedModel):
-            raise TypeError(f"model is a {type(model).__name__}; CLTS needs a RoutedModel(head=..., router=...)")
-        for part in (strategy, *strategy.plugins):
-            for unfit, reason in _UNFIT.items():
-                if isinstance(part, unfit):
-                    raise ValueError(
-                        f"{type(part).__name__} {reason}; CLTSPlugin does not go with it, leave either out"
-                    )
-        if not isinstance(model.router, TaskRouter):
-            raise TypeError(f"router is a {type(model.router).__name__}; CLTS teaches a TaskRouter or a network")
+        """Look at the strategy; of its optimizer, the settings that it begins with."""
+        require_routed_sequence(strategy)
         if self.router_view is not None:
-            model.router.view = self.router_view
+            strategy.model.router.view = self.router_view
         if self.router_settings is None:
-            self.router_settings = router_settings(strategy.optimizer, model.router)
+            self.router_settings = router_settings(strategy.optimizer, strategy.model.router)
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
-        """Refuse, before anything is trained, an experience that cannot be captioned or has no head of its own."""
+        """Look at the experience: can it be captioned, and has it a head of its own?"""
         if self._unfinished:  # captions of an experience are there, but its router is not
             self.storage_policy.take_back()
             self._unfinished = False
-        part = self.storage_policy.begin(strategy.experience)
-        self._is_last_part = part.is_last
-        if not part.marked and self.storage_policy.num_experiences == 0 and part.is_first:
-            _logger.warning(
-                "this online stream hides where its experiences end (access_task_boundaries=False); CLTS has to know, "
-                "and reads it all the same: compare it with strategies that may know it too"
-            )
-        self._require_a_head_per_experience(strategy.model, part.is_first)
+        self._part = self.storage_policy.begin(strategy.experience)
+        require_own_head(strategy.model, self.storage_policy, self._part)
+        require_trainable_batches(strategy, kwargs)
         if self.router_view is not None:
             self.router_view.look_at(strategy.experience.dataset)
-        if single_last_sample(strategy, kwargs) and not strategy.model.takes_single_samples(strategy.experience):
-            raise ValueError(
-                f"train_mb_size is {strategy.train_mb_size}, which leaves a last batch of one image, and the head's "
-                "batch normalisation needs two; choose another, or drop_last=True in train()"
-            )
-
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """From now on the newest head is in training."""
-        self._experience = strategy.experience
-
-    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """While a head trains, it alone is asked about inputs of its own experience, which the router does not know
-        yet: whoever watches a metric then sees what the head learns."""
-        model, training = strategy.model, self._experience
-        own = training is not None and belongs_to(strategy.experience, training, model.records[-1].classes)
-        model.asked_alone = model.num_heads - 1 if own else None
-
-    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
-        """Hand the model the task labels of the batch, which not every experience lets Avalanche hand it."""
-        strategy.model.given_labels = task_labels_in_batch(strategy)
-
-    before_eval_forward = before_forward
-
-    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
-        """The next batch has its own."""
-        strategy.model.given_labels = None
-
-    after_eval_forward = after_forward
-
-    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
-        """Whatever comes next is asked of all heads."""
-        strategy.model.asked_alone = None
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Stop before a head learns from a loss that is no number."""
         clock = strategy.clock
         where = f"epoch {clock.train_exp_epochs}, iteration {clock.train_exp_iterations}"
         require_finite(strategy.loss, f"the head of experience {self.storage_policy.num_experiences}", where)
+
+    # While a head trains, it alone is asked about inputs of its own experience, which the router does not know yet:
+    # whoever watches a metric then sees what the head learns.
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """From now on the newest head is in training."""
+        self._experience = strategy.experience
+
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Is this what the head in training learns?"""
+        model, training = strategy.model, self._experience
+        own = training is not None and belongs_to(strategy.experience, training, model.records[-1].classes)
+        model.asked_alone = model.num_heads - 1 if own else None
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        """Whatever comes next is asked of all heads."""
+        strategy.model.asked_alone = None
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Hand the model the task labels of the batch, which not every experience lets Avalanche hand it."""
+        strategy.model.given_labels = task_labels_in_batch(strategy)
+
+    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """The next batch has its own."""
+        strategy.model.given_labels = None
+
+    before_eval_forward, after_eval_forward = before_forward, after_forward
 
     def state_dict(self) -> dict[str, Any]:
         """What it remembers beside the captions."""
@@ -260,32 +227,3 @@ class CLTSPlugin(SupervisedPlugin):
         self.router_seconds, self.router_settings = state["router_seconds"], state["router_settings"]
         if self.router_view is not None:
             self.router_view.load_normalisation(state["normalisation"])
-
-    def _require_a_head_per_experience(self, model: RoutedModel, is_first: bool) -> None:
-        """Captions name heads by number, so heads and captioned experiences must go together."""
-        captioned, replay_size = self.storage_policy.num_experiences, self.storage_policy.replay_size
-        if is_first and model.num_heads == captioned + 1:
-            model.discard_head()  # its experience was interrupted
-        if model.num_heads != captioned + (not is_first):
-            raise ValueError(
-                f"model has {model.num_heads} heads, but captions of {captioned} experiences; "
-                "train every experience with this plugin, from the first on"
-            )
-        if replay_size is not None and replay_size <= captioned:
-            raise ValueError(
-                f"replay_size is {replay_size}, too few for {captioned + 1} experiences; each needs at least one image"
-            )
-
-    def _routing_data(self, current: Any, model: RoutedModel) -> tuple[Dataset[Any], list[RoutingTarget]]:
-        """What the router learns from, and where each sample belongs."""
-        images = self.storage_policy.buffer.train()
-        captions = [made.prompt.caption for made in self.storage_policy.regenerated]
-        targets = [RoutingTarget(caption.experience, caption.target) for caption in captions]
-        if self.router_training.data == "synthetic":
-            return images, targets
-        newest = self.storage_policy.num_experiences - 1
-        past = [i for i, target in enumerate(targets) if target.head != newest]
-        real = torch.randperm(len(current))[: len(targets) - len(past)].tolist()
-        class_of = {i: target for target, indices in indices_by_class(current).items() for i in indices}
-        mixed: Dataset[Any] = ConcatDataset([images.subset(past), current.train().subset(real)])
-        return mixed, [targets[i] for i in past] + [RoutingTarget(newest, class_of[i]) for i in real]

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
+from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from tqdm import tqdm
 
 from ._support.checks import require_flag, require_kind, require_one_of, require_whole
 from ._support.extra_state import from_tensor, to_tensor
+from .images.avalanche import indices_by_class
+from .memory.buffer import CaptionBuffer
 from .pair.precision import fast_training
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -215,6 +218,25 @@ class RouterTraining:
                 "optimizer of the router's parameters, such as lambda parameters: Adam(parameters, lr=1e-3)"
             )
 
+    def lesson(self, memory: CaptionBuffer, current: AvalancheDataset) -> tuple[Dataset[Any], list[RoutingTarget]]:
+        """What the router learns from, and where each sample belongs.
+
+        **Arguments:**
+
+        - memory: whose images are regenerated.
+        - current: the real images of the newest experience, for `data="mixed"` alone.
+        """
+        images = memory.buffer.train()
+        targets = [RoutingTarget(prompt.caption.experience, prompt.caption.target) for prompt in memory.prompts]
+        if self.data == "synthetic":
+            return images, targets
+        newest = memory.num_experiences - 1
+        past = [i for i, target in enumerate(targets) if target.head != newest]
+        real = torch.randperm(len(current))[: len(targets) - len(past)].tolist()
+        class_of = {i: target for target, indices in indices_by_class(current).items() for i in indices}
+        mixed: Dataset[Any] = ConcatDataset([images.subset(past), current.train().subset(real)])
+        return mixed, [targets[i] for i in past] + [RoutingTarget(newest, class_of[i]) for i in real]
+
     def fit(
         self,
         router: TaskRouter,
@@ -311,6 +333,12 @@ def router_settings(optimizer: torch.optim.Optimizer, router: nn.Module) -> dict
     groups = [group for group in optimizer.param_groups if own & set(map(id, group["params"]))]
     settings = {**optimizer.defaults, **(groups[0] if groups else {})}
     return {name: value for name, value in settings.items() if name in accepted and name != "params"}
+
+
+def optimizer_like(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> OptimizerFactory:
+    """What makes an optimizer of the same class."""
+    kind = type(optimizer)
+    return lambda parameters: kind(parameters, **settings)
 
 
 class _Labelled(Dataset[tuple[Tensor, int]]):

@@ -2,10 +2,9 @@
 
     python benchmarks/cifar10_half.py ON_CPU
 
-ON_CPU is the folder of the comparison on the CPU, whose `results.json` says under which settings. The GPU's runs are
-files in benchmarks/results/cifar10-half/runs, whose names hold a digest of settings, images, device and versions: what
-was run under others is not found. Both are written to benchmarks/results/cifar10-half as one, with a sheet of
-regenerated images. To be called where the folder `cifar10` is.
+ON_CPU is the folder of the comparison on the CPU, of benchmarks/experiments/cifar10-half.toml. The GPU's runs are files
+in benchmarks/results/cifar10-half/runs, under the same settings. Both are written to benchmarks/results/cifar10-half as
+one, with a sheet of regenerated images.
 """
 
 from __future__ import annotations
@@ -21,28 +20,26 @@ from typing import Any
 from PIL import Image
 
 from avalanche_clts._support.files import write_text
-from avalanche_clts.experiments.comparison import Settings, format_table, write_report
+from avalanche_clts.experiments.config import read_experiment
 from avalanche_clts.experiments.page.memory_curve import areas
-from avalanche_clts.experiments.rows.strategies import STRATEGIES
-from avalanche_clts.experiments.runs.execution import Task
-from avalanche_clts.experiments.runs.results import ResultsFolder, merged, read_runs, to_csv
-from avalanche_clts.streams.named import parse_stream
+from avalanche_clts.experiments.page.report import write_report
+from avalanche_clts.experiments.page.table import format_table
+from avalanche_clts.experiments.rows import ROWS
+from avalanche_clts.experiments.runs.results import merged, read_runs, to_csv
+from avalanche_clts.streams.named import slug
 
 OUT = Path(__file__).parent / "results" / "cifar10-half"
-GPU = {
-    "device": "cuda",
-    "versions": {
-        "avalanche-clts": "0.1.0",
-        "avalanche-lib": "0.6.0",
-        "torch": "2.11.0",
-        "torchvision": "0.26.0",
-        "transformers": "5.17.0",
-        "diffusers": "0.42.1",
-        "numpy": "2.5.2",
-    },
+EXPERIMENT = Path(__file__).parent / "experiments" / "cifar10-half.toml"
+GPU_VERSIONS = {
+    "avalanche-clts": "0.1.0",
+    "avalanche-lib": "0.6.0",
+    "torch": "2.11.0",
+    "torchvision": "0.26.0",
+    "transformers": "5.17.0",
+    "diffusers": "0.42.1",
+    "numpy": "2.5.2",
 }
 ON_GPU = ("joint", "ewc", "lwf", "er-count")
-SEEDS = 3
 
 
 def main() -> None:
@@ -50,8 +47,8 @@ def main() -> None:
     parser.add_argument("on_cpu", type=Path, metavar="ON_CPU", help="folder of the comparison on the CPU")
     folder = parser.parse_args().on_cpu
     on_cpu = read_runs(folder)
-    document = merged([on_cpu, of_gpu(on_cpu)], ["the CPU's runs", "the GPU's runs"])
-    order = list(STRATEGIES)
+    document = merged([on_cpu, of_gpu(on_cpu["command"])], ["the CPU's runs", "the GPU's runs"])
+    order = list(ROWS)
     document["runs"].sort(key=lambda run: (order.index(run["strategy"]), run["seed"]))
     document["accuracy_memory_area"] = areas(document["runs"])
     write_text(OUT / "results.json", json.dumps(document, indent=1))
@@ -77,26 +74,23 @@ def sheet(samples: dict[str, Any], *, side: int = 64, gap: int = 2) -> Image.Ima
     return page
 
 
-def of_gpu(on_cpu: dict[str, Any]) -> dict[str, Any]:
-    """The GPU's runs as a `results.json` of the same settings. Raises `FileNotFoundError` for one that is missing."""
-    stream = parse_stream(on_cpu["arguments"]["stream"])
-    settings = Settings(**on_cpu["settings"])
-    folder = ResultsFolder(OUT, GPU)
+def of_gpu(command: str) -> dict[str, Any]:
+    """The GPU's runs as a `results.json`. Raises `ValueError` for one that is missing."""
+    experiment = read_experiment(EXPERIMENT)
     runs = []
     for strategy in ON_GPU:
-        for seed in range(SEEDS):
-            task = Task(stream, strategy, seed, settings, pair="", device=GPU["device"])
-            found = folder.load(task)
-            if found is None:
-                raise FileNotFoundError(f"{folder.file(task)}: there is no such run; see README.md beside it")
-            runs.append(found)
-    arguments = {"stream": stream.name, "strategies": list(ON_GPU), "seeds": SEEDS, "device": GPU["device"]}
+        for seed in range(experiment.seeds):
+            files = list(OUT.glob(f"runs/{slug(experiment.stream)}-{strategy}-seed{seed}-*.json"))
+            if len(files) != 1:
+                raise ValueError(f"{OUT}/runs holds {len(files)} runs of {strategy} with seed {seed}, not one")
+            runs.append(json.loads(files[0].read_text(encoding="utf-8")))
+    arguments = {"stream": experiment.stream, "strategies": list(ON_GPU), "seeds": experiment.seeds, "device": "cuda"}
     return {
         "runs": runs,
-        "arguments": arguments | {"pair": on_cpu["arguments"]["pair"]},
-        "settings": on_cpu["settings"],
-        "command": on_cpu["command"],
-        "versions": GPU["versions"],
+        "arguments": arguments | {"pair": experiment.pair},
+        "settings": experiment.settings(),
+        "command": command,
+        "versions": GPU_VERSIONS,
     }
 
 

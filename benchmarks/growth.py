@@ -35,7 +35,8 @@ from torchvision.transforms import ToTensor
 
 from avalanche_clts import CLTS, RoutedModel, load_pair
 from avalanche_clts._support.files import write_text
-from avalanche_clts.metrics import memory_bytes, synthesis_seconds
+from avalanche_clts.footprint import memory_bytes
+from avalanche_clts.metrics import synthesis_seconds
 from avalanche_clts.networks import cnn
 from avalanche_clts.streams import embedded_shapes as shapes
 from avalanche_clts.streams.benchmarks import ImageDataset

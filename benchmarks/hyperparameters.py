@@ -2,8 +2,9 @@
 
     python benchmarks/hyperparameters.py
 
-Reads every `benchmarks/results/STREAM/tuning-STREAM.json`, as `clts compare --tune --out benchmarks/results/STREAM`
-writes it, and writes `avalanche_clts/compare/hyperparameters.json`. A test fails when they disagree.
+Reads every `benchmarks/results/STREAM/tuning-STREAM.json`, as `clts compare --config benchmarks/experiments/STREAM.toml
+--out benchmarks/results/STREAM` writes it, and writes `avalanche_clts/experiments/defaults/STREAM.toml`, whose other
+settings stay. A test fails when they disagree.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_clts._support.files import write_text
+from avalanche_clts.experiments.config import read_fields, to_toml
 
 ROOT = Path(__file__).parents[1]
-HYPERPARAMETERS = ROOT / "avalanche_clts" / "compare" / "hyperparameters.json"
+DEFAULTS = ROOT / "avalanche_clts" / "experiments" / "defaults"
 
 
 def main() -> None:
-    write_text(HYPERPARAMETERS, json.dumps(chosen(), indent=1) + "\n")
+    for stream, hyperparameters in chosen().items():
+        file = DEFAULTS / f"{stream}.toml"
+        write_text(file, to_toml({**read_fields(file), "hyperparameters": hyperparameters}))
 
 
 def chosen() -> dict[str, dict[str, dict[str, Any]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from avalanche_clts._support.files import write_text
 from avalanche_clts.experiments.page.figures import accuracy_figure
 from avalanche_clts.experiments.page.table import format_markdown, format_markdown_ablations
 from avalanche_clts.experiments.runs.results import ABLATIONS_FILE, read_runs
+from avalanche_clts.experiments.variants import ABLATIONS
 from avalanche_clts.pretraining.quality import format_quality
 
 ROOT = Path(__file__).parents[1]
@@ -42,13 +44,24 @@ def rendered() -> dict[Path, str]:
         },
         ROOT / "docs" / "embedded-pair.md": {"quality": indented(quality)},
     }
-    ablations = [answers for stream in STREAMS if (answers := ablated(stream))["ablations"]]
-    if ablations:
-        contents[ROOT / "docs" / "ablations.md"] = {"ablations": format_markdown_ablations(ablations)}
+    contents[ROOT / "docs" / "ablations.md"] = {
+        "ablations": format_markdown_ablations(asked_of_streams(lambda name: name in ABLATIONS)),
+        "left": format_markdown_ablations(asked_of_streams(lambda name: name not in ABLATIONS)),
+    }
     growth = RESULTS / "growth" / "growth.json"
     if growth.exists():
         contents[ROOT / "docs" / "scaling.md"] = {"growth": growth_table(read_json(growth))}
     return {path: with_contents(path, marked) for path, marked in contents.items()}
+
+
+def asked_of_streams(wanted: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """The recorded ablations whose names are wanted, of each stream that has some."""
+    documents = []
+    for stream in STREAMS:
+        answers = {name: answer for name, answer in ablated(stream)["ablations"].items() if wanted(name)}
+        if answers:
+            documents.append({"stream": stream, "ablations": answers})
+    return documents
 
 
 def ablated(stream: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -20,15 +19,15 @@ from typing import Any
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from avalanche_clts import load_pair, plugins
+from avalanche_clts import load_pair, routers
 from avalanche_clts._support.files import write_text
+from avalanche_clts.experiments import experiment_of
 from avalanche_clts.experiments.runs.runner import run, versions
-from avalanche_clts.experiments.settings import default_settings
 from avalanche_clts.streams.named import parse_stream
 
 RUNS = {
-    "digits": {"seeds": 12, "tuned": {"clts": {"replay_size": 300, "router_epochs": 20}}},
-    "shapes": {"seeds": 3, "tuned": {"clts": {"replay_size": 500, "router_epochs": 10}}},
+    "digits": {"seeds": 12, "hyperparameters": {"clts": {"replay_size": 300, "router_epochs": 20}}},
+    "shapes": {"seeds": 3, "hyperparameters": {"clts": {"replay_size": 500, "router_epochs": 10}}},
 }
 
 
@@ -46,15 +45,15 @@ def main() -> None:
     pair = load_pair("embedded")
     pair.generator.generate(["warm-up"], [0])
     document: dict[str, Any] = {"command": f"python benchmarks/router_precision.py --out {out}", "versions": versions()}
-    ways = {"as it comes": plugins.fast_training, "float32": as_it_stands}
+    ways = {"as it comes": routers.fast_training, "float32": as_it_stands}
     for name, options in RUNS.items():
         stream = parse_stream(name)
-        settings = replace(default_settings(stream), tuned=options["tuned"])
+        experiment = experiment_of(name, hyperparameters=options["hyperparameters"])
         found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for seed in tqdm(range(options["seeds"]), desc=name, unit="seed"):
             for way, training in ways.items():
-                plugins.fast_training = training
-                results = run(stream, "clts", seed, settings=settings, pair=pair, device="cpu")
+                routers.fast_training = training
+                results = run(experiment, "clts", seed, stream=stream, pair=pair)
                 found[way].append(
                     {
                         "accuracy": results["average_accuracy"],
@@ -64,7 +63,7 @@ def main() -> None:
                 )
         ratio = median(a["seconds"] / b["seconds"] for a, b in zip(*(found[way] for way in ways), strict=True))
         document[name] = {
-            "settings": options["tuned"],
+            "settings": options["hyperparameters"],
             "mean_accuracy": {way: mean(r["accuracy"] for r in runs) for way, runs in found.items()},
             "router_seconds_over_float32": ratio,
             "runs": found,

@@ -30,8 +30,7 @@ from avalanche_clts import (
     split_folder,
     split_shapes,
 )
-from avalanche_clts.experiments.ablation import ablate
-from avalanche_clts.experiments.comparison import compare
+from avalanche_clts.experiments import Experiment, ablate, compare, experiment_of
 from avalanche_clts.streams.named import fraction, parse_stream
 from tests.conftest import make_clts, small_net
 
@@ -80,9 +79,10 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
     (lambda t: t.clts(router_epochs=0), "router_epochs is 0", WHOLE),
     (lambda t: t.clts(router_epochs=[1]), "router_epochs is [1]", WHOLE),
     (lambda t: RouterTraining(data="real"), "router_data is 'real'", "'synthetic', 'mixed'"),
+    (lambda t: RouterTraining(label_smoothing=1.5), "label_smoothing is 1.5", "from 0 to below 1"),
     (lambda t: RouterTraining(targets="tasks"), "router_targets is 'tasks'", "'classes', 'experiences'"),
     (lambda t: t.clts(router_view="mirror"), "router_view is 'mirror'", "'input', 'autoencoded'"),
-    (lambda t: t.clts(class_names={"cat": 0}), "class_names is {'cat': 0}", "map class ids to texts"),
+    (lambda t: t.clts(class_names={"cat": 0}), "class_names is {'cat': 0}", "go from class ids to texts"),
     (lambda t: t.clts(recombine="yes"), "recombine is 'yes'", "True or False"),
     (lambda t: t.clts(routing="both"), "routing is 'both'", "'soft', 'hard'"),
     (lambda t: t.clts(class_names="zero"), "class_names is 'zero'", "a sequence of texts"),
@@ -148,12 +148,30 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
     (lambda t: parse_stream("shapes:experiences=five"), "'five' is no value", "experiences"),
     (lambda t: parse_stream("folder"), "stream is 'folder'", "folder:PATH"),
     (lambda t: fraction("half"), "part is 'half'", "1/2"),
-    (lambda t: compare(strategies=["er"], out=t.folder), "strategies has er", "known strategies: joint"),
-    (lambda t: compare(seeds=0, out=t.folder), "seeds is 0", WHOLE),
-    (lambda t: compare(jobs=0, out=t.folder), "jobs is 0", WHOLE),
-    (lambda t: compare(device="tpu", out=t.folder), "device is 'tpu'", "use cpu"),
-    (lambda t: compare(network="vgg", out=t.folder, strategies=["joint"]), "network is 'vgg'", "cnn"),
-    (lambda t: ablate(only=["luck"], out=t.folder), "only has luck", "known ablations: router-data"),
+    (lambda t: Experiment(strategies=("er",)), "strategies has er", "known strategies: joint"),
+    (lambda t: Experiment(seeds=0), "seeds is 0", WHOLE),
+    (lambda t: Experiment(learning_rate=0), "learning_rate is 0", "a number above 0"),
+    (lambda t: Experiment(learning_rate="low"), "learning_rate is 'low'", "a number above 0"),
+    (lambda t: Experiment(memory="pixels"), "memory is 'pixels'", "'captions', 'labels', 'images'"),
+    (lambda t: Experiment(router_view="augmented"), "router_view is 'augmented'", "'input', 'autoencoded'"),
+    (
+        lambda t: Experiment(router_view="autoencoded", network="captioner"),
+        "router_view is",
+        "the router sees no images",
+    ),
+    (lambda t: Experiment(generator="fast"), "generator is 'fast'", "a table of names and values"),
+    (lambda t: Experiment(network="vgg"), "network is 'vgg'", "cnn"),
+    (lambda t: experiment_of("digits", epochs=3), "an experiment has no epochs", "it has: stream, strategies"),
+    (lambda t: experiment_of("digits", hyperparameters=3), "hyperparameters is 3", "a table of names and values"),
+    (lambda t: compare(Experiment(), jobs=0, out=t.folder), "jobs is 0", WHOLE),
+    (lambda t: compare(Experiment(device="tpu"), out=t.folder), "device is 'tpu'", "use cpu"),
+    (lambda t: ablate(Experiment(ablations=("luck",)), out=t.folder), "ablations has luck", "known ablations: router"),
+    (
+        lambda t: load_pair("embedded", generator={"colour": 1}),
+        "generator= has 'colour'",
+        "arguments of DiffusionGenerator are: ",
+    ),
+    (lambda t: load_pair("embedded", captioner={"colour": 1}), "captioner= has 'colour'", "max_new_tokens"),
     (lambda t: load_checkpoint(t.clts(), t.folder), "holds no checkpoint", ""),
     (lambda t: save_checkpoint(NET, t.folder), "strategy keeps no captions", "CLTS"),
 ]
@@ -180,7 +198,10 @@ def test_there_are_enough_cases() -> None:
         (lambda clts: setattr(clts.plugins[0].storage_policy, "class_names", ["zero"]), ValueError),
         (lambda clts: setattr(clts.plugins[0].storage_policy, "replay_size", 1), ValueError),
         (lambda clts: setattr(clts.plugins[0].storage_policy, "pair", None), AttributeError),
-        (lambda clts: setattr(clts.plugins[0], "router_optimizer", lambda parameters: None), TypeError),
+        (
+            lambda clts: setattr(clts.plugins[0], "router_training", RouterTraining(optimizer=lambda parameters: None)),
+            TypeError,
+        ),
         (lambda clts: setattr(clts, "_criterion", None), TypeError),
     ],
 )
@@ -190,12 +211,12 @@ def test_a_failed_training_can_be_called_again(tiny_pair: Pair, change: Callable
     for strategy in (clts, undisturbed):
         strategy.train(stream[0])
     plugin = clts.plugins[0]
-    kept = (plugin.router_optimizer, plugin.storage_policy.class_names, plugin.storage_policy.replay_size)
+    kept = (plugin.router_training, plugin.storage_policy.class_names, plugin.storage_policy.replay_size)
     criterion = clts._criterion
     change(clts)
     with pytest.raises(error):
         clts.train(stream[1])
-    plugin.router_optimizer, plugin.storage_policy.class_names, plugin.storage_policy.replay_size = kept
+    plugin.router_training, plugin.storage_policy.class_names, plugin.storage_policy.replay_size = kept
     plugin.storage_policy.pair, clts._criterion = tiny_pair, criterion
     for strategy in (clts, undisturbed):
         strategy.train(stream[1])

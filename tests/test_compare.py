@@ -18,23 +18,24 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import ToTensor
 
-import avalanche_clts.experiments.comparison as comparison
 from avalanche_clts import Pair
 from avalanche_clts.cli import main
-from avalanche_clts.experiments.comparison import Settings, compare, default_settings, execution, runner
-from avalanche_clts.experiments.options import adjusted
+from avalanche_clts.experiments import Experiment, compare, experiment
 from avalanche_clts.experiments.page.table import format_markdown, format_table, human_bytes
-from avalanche_clts.experiments.rows.strategies import COMPARED
-from avalanche_clts.experiments.runs.runner import build, summarize_matrix
+from avalanche_clts.experiments.rows import COMPARED
+from avalanche_clts.experiments.runs import execution
+from avalanche_clts.experiments.runs.measures import summarize_matrix
+from avalanche_clts.experiments.runs.runner import build
 from avalanche_clts.streams.benchmarks import ImageDataset
 from avalanche_clts.streams.embedded_digits import CLASS_NAMES, stream_digits
 from avalanche_clts.streams.named import STREAMS, parse_stream
 from tests.test_report import assert_nothing_from_outside
 
-QUICK = Settings(
+QUICK = Experiment(
     train_epochs=1,
+    learning_rate=3e-3,
     captions_per_class=3,
-    tuned={
+    hyperparameters={
         "clts": {"replay_size": 12, "router_epochs": 1},
         "ewc": {"ewc_lambda": 1.0},
         "lwf": {"alpha": 1.0, "temperature": 2.0},
@@ -46,7 +47,7 @@ QUICK = Settings(
 def finished(tiny_pair_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small comparison of all strategies with two seeds."""
     out = tmp_path_factory.mktemp("comparison")
-    compare(seeds=2, out=out, pair=str(tiny_pair_folder), settings=QUICK, command="clts compare")
+    compare(replace(QUICK, seeds=2, pair=str(tiny_pair_folder)), out=out, command="clts compare")
     return out
 
 
@@ -81,7 +82,7 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
             assert [sum(row) for row in run["router_confusion"]] == pytest.approx([1.0] * 5)
         assert [len(row) for row in run["accuracy_matrix"]] == [5] * rows
         assert run["average_accuracy"] == pytest.approx(sum(run["accuracy_matrix"][-1]) / 5)
-        assert (run["router_accuracy"] is not None) == (run["strategy"] in ("clts", "expert-gate"))
+        assert (run["router_accuracy"] is not None) == (run["strategy"] in ("clts", "expert-gate", "heads"))
         assert (run["seconds"]["generation"] is not None) == (run["strategy"] in ("clts", "caption-replay"))
 
 
@@ -134,7 +135,7 @@ def test_finished_runs_are_not_computed_again(finished: Path, tiny_pair_folder: 
         raise AssertionError("a finished run was computed again")
 
     monkeypatch.setattr(execution, "run", refuse)
-    again = compare(seeds=2, out=finished, pair=str(tiny_pair_folder), settings=QUICK)
+    again = compare(replace(QUICK, seeds=2, pair=str(tiny_pair_folder)), out=finished)
     assert json.loads(json.dumps(again)) == before
 
 
@@ -144,7 +145,7 @@ def test_runs_under_other_settings_are_not_mistaken_for_finished(
     finished = shutil.copytree(finished, tmp_path / "copy")
     monkeypatch.setattr(execution, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
     with pytest.raises(InterruptedError):
-        compare(strategies=["naive"], seeds=1, out=finished, pair=str(tiny_pair_folder), settings=Settings())
+        compare(Experiment(strategies=("naive",), seeds=1, pair=str(tiny_pair_folder)), out=finished)
 
 
 def test_runs_of_a_folder_whose_images_changed_are_not_mistaken_for_finished(tmp_path: Path, monkeypatch) -> None:
@@ -154,14 +155,8 @@ def test_runs_of_a_folder_whose_images_changed_are_not_mistaken_for_finished(tmp
             Image.new("RGB", (8, 8), (25 * i, 0, 0) if name == "red" else (0, 25 * i, 0)).save(
                 tmp_path / "images" / name / f"{i}.png"
             )
-    again = partial(
-        compare,
-        stream=f"folder:{tmp_path / 'images'},experiences=2",
-        strategies=["naive"],
-        seeds=1,
-        settings=QUICK,
-        out=tmp_path / "out",
-    )
+    stream = f"folder:{tmp_path / 'images'},experiences=2"
+    again = partial(compare, replace(QUICK, stream=stream, strategies=("naive",), seeds=1), out=tmp_path / "out")
     first = again()
     monkeypatch.setattr(execution, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
     assert json.loads(json.dumps(again())) == json.loads(json.dumps(first))
@@ -180,30 +175,28 @@ def test_runs_of_a_pair_that_samples_otherwise_are_not_mistaken_for_finished(
     (other / "pair.json").write_text(json.dumps(arguments))
     monkeypatch.setattr(execution, "run", lambda *a, **k: (_ for _ in ()).throw(InterruptedError))
     with pytest.raises(InterruptedError):
-        compare(strategies=["clts"], seeds=1, out=finished, pair=str(other), settings=QUICK)
+        compare(replace(QUICK, strategies=("clts",), seeds=1, pair=str(other)), out=finished)
     with pytest.raises(InterruptedError):
-        compare(strategies=["er-bytes"], seeds=1, out=finished, pair=str(other), settings=QUICK)
+        compare(replace(QUICK, strategies=("er-bytes",), seeds=1, pair=str(other)), out=finished)
+    # The pair's own arguments in another place are those of another pair.
+    overridden = replace(QUICK, pair=str(tiny_pair_folder), generator={"guidance_scale": 1.5})
+    with pytest.raises(InterruptedError):
+        compare(replace(overridden, strategies=("clts",), seeds=1), out=finished)
     # What has no use for the pair, or for what CLTS was tuned to, stays finished.
-    retuned = replace(QUICK, tuned=QUICK.tuned | {"clts": {"replay_size": 24}}, routing="hard")
-    assert compare(
-        strategies=["naive", "lwf"],
-        seeds=1,
-        out=finished,
-        pair=str(other),
-        settings=retuned,
-    )
+    retuned = QUICK.with_given(hyperparameters={"clts": {"replay_size": 24}}, routing="hard", pair=str(other))
+    assert compare(replace(retuned, strategies=("naive", "lwf"), seeds=1), out=finished)
 
 
 def test_synaptic_intelligence_holds_weights_back(finished: Path, tiny_pair_folder: Path, tmp_path: Path) -> None:
-    strong = replace(QUICK, tuned={"si": {"si_lambda": 1e6}})
-    (run,) = compare(strategies=["si"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=strong)
+    strong = replace(QUICK, hyperparameters={"si": {"si_lambda": 1e6}}, pair=str(tiny_pair_folder))
+    (run,) = compare(replace(strong, strategies=("si",), seeds=1), out=tmp_path)
     (naive,) = (r for r in runs_of(finished) if (r["strategy"], r["seed"]) == ("naive", 0))
     assert run["accuracy_matrix"][0] == naive["accuracy_matrix"][0], "nothing is held back in the first experience"
     assert run["accuracy_matrix"] != naive["accuracy_matrix"]
 
 
 def test_same_command_same_results(finished: Path, tiny_pair_folder: Path, tmp_path: Path) -> None:
-    again = compare(strategies=["clts", "naive"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=QUICK)
+    again = compare(replace(QUICK, strategies=("clts", "naive"), seeds=1, pair=str(tiny_pair_folder)), out=tmp_path)
     before = {run["strategy"]: run for run in runs_of(finished) if run["seed"] == 0}
     for run in again:
         assert {k: v for k, v in run.items() if k != "seconds"} == {
@@ -212,7 +205,7 @@ def test_same_command_same_results(finished: Path, tiny_pair_folder: Path, tmp_p
 
 
 def test_budget_of_clts_brings_clts_along(tiny_pair_folder: Path, tmp_path: Path) -> None:
-    runs = compare(strategies=["er-bytes"], seeds=1, out=tmp_path, pair=str(tiny_pair_folder), settings=QUICK)
+    runs = compare(replace(QUICK, strategies=("er-bytes",), seeds=1, pair=str(tiny_pair_folder)), out=tmp_path)
     assert {run["strategy"] for run in runs} == {"clts", "er-bytes"}
 
 
@@ -270,7 +263,11 @@ def test_bytes_are_readable() -> None:
             r"clts.replay_size of 1000.0; it must be a whole number above 0",
         ),
         (["compare", "--set", "clts.recombine=1"], r"clts.recombine of 1; it must be one of True, False"),
-        (["compare", "--set", "clts.keep=none"], r"clts.keep of 'none'; it must be one of all, recognised"),
+        (
+            ["compare", "--set", "clts.router_data=none"],
+            r"clts.router_data of 'none'; it must be one of synthetic, mixed",
+        ),
+        (["compare", "--config", "nowhere.toml"], r"nowhere.toml is not there; give the file of an experiment"),
         (
             ["compare", "--strategies", "naive", "--network", "slim-resnet18"],
             r"network is 'slim-resnet18', which cannot take images of 8x8 pixels and 1 channels; choose another",
@@ -294,33 +291,6 @@ def test_bad_commands_end_in_one_clear_line(arguments: list[str], message: str, 
     assert re.search(message, error)
 
 
-def test_settings_can_be_given_on_the_command_line(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    seen: list[Settings] = []
-
-    def run_quickly(*arguments: Any, settings: Settings, **options: Any) -> dict:
-        seen.append(settings)
-        return runner.run(*arguments, settings=QUICK, **options)
-
-    monkeypatch.setattr(execution, "run", run_quickly)
-    options = ["--epochs", "1", "--batch-size", "64", "--router", "cnn", "--set", "clts.replay_size=12"]
-    options += ["clts.router_epochs=1", "clts.recombine=False", "--set", "ewc.ewc_lambda=0.5"]
-    command = ["compare", "--seeds", "1", "--strategies", "clts", "--pair", str(tiny_pair_folder), *options]
-    assert main([*command, "--out", str(tmp_path)]) == 0
-    (settings,) = seen
-    assert (settings.train_epochs, settings.train_mb_size, settings.router) == (1, 64, "cnn")
-    assert settings.tuned["clts"] == {"replay_size": 12, "router_epochs": 1, "recombine": False}
-    assert settings.tuned["ewc"] == {"ewc_lambda": 0.5}
-
-
-def test_epochs_are_for_everyone() -> None:
-    searched = replace(QUICK, tuned={"gdumb": {"train_epochs": 50}, "icarl": {"train_epochs": 20, "learning_rate": 1}})
-    assert adjusted(searched, train_mb_size=8).tuned == searched.tuned
-    assert adjusted(searched, train_epochs=1).tuned == {"gdumb": {}, "icarl": {"learning_rate": 1}}
-    assert adjusted(searched, train_epochs=1, hyperparameters={"gdumb": {"train_epochs": 3}}).tuned["gdumb"] == {
-        "train_epochs": 3
-    }
-
-
 def test_where_classes_come_again_rivals_keep_as_many_images_as_there_are_captions(
     tiny_pair_folder: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
@@ -331,21 +301,21 @@ def test_where_classes_come_again_rivals_keep_as_many_images_as_there_are_captio
         )
 
     monkeypatch.setitem(STREAMS, "digits", replace(STREAMS["digits"], build=every_class_each_time))
-    options: dict[str, Any] = {"seeds": 1, "pair": str(tiny_pair_folder), "settings": QUICK}
-    monkeypatch.setattr(comparison, "COMPARED", ["clts", "er-count", "icarl"])
-    clts, replay = compare(**options, out=tmp_path)
+    few = replace(QUICK, seeds=1, pair=str(tiny_pair_folder))
+    monkeypatch.setattr(experiment, "COMPARED", ["clts", "er-count", "icarl"])
+    clts, replay = compare(few, out=tmp_path)
     captions = 3 * 10 * QUICK.captions_per_class
     assert clts["router_accuracy"] is not None
     assert replay["memory_bytes"]["exemplars"] == captions * 64
     assert "icarl is left out: iCaRL gives each class to one experience" in capsys.readouterr().out
     with pytest.raises(ValueError, match="strategies has icarl, which cannot run on digits: iCaRL gives each class"):
-        compare(**options, strategies=["icarl"], out=tmp_path)
+        compare(replace(few, strategies=("icarl",)), out=tmp_path)
 
 
 def test_router_has_a_network_of_its_own(tiny_pair: Pair) -> None:
     def parts(**options: Any) -> tuple[nn.Module, nn.Module]:
-        settings = replace(QUICK, **options)
-        agent, _ = build(parse_stream("shapes"), "clts", 0, settings=settings, pair=tiny_pair, device="cpu")
+        asked = replace(QUICK, stream="shapes", **options)
+        agent, _ = build(asked, "clts", 0, stream=parse_stream("shapes"), pair=tiny_pair)
         return agent.model.heads[0], agent.model.router.backbone
 
     # Heavy heads do not make a heavy router.
@@ -374,10 +344,3 @@ def test_caption_and_generate_from_the_command_line(tiny_pair_folder: Path, tmp_
     assert texts == ["a seven", "a two"]
     assert main(["caption", *map(str, files), *options]) == 0
     assert str(files[1]) in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("stream", ["digits", "shapes", "split-cifar10"])
-def test_every_stream_has_settings_for_strategies_that_need_some(stream: str) -> None:
-    tuned = default_settings(parse_stream(stream)).tuned
-    assert "ewc_lambda" in tuned["ewc"]
-    assert {"alpha", "temperature"} <= tuned["lwf"].keys()

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from avalanche_clts import cli
-from avalanche_clts.experiments.comparison import compare, execution
+from avalanche_clts.experiments import compare, experiment_of
+from avalanche_clts.experiments.runs import execution, folder, runner
 from avalanche_clts.experiments.runs.execution import Task, execute
 from avalanche_clts.experiments.runs.lock import only_one
-from avalanche_clts.experiments.settings import default_settings
 from avalanche_clts.streams.named import parse_stream
 
 STRATEGIES = ["clts", "caption-replay"]
@@ -35,7 +35,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((folder / "results.json").read_text())
     for run in document["runs"]:
         del run["seconds"]
-    del document["command"]
+    del document["command"], document["date"]
     return document
 
 
@@ -69,24 +69,22 @@ def test_a_killed_comparison_goes_on_where_it_was(tiny_pair_folder: Path, tmp_pa
 
 
 def test_a_run_whose_checkpoints_are_damaged_begins_anew(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    from avalanche_clts.experiments.comparison import runner
-
     def save_and_stop(agent: Any, folder: Path) -> None:
         save(agent, folder)
         if (folder / "checkpoint-0002").exists():
             raise KeyboardInterrupt
 
     save = runner.save_checkpoint
-    options: dict[str, Any] = {"strategies": ["clts"], "seeds": 1, "train_epochs": 1, "pair": str(tiny_pair_folder)}
+    asked = experiment_of("digits", strategies=["clts"], seeds=1, train_epochs=1, pair=str(tiny_pair_folder))
     monkeypatch.setattr(runner, "save_checkpoint", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
-        compare(**options, out=tmp_path / "stopped")
+        compare(asked, out=tmp_path / "stopped")
     monkeypatch.undo()
     for file in (tmp_path / "stopped").glob("runs/unfinished/*/checkpoint-*/state.safetensors"):
         file.write_bytes(b"nonsense")
     with pytest.warns(UserWarning, match="is damaged"):
-        compare(**options, out=tmp_path / "stopped")
-    compare(**options, out=tmp_path / "whole")
+        compare(asked, out=tmp_path / "stopped")
+    compare(asked, out=tmp_path / "whole")
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
 
 
@@ -112,16 +110,14 @@ def test_a_dead_process_leaves_the_folder_free(tmp_path: Path) -> None:
 def test_finished_runs_outlive_a_disk_that_fills_up(
     tiny_pair_folder: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    from avalanche_clts.experiments.comparison import results
-
     def full(path: Path, text: str) -> None:
         if "caption-replay" in path.name:
             raise OSError(28, "No space left on device", str(path))
         write(path, text)
 
-    write = results.write_text
+    write = folder.write_text
     with monkeypatch.context() as patched:
-        patched.setattr(results, "write_text", full)
+        patched.setattr(folder, "write_text", full)
         assert cli.main(arguments(tiny_pair_folder, tmp_path)) != 0
     assert "No space left on device" in capsys.readouterr().err
     assert [path.name.split("-seed")[0] for path in tmp_path.glob("runs/*.json")] == ["digits-clts"]
@@ -133,18 +129,17 @@ def test_finished_runs_outlive_a_disk_that_fills_up(
 
 def test_a_run_that_fails_lets_the_others_finish(tiny_pair_folder: Path) -> None:
     stream = parse_stream("digits")
-    settings = replace(default_settings(stream), train_epochs=1)
-    wrong = replace(settings, tuned={"ewc": {"no_such_option": 1}})
-    failing = Task(stream, "ewc", 7, wrong, str(tiny_pair_folder), "cpu")
-    longer = replace(settings, train_epochs=30)  # still running when the other fails
-    sound = Task(stream, "naive", 0, longer, str(tiny_pair_folder), "cpu")
+    quick = experiment_of("digits", train_epochs=1, pair=str(tiny_pair_folder))
+    failing = Task(replace(quick, network="slim-resnet18"), "ewc", 7, stream)  # which takes no image of this size
+    longer = replace(quick, train_epochs=30)  # still running when the other fails
+    sound = Task(longer, "naive", 0, stream)
     told: list[str] = []
     finished = execute(deque([failing, sound]), jobs=2, progress=told.append)
     assert next(finished)[0] == sound
-    with pytest.raises(TypeError, match="no_such_option") as raised:
+    with pytest.raises(RuntimeError, match="is invalid for input of size") as raised:
         next(finished)
     assert raised.value.__notes__ == ["in the run of ewc, seed 7"]
-    assert "1 running, then stopping: TypeError in the run of ewc, seed 7" in told
+    assert "1 running, then stopping: RuntimeError in the run of ewc, seed 7" in told
 
 
 def end_abruptly(threads: int) -> None:
@@ -154,18 +149,18 @@ def end_abruptly(threads: int) -> None:
 def test_a_process_that_is_lost_is_told_of(tiny_pair_folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(execution, "_begin_worker", end_abruptly)
     stream = parse_stream("digits")
-    task = Task(stream, "naive", 0, default_settings(stream), str(tiny_pair_folder), "cpu")
+    task = Task(experiment_of("digits", pair=str(tiny_pair_folder)), "naive", 0, stream)
     with pytest.raises(ChildProcessError, match="ended abruptly, as it does where memory runs out"):
         list(execute(deque([task, task]), jobs=2))
 
 
 def test_a_damaged_run_is_told_of_and_computed_again(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
-    options: dict[str, Any] = {"strategies": ["naive"], "seeds": 1, "train_epochs": 1, "pair": str(tiny_pair_folder)}
-    compare(**options, out=tmp_path)
+    asked = experiment_of("digits", strategies=["naive"], seeds=1, train_epochs=1, pair=str(tiny_pair_folder))
+    compare(asked, out=tmp_path)
     before = outcome(tmp_path)
     (file,) = tmp_path.glob("runs/*naive*.json")
     file.write_text("")
-    compare(**options, out=tmp_path)
+    compare(asked, out=tmp_path)
     assert f"{file} is damaged" in capsys.readouterr().err
     assert outcome(tmp_path) == before
 
@@ -173,8 +168,8 @@ def test_a_damaged_run_is_told_of_and_computed_again(tiny_pair_folder: Path, tmp
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_tasks_that_follow_from_results_are_run(jobs: int, tiny_pair_folder: Path) -> None:
     stream = parse_stream("digits")
-    settings = replace(default_settings(stream), train_epochs=1)
-    first, second = (Task(stream, "naive", seed, settings, str(tiny_pair_folder), "cpu") for seed in range(2))
+    quick = experiment_of("digits", train_epochs=1, pair=str(tiny_pair_folder))
+    first, second = (Task(quick, "naive", seed, stream) for seed in range(2))
     tasks = deque([first])
     finished = []
     for task, _ in execute(tasks, jobs=jobs):
@@ -189,8 +184,6 @@ def test_tasks_that_follow_from_results_are_run(jobs: int, tiny_pair_folder: Pat
 def test_a_folder_that_vanishes_is_told_of_and_gone_on_with_when_it_is_back(
     strategy: str, tiny_pair_folder: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    from avalanche_clts.experiments.comparison import runner
-
     def save_and_lose(agent: Any, folder: Path) -> None:
         save(agent, folder)
         if f"-{strategy}-" in folder.name and (folder / "checkpoint-0002").exists():

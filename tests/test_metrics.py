@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from avalanche.benchmarks import nc_benchmark
+from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metric_results import TensorImage
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
@@ -16,8 +17,8 @@ from avalanche.training.supervised import EWC, Naive
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from avalanche_clts import Pair, clts_metrics, split_digits
-from avalanche_clts.footprint import memory_bytes, module_nbytes
+from avalanche_clts import CaptionReplayPlugin, Pair, clts_metrics, split_digits
+from avalanche_clts.footprint import caption_buffers, memory_bytes, module_nbytes
 from avalanche_clts.metrics import TextTensorboardLogger, right_heads
 from tests.conftest import make_clts, small_net
 
@@ -176,3 +177,45 @@ def test_tensorboard_gets_scalars_images_and_captions(tiny_pair: Pair, benchmark
     (text,) = [tag for tag in tags["tensors"] if tag.startswith("Captions")]
     logged = events.Tensors(text)[-1].tensor_proto.string_val[0].decode()
     assert clts.plugins[0].storage_policy.memory.captions[-1].text in logged
+
+
+def test_routing_metrics_cost_no_further_pass(tiny_pair: Pair, benchmark) -> None:
+    """Router and heads run once a batch, whatever is measured of them."""
+    evaluator = EvaluationPlugin(accuracy_metrics(stream=True), clts_metrics())
+    clts = make_clts(tiny_pair, evaluator=evaluator)
+    for experience in benchmark.train_stream[:3]:
+        clts.train(experience)
+    calls: list[nn.Module] = []
+    for module in [clts.model.router.backbone, *clts.model.heads]:
+        module.register_forward_hook(lambda module, *_: calls.append(module))
+    clts.eval(benchmark.test_stream)
+    batches = sum(-(-len(experience.dataset) // 256) for experience in benchmark.test_stream)
+    assert calls.count(clts.model.router.backbone) == batches
+    assert [calls.count(head) for head in clts.model.heads] == [batches] * 3
+
+
+def test_figures_during_training_are_of_the_head_alone(tiny_pair: Pair, benchmark) -> None:
+    seen: dict[int, list[float]] = {}
+
+    class Watch(SupervisedPlugin):
+        def after_eval(self, strategy, **kwargs):
+            metrics = strategy.evaluator.get_last_metrics()
+            name = f"Top1_Acc_Exp/eval_phase/test_stream/Task000/Exp{self.number:03d}"
+            seen.setdefault(self.number, []).append(metrics[name])
+
+    watch = Watch()
+    evaluator = EvaluationPlugin(accuracy_metrics(experience=True, stream=True))
+    clts = make_clts(tiny_pair, plugins=[watch], evaluator=evaluator, train_epochs=12, eval_every=1)
+    clts.plugins.append(clts.plugins.pop(1))  # after the evaluator
+    for watch.number, experience in enumerate(benchmark.train_stream[:3]):
+        clts.train(experience, eval_streams=[benchmark.test_stream[watch.number : watch.number + 1]])
+    for accuracies in seen.values():
+        assert max(accuracies[1:]) > 0.9, "what its head can do, the router knows it or not"
+
+
+def test_memory_of_several_captions_is_counted_together(tiny_pair: Pair, benchmark) -> None:
+    clts = make_clts(tiny_pair, plugins=[CaptionReplayPlugin(pair=tiny_pair, mem_size=8)])
+    clts.train(benchmark.train_stream[0])
+    both = [buffer.memory.nbytes for buffer in caption_buffers(clts)]
+    assert len(both) == 2
+    assert memory_bytes(clts)["captions"] == sum(both) > max(both)

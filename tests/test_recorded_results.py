@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from avalanche_clts import cli
+from avalanche_clts.experiments import Experiment, read_experiment
+from avalanche_clts.experiments.config import experiment_of, read_fields, recorded_experiment, recorded_settings
 from avalanche_clts.experiments.tuning import TRIALS
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
 
 
 def load_script(name: str):
@@ -29,10 +31,7 @@ def test_readme_and_docs_show_the_recorded_results() -> None:
         assert path.read_text() == text, f"{path.name} is not up to date; run: python benchmarks/readme.py"
 
 
-RECORDED = {
-    file.parent.name: json.loads(file.read_text())
-    for file in sorted((ROOT / "benchmarks/results").glob("*/results.json"))
-}
+RECORDED = {file.parent.name: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*/results.json"))}
 STREAMS = [name for name, document in RECORDED.items() if "--tune" in document["command"]]
 
 
@@ -41,25 +40,52 @@ def test_both_embedded_streams_are_recorded() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RECORDED.keys() - set(STREAMS)))
-def test_what_was_not_searched_has_the_hyperparameters_of_a_search(name: str) -> None:
+def test_what_was_not_searched_is_what_its_command_asks_for(name: str) -> None:
+    """With the hyper-parameters of a search, but for what the command says."""
     document = RECORDED[name]
-    told = cli._parser().parse_args(shlex.split(document["command"])[1:])
-    searches = json.loads((ROOT / "avalanche_clts/compare/hyperparameters.json").read_text()).values()
-    assert document["settings"]["tuned"] in [as_told(search, told) for search in searches]
+    asked = cli._experiment(cli._parser().parse_args(shlex.split(document["command"])[1:]))
+    assert Experiment(**recorded_settings(document)).settings() == asked.settings()
 
 
-def as_told(search: dict[str, dict[str, Any]], told: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What a search found, with what the command says of hyper-parameters and epochs in its place, and nothing else."""
-    if told.epochs is not None:
-        search = {name: {k: v for k, v in own.items() if k != "train_epochs"} for name, own in search.items()}
-    told_of = cli._hyperparameters(told.set)
-    return search | {name: search.get(name, {}) | options for name, options in told_of.items()}
+@pytest.mark.parametrize("name", ["digits", "shapes", "cifar10-half"])
+def test_definitions_are_of_what_is_recorded(name: str) -> None:
+    asked = read_experiment(ROOT / f"benchmarks/experiments/{name}.toml")
+    recorded = recorded_experiment(RECORDED[name])
+    assert recorded.settings() == asked.settings()
+    assert (recorded.stream, recorded.seeds, recorded.pair) == (asked.stream, asked.seeds, asked.pair)
+    assert (name in STREAMS) == asked.tune
+
+
+FINISHED = {file.parent.name for name in ("results", "ablations") for file in RESULTS.glob(f"*/{name}.json")}
+
+
+@pytest.mark.parametrize("folder", sorted(FINISHED))
+def test_folders_of_results_hold_the_experiment_that_makes_them_again(folder: str) -> None:
+    kept = read_experiment(RESULTS / folder / "experiment.toml")
+    if (RESULTS / folder / "results.json").exists():
+        recorded = recorded_experiment(RECORDED[folder])
+        if folder != "cifar10-half":  # some of its runs come from another machine
+            assert replace(kept, ablations=None) == recorded
+    if (RESULTS / folder / "ablations.json").exists():
+        document = json.loads((RESULTS / folder / "ablations.json").read_text())
+        assert kept.settings() == Experiment(**recorded_settings(document)).settings()
+        assert set(kept.ablations) <= set(document["ablations"])
+        assert (kept.stream, kept.seeds) == (document["stream"], document["seeds"])
+
+
+@pytest.mark.parametrize("folder", sorted(FINISHED))
+def test_finished_work_can_be_reported(folder: str, tmp_path: Path, capsys) -> None:
+    assert cli.main(["report", str(RESULTS / folder), "--out", str(tmp_path)]) == 0
+    assert "<svg" in (tmp_path / "report.html").read_text()
 
 
 def test_hyperparameters_are_those_of_the_recorded_searches() -> None:
     chosen = load_script("hyperparameters").chosen()
-    assert json.loads((ROOT / "avalanche_clts/compare/hyperparameters.json").read_text()) == chosen
-    assert "digits" in chosen
+    assert {"digits", "shapes"} == chosen.keys()
+    for stream, hyperparameters in chosen.items():
+        file = ROOT / f"avalanche_clts/experiments/defaults/{stream}.toml"
+        assert read_fields(file)["hyperparameters"] == hyperparameters
+        assert experiment_of(stream).hyperparameters == hyperparameters
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -67,7 +93,8 @@ def test_recorded_runs_have_the_searchs_outcome_on_an_unreported_seed(stream: st
     folder = ROOT / "benchmarks/results" / stream
     search = json.loads((folder / f"tuning-{stream}.json").read_text())
     recorded = json.loads((folder / "results.json").read_text())
-    assert recorded["settings"]["tuned"] == {strategy: found["best"] for strategy, found in search.items()}
+    found_best = {strategy: found["best"] for strategy, found in search.items()}
+    assert recorded_settings(recorded)["hyperparameters"] == found_best
     reported = {run["seed"] for run in recorded["runs"]}
     for found in search.values():
         scores = {json.dumps(t["options"]): t["results"]["average_accuracy"] for t in found["trials"]}

@@ -2,6 +2,7 @@
 
 from .ablation import ablate
 from .comparison import compare
-from .settings import Settings, default_settings
+from .config import experiment_of, read_experiment
+from .experiment import Experiment
 
-__all__ = ["Settings", "ablate", "compare", "default_settings"]
+__all__ = ["Experiment", "ablate", "compare", "experiment_of", "read_experiment"]

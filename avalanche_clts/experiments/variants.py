@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .settings import Settings
+from .experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -16,17 +16,24 @@ class Variant:
     **Arguments:**
 
     - label: what is different, for table and figure.
-    - change: of the settings.
+    - change: of the experiment.
     - x: where the variant stands on the figure's axis. None: by its label.
     - stream: options of the stream that are different.
     - strategy: in the place of CLTS.
     """
 
     label: str
-    change: Callable[[Settings], Settings] = lambda settings: settings
+    change: Callable[[Experiment], Experiment] = lambda experiment: experiment
     x: float | None = None
     stream: str = ""
     strategy: str = "clts"
+
+    def changed(self, experiment: Experiment) -> Experiment:
+        """The experiment with what is different."""
+        changed = self.change(experiment)
+        if not self.stream:
+            return changed
+        return replace(changed, stream=f"{changed.stream}{',' if ':' in changed.stream else ':'}{self.stream}")
 
 
 @dataclass(frozen=True)
@@ -43,20 +50,26 @@ class Ablation:
     x_label: str = ""
 
 
-def _set(**values: Any) -> Callable[[Settings], Settings]:
-    return lambda settings: replace(settings, **values)
+def _set(**values: Any) -> Callable[[Experiment], Experiment]:
+    return lambda experiment: replace(experiment, **values)
 
 
-def _clts(**values: Any) -> Callable[[Settings], Settings]:
-    """With other arguments of `CLTS`."""
-    return lambda settings: replace(settings, tuned=settings.tuned | {"clts": settings.tuned.get("clts", {}) | values})
-
-
-def _pair(captioner: dict[str, Any] | None = None, generator: dict[str, Any] | None = None) -> Callable[..., Settings]:
-    """With other attributes of the pair's parts."""
-    return lambda settings: replace(
-        settings, captioner=settings.captioner | (captioner or {}), generator=settings.generator | (generator or {})
+def _clts(**values: Any) -> Callable[[Experiment], Experiment]:
+    """With other hyper-parameters of CLTS."""
+    return lambda experiment: replace(
+        experiment,
+        hyperparameters=experiment.hyperparameters | {"clts": experiment.hyperparameters.get("clts", {}) | values},
     )
+
+
+def _captioner(**values: Any) -> Callable[[Experiment], Experiment]:
+    """With other arguments of the pair's captioner."""
+    return lambda experiment: replace(experiment, captioner=experiment.captioner | values)
+
+
+def _generator(**values: Any) -> Callable[[Experiment], Experiment]:
+    """With other arguments of the pair's generator."""
+    return lambda experiment: replace(experiment, generator=experiment.generator | values)
 
 
 ABLATIONS: dict[str, Ablation] = {
@@ -100,28 +113,20 @@ ABLATIONS: dict[str, Ablation] = {
     ),
     "guidance": Ablation(
         "Guidance scale",
-        [Variant(str(g), _pair(generator={"guidance_scale": g}), x=g) for g in (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.5)],
+        [Variant(str(g), _generator(guidance_scale=g), x=g) for g in (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.5)],
         "guidance scale",
     ),
     "steps": Ablation(
         "Sampling steps",
-        [Variant(str(n), _pair(generator={"steps": n}), x=n) for n in (1, 2, 3, 4, 6, 10, 20)],
+        [Variant(str(n), _generator(steps=n), x=n) for n in (1, 2, 3, 4, 6, 10, 20)],
         "sampling steps",
     ),
     "decoder": Ablation(
         "How latents become pixels",
         [
-            Variant("the autoencoder", _pair(generator={"decoder": "autoencoder"})),
-            Variant("a linear map, at the latents' size", _pair(generator={"decoder": "linear"})),
+            Variant("the autoencoder", _generator(decoder="autoencoder")),
+            Variant("a linear map, at the latents' size", _generator(decoder="linear")),
         ],
-    ),
-    "selection": Ablation(
-        "Which images are captioned",
-        [Variant("random"), Variant("diverse (k-means on BLIP's features)", _clts(selection="diverse"))],
-    ),
-    "filter": Ablation(
-        "Which regenerated images the router sees",
-        [Variant("all"), Variant("those that their own head recognises", _clts(keep="recognised"))],
     ),
     "experiences": Ablation(
         "Number of experiences",
@@ -130,7 +135,7 @@ ABLATIONS: dict[str, Ablation] = {
     ),
     "caption-length": Ablation(
         "Length of a caption",
-        [Variant(str(n), _pair(captioner={"max_new_tokens": n}), x=n) for n in (3, 5, 7, 9, 13)],
+        [Variant(str(n), _captioner(max_new_tokens=n), x=n) for n in (3, 5, 7, 9, 13)],
         "bytes of all captions, compressed",
     ),
     "synthetic-data": Ablation(
@@ -141,20 +146,11 @@ ABLATIONS: dict[str, Ablation] = {
             Variant("both", strategy="joint-mixed"),
         ],
     ),
-    "evidence": Ablation(
-        "What picks the head",
-        [
-            Variant("the router"),
-            Variant("the heads' own confidence (no generator at all)", _set(evidence="heads")),
-            Variant("both", _set(evidence="both")),
-        ],
-    ),
     "view": Ablation(
         "What the router is shown",
         [
             Variant("the input as it is"),
-            Variant("the input after the generator's autoencoder", _set(view="autoencoded")),
-            Variant("augmented images, while it trains", _set(view="augmented")),
+            Variant("the input after the generator's autoencoder", _set(router_view="autoencoded")),
         ],
     ),
 }

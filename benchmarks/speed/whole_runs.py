@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from statistics import median
 
 from tqdm import tqdm
 
+from avalanche_clts.experiments import experiment_of
 from avalanche_clts.experiments.runs.execution import Task, execute
-from avalanche_clts.experiments.settings import default_settings
 from avalanche_clts.streams.named import parse_stream
 
 _RIVALS = ("er-count", "generative-replay", "expert-gate")
@@ -25,10 +24,10 @@ def planned(*, rounds: int) -> Iterator[tuple[str, Iterator[dict[str, float]]]]:
 
 def _figures(stream: str, network: str, rounds: int) -> Iterator[dict[str, float]]:
     parsed = parse_stream(stream)
-    settings = replace(default_settings(parsed), network=network)
+    experiment = experiment_of(stream, network=network)
     seconds: dict[str, list[float]] = {name: [] for name in ("clts", *_RIVALS)}
     for seed in tqdm(range(rounds), unit="round", desc=stream):
-        tasks = [Task(parsed, name, seed, settings, "embedded", "cpu") for name in seconds]
+        tasks = [Task(experiment, name, seed, parsed) for name in seconds]
         for task, results in execute(tasks):
             seconds[task.strategy].append(results["seconds"]["total"])
         found: dict[str, float] = {"rounds": seed + 1}

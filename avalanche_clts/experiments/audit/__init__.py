@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,19 @@ from tqdm import tqdm
 
 from ..._support.files import write_text
 from ...checkpoint import load_checkpoint
-from ...images.avalanche import class_names, image_format, raw_images
+from ...footprint import caption_buffers
+from ...images.avalanche import class_names, raw_images
 from ...images.formats import to_pil
 from ...memory.buffer import CaptionBuffer
-from ...metrics import caption_buffer
 from ...pair.captioners import LabelCaptioner
-from ...pair.loading import Pair, load_pair
+from ...pair.loading import Pair
 from ...streams.named import parse_stream
+from ..config import recorded_experiment
+from ..experiment import Conditions
 from ..runs.execution import Task
-from ..runs.results import ResultsFolder, read_runs
+from ..runs.folder import ResultsFolder
+from ..runs.results import read_runs
 from ..runs.runner import build
-from ..settings import Settings
 from .membership import area, buffer_scores, caption_scores, head_scores, router_scores
 from .pixels import nearest, pixels_of
 from .search import RealImages, search
@@ -60,12 +62,10 @@ def audit(folder: Path, *, data_root: Path | None = None, device: str = "cpu", c
     Raises `FileNotFoundError` if `folder` holds no comparison.
     """
     document = read_runs(folder)
-    arguments = document["arguments"]
-    stream = parse_stream(arguments["stream"], data_root)
-    recorded = {"router": document["settings"]["network"]} | document["settings"]  # once, heads and router were alike
-    settings = Settings(**{f.name: recorded[f.name] for f in fields(Settings)})
-    pair = load_pair(arguments["pair"], device=device)
-    agent, benchmark = build(stream, _STRATEGY, 0, settings=settings, pair=pair, device=device)
+    experiment = recorded_experiment(document)
+    stream = parse_stream(experiment.stream, data_root)
+    here = replace(experiment, device=device)
+    agent, benchmark = build(here, _STRATEGY, 0, stream=stream, pair=here.load_pair())
     train = [raw for e in benchmark.train_stream for raw in _images(e)]
     test = [raw for e in benchmark.test_stream for raw in _images(e)]
     among_real = nearest(pixels_of(train), pixels_of(train), skip_self=True)
@@ -75,16 +75,15 @@ def audit(folder: Path, *, data_root: Path | None = None, device: str = "cpu", c
         "images_searched_for": len(train) + len(test),
         "files_with_real_images": search(folder, RealImages(train + test, _CLOSE * float(np.median(among_real)))),
     }
-    conditions = {"pair": document["pair"]["identity"], "device": arguments["device"], "versions": document["versions"]}
-    task = Task(stream, _STRATEGY, 0, settings, arguments["pair"], arguments["device"])
-    kept = ResultsFolder(folder, conditions).kept(task)
+    conditions = Conditions(document["pair"]["identity"], document["versions"])
+    kept = ResultsFolder(folder, conditions).kept(Task(experiment, _STRATEGY, 0, stream))
     if kept.exists():
         load_checkpoint(agent, kept)
-        buffer = caption_buffer(agent)
-        assert buffer is not None
-        buffer.prepare(benchmark.train_stream[0])
-        format = image_format(benchmark.train_stream[0].dataset)
-        regenerated = [to_pil(format.restore(image)) for image in buffer.images]
+        (buffer,) = caption_buffers(agent)
+        regenerated = [
+            to_pil(buffer.origins[made.prompt.caption.experience].format.restore(made.image))
+            for made in buffer.regenerate()
+        ]
         outcome["distances"] = {
             "regenerated images": _spread(nearest(pixels_of(regenerated), pixels_of(train))),
             "test images": _spread(nearest(pixels_of(test), pixels_of(train))),
@@ -132,7 +131,6 @@ def _membership(agent: Any, benchmark: Any, buffer: CaptionBuffer) -> dict[str, 
         pair=Pair(LabelCaptioner(), buffer.pair.generator),
         captions_per_class=buffer.memory.captions_per_class,
         class_names=buffer.class_names,
-        selection=buffer.selection,
         seed=buffer.first_seed,
     )
     scores: dict[str, tuple[list[Any], list[Any]]] = {
@@ -140,7 +138,7 @@ def _membership(agent: Any, benchmark: Any, buffer: CaptionBuffer) -> dict[str, 
     }
     pairs = list(zip(benchmark.train_stream, benchmark.test_stream, strict=True))
     for t, (experience, unseen) in enumerate(tqdm(pairs, desc="attacks", leave=False, disable=None)):
-        chosen = chooser.chosen(experience)
+        chosen = chooser.choose(experience)
         chooser.post_adapt(None, experience)
         rest = sorted(set(range(len(experience.dataset))) - set(chosen))
         groups = [(chosen, 0), (rest, 1)]

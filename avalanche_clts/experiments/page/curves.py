@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from ..rows.strategies import Results
+from ..rows import Results
 from ..runs.results import by_strategy
 from .axes import graduate
 from .looks import Look, in_front, look_of

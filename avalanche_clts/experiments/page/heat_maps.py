@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from ..rows.strategies import Results
+from ..rows import Results
 from .svg import INK, axes_of, themed, to_svg
 
 _BLUE = (0.16, 0.42, 0.78)

@@ -5,50 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..rows.strategies import STRATEGIES
+from ..rows import ROWS, Row, colours
 
-# A family shares a hue. Every colour stands out from white and from near-black (3:1 at least): pages have both.
-_GREY, _RED, _ORANGE, _GREEN, _PINK, _TEAL = "#808080", "#dc3a52", "#cd7600", "#2f9059", "#c2499d", "#1f8f97"
-_BLUE, _LIGHT_BLUE, _VIOLET = "#3a76d8", "#4f94e8", "#8b62d9"
-_COLOURS = {
-    "joint": _GREY,
-    "cumulative": _GREY,
-    "naive": _GREY,
-    "clts": _RED,
-    "caption-replay": _ORANGE,
-    "er": _BLUE,
-    "er-bytes": _LIGHT_BLUE,
-    "er-count": _BLUE,
-    "er-63x": _LIGHT_BLUE,
-    "er-total": _BLUE,
-    "er-reservoir": _LIGHT_BLUE,
-    "er-ace": _BLUE,
-    "der++": _VIOLET,
-    "gdumb": _VIOLET,
-    "icarl": _VIOLET,
-    "generative-replay": _PINK,
-    "expert-gate": _TEAL,
-    "ewc": _GREEN,
-    "lwf": _GREEN,
-    "si": _GREEN,
-}
-# Line and marker tell the members of a family apart.
-_LINES = {
-    "joint": ("--", ""),
-    "cumulative": ("-", "s"),
-    "naive": (":", "o"),
-    "caption-replay": ("-", "D"),
-    "er-bytes": ("-", "v"),
-    "er-63x": ("--", "^"),
-    "er-total": ("--", "s"),
-    "er-reservoir": (":", "D"),
-    "er-ace": (":", "P"),
-    "gdumb": ("--", "s"),
-    "icarl": (":", "^"),
-    "expert-gate": ("--", "s"),
-    "lwf": ("--", "s"),
-    "si": (":", "^"),
-}
+_FAMILIES = {"er": "er-count"}  # and the row whose look is the family's
 _OURS = ("clts", "caption-replay")
 _FRONT = (*_OURS, "joint", "er", "er-count", "er-total", "ewc", "naive")
 _FEW = 8  # curves that one figure shows without crowding
@@ -82,19 +41,26 @@ class Look:
 
 
 def colour_of(strategy: str) -> str:
-    """A CSS colour; grey for a strategy that has none."""
-    return _COLOURS.get(strategy, _GREY)
+    """A CSS colour; grey for a strategy that is no longer known."""
+    row = _row(strategy)
+    return colours.GREY if row is None else row.colour
 
 
 def look_of(strategy: str) -> Look:
     """Of a strategy, or of a family of them ("er")."""
-    line, marker = _LINES.get(strategy, ("-", "o"))
+    row = _row(strategy)
+    line, marker = ("-", "o") if row is None else (row.line, row.marker)
     return Look(colour_of(strategy), line, marker, strategy in _OURS)
 
 
 def description_of(strategy: str) -> str:
-    """What the strategy is, in a phrase; nothing for one that is no longer known."""
-    return STRATEGIES[strategy].description if strategy in STRATEGIES else ""
+    """What the strategy is and what it keeps, in a phrase; nothing for one that is no longer known."""
+    row = ROWS.get(strategy)
+    return "" if row is None else f"{row.description}; it keeps {row.keeps}"
+
+
+def _row(strategy: str) -> Row | None:
+    return ROWS.get(_FAMILIES.get(strategy, strategy))
 
 
 def in_front(strategies: Iterable[str]) -> list[str]:

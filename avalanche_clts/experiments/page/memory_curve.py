@@ -6,10 +6,8 @@ import math
 from collections.abc import Sequence
 from statistics import mean
 
-from ..rows.strategies import Results
+from ..rows import ROWS, Results
 from ..runs.results import MEMORY_KINDS, by_strategy
-
-_EVERYTHING = ("joint", "cumulative")  # keep the whole stream, so no budget is theirs
 
 
 def curve_families(runs: Sequence[Results]) -> dict[str, list[tuple[float, float]]]:
@@ -21,11 +19,11 @@ def curve_families(runs: Sequence[Results]) -> dict[str, list[tuple[float, float
     families: dict[str, list[tuple[float, float]]] = {}
     unknown = of_unknown_memory(runs)
     for strategy, group in by_strategy(runs).items():
-        if strategy in _EVERYTHING or strategy in unknown:
+        if _keeps_stream(strategy) or strategy in unknown:
             continue
         kept = mean(sum(run["memory_bytes"][kind] for kind in MEMORY_KINDS) for run in group)
         accuracy = mean(run["average_accuracy"] for run in group)
-        family = "er" if strategy in ("er-bytes", "er-count", "er-63x", "er-total") else strategy
+        family = (ROWS[strategy].family if strategy in ROWS else "") or strategy
         families.setdefault(family, []).append((kept, accuracy))
     return {family: sorted(points) for family, points in families.items()}
 
@@ -35,9 +33,14 @@ def of_unknown_memory(runs: Sequence[Results]) -> list[str]:
     return [
         strategy
         for strategy, group in by_strategy(runs).items()
-        if strategy not in _EVERYTHING
+        if not _keeps_stream(strategy)
         and any(run["memory_bytes"][kind] is None for run in group for kind in MEMORY_KINDS)
     ]
+
+
+def _keeps_stream(strategy: str) -> bool:
+    """Whether no budget is the strategy's."""
+    return strategy in ROWS and ROWS[strategy].keeps_stream
 
 
 def areas(runs: Sequence[Results]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..._support.files import write_text
-from ..rows.strategies import Results
+from ..rows import Results
 from ..runs.results import by_strategy, read_finished
 from . import figures
 from .looks import description_of

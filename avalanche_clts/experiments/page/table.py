@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from ..rows.strategies import Results
+from ..rows import Results
 from ..runs.results import MEMORY_KINDS, by_strategy
 
 _COLUMNS = {

@@ -14,14 +14,19 @@ from typing import Any
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.supervised import Naive
+from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ...models import RoutedModel, TaskRouter
+from ...models import RoutedModel
+from ...routers import Router
+from . import colours
+from .row import Row, Setup
 
 
-class ReconstructionGate(TaskRouter):
-    """One autoencoder for each experience; logits are their negative reconstruction errors.
+class ReconstructionGate(Router):
+    """One autoencoder for each experience: the smaller its reconstruction error, the likelier its head.
 
     **Arguments:**
 
@@ -31,7 +36,7 @@ class ReconstructionGate(TaskRouter):
     """
 
     def __init__(self, num_inputs: int, *, latent_dim: int = 100, temperature: float = 2.0) -> None:
-        super().__init__(nn.Identity())
+        super().__init__()
         self.template = (
             nn.Sequential(nn.Linear(num_inputs, latent_dim), nn.ReLU(), nn.Linear(latent_dim, num_inputs)),
         )
@@ -39,7 +44,7 @@ class ReconstructionGate(TaskRouter):
         self.autoencoders = nn.ModuleList()
 
     @property
-    def num_experiences(self) -> int:
+    def num_heads(self) -> int:
         """How many experiences the gate tells apart."""
         return len(self.autoencoders)
 
@@ -52,11 +57,11 @@ class ReconstructionGate(TaskRouter):
         self.autoencoders.append(autoencoder)
         return autoencoder
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits over experiences, `(n, num_experiences)`."""
-        x = x.flatten(1)
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """log p(head), `(n, num_heads)`."""
+        x = features.flatten(1)
         errors = [(autoencoder(x) - x).square().sum(1) for autoencoder in self.autoencoders]
-        return -torch.stack(errors, dim=1) / self.temperature
+        return (-torch.stack(errors, dim=1) / self.temperature).log_softmax(1)
 
 
 class ExpertGatePlugin(SupervisedPlugin):
@@ -90,3 +95,26 @@ class ExpertGatePlugin(SupervisedPlugin):
                 loss.backward()
                 optimizer.step()
         autoencoder.requires_grad_(False)
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """Experts behind autoencoders, which pick one of them."""
+    options = {"latent_dim": 100, "epochs": setup.train_epochs, **setup.options}
+    head = setup.network(setup.num_classes)
+    gate = ReconstructionGate(setup.num_features, latent_dim=options["latent_dim"])
+    model = RoutedModel(head=head, router=gate, backbone=setup.backbone, routing="hard")
+    return Naive(**setup.common(model), plugins=[ExpertGatePlugin(epochs=options["epochs"])])
+
+
+ROWS = [
+    Row(
+        "expert-gate",
+        "task heads behind autoencoders: the best reconstruction picks the head",
+        build,
+        keeps="the heads, and an autoencoder for each",
+        colour=colours.TEAL,
+        line="--",
+        marker="s",
+        grid={"latent_dim": [20, 50, 100], "epochs": [10, 30]},
+    )
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import multiprocessing
 import os
@@ -11,20 +10,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 
 from ..._support.processes import end_with_parent
-from ...networks import BACKBONES
 from ...pair.loading import Pair, load_pair, pair_identity
 from ...streams.named import Stream
-from ..rows.strategies import STRATEGIES, Results
-from ..settings import PAIR_SETTINGS, Settings
+from ..experiment import Experiment
+from ..rows import Results
 from .image_store import RememberingGenerator
 from .lock import require_still_there
 from .runner import run, versions
@@ -36,7 +33,8 @@ class Task:
 
     **Arguments:**
 
-    - pair: as `load_pair` takes it.
+    - experiment: how it is run.
+    - stream: the experiment's, with the folder of downloaded data.
     - tensorboard: folder of the event files. None: there are none.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - images: database of images to take from the last run that made them; see `RememberingGenerator`. None: every run
@@ -45,12 +43,10 @@ class Task:
     - kept: folder for the trained strategy, if it keeps captions. None: it is not kept.
     """
 
-    stream: Stream
+    experiment: Experiment
     strategy: str
     seed: int
-    settings: Settings
-    pair: str
-    device: str
+    stream: Stream
     tensorboard: Path | None = None
     clts: Results | None = None
     images: Path | None = None
@@ -66,18 +62,6 @@ class Task:
     def is_timed(self) -> bool:
         """Whether its seconds are its own: those of a run that takes images from another are not."""
         return self.images is None
-
-    @property
-    def needs_pair(self) -> bool:
-        """Whether the outcome depends on the pair."""
-        return STRATEGIES[self.strategy].needs_pair or self.settings.network in BACKBONES
-
-    def own_settings(self) -> dict[str, Any]:
-        """The settings that the outcome depends on: none of another strategy, and none of a pair it has no use for."""
-        settings = asdict(self.settings)
-        names = [self.strategy, "clts"] if STRATEGIES[self.strategy].after_clts else [self.strategy]
-        settings["tuned"] = {name: settings["tuned"].get(name, {}) for name in names}
-        return {k: v for k, v in settings.items() if STRATEGIES[self.strategy].needs_pair or k not in PAIR_SETTINGS}
 
 
 def execute(
@@ -143,12 +127,11 @@ def _begin_worker(threads: int) -> None:
 def _perform(task: Task, progress: Callable[[str], None] = lambda message: None) -> Results:
     with _telling_of_its_run(task), _telling_of_its_folder(task):
         return run(
-            task.stream,
+            task.experiment,
             task.strategy,
             task.seed,
-            settings=task.settings,
+            stream=task.stream,
             pair=_pair(task),
-            device=task.device,
             tensorboard=task.tensorboard,
             clts=task.clts,
             unfinished=task.unfinished,
@@ -181,31 +164,20 @@ def _telling_of_its_folder(task: Task) -> Iterator[None]:
 
 
 def _pair(task: Task) -> Pair:
-    pair = _changed(_warm_pair(task.pair, task.device), task.settings)
+    wanted = task.experiment
+    pair = _warm_pair(wanted.pair, wanted.device, json.dumps(wanted.captioner), json.dumps(wanted.generator))
     if task.images is None:
         return pair
     # What a generator draws depends on the device and on versions too.
-    identity = f"{pair_identity(pair)[1]} on {task.device} with {json.dumps(versions())}"
+    identity = f"{pair_identity(pair)[1]} on {wanted.device} with {json.dumps(versions())}"
     return Pair(pair.captioner, RememberingGenerator(pair.generator, identity, task.images))
 
 
-def _changed(pair: Pair, settings: Settings) -> Pair:
-    """The pair with the settings' attributes in the place of its own; the loaded weights are shared."""
-    parts = []
-    for part, attributes in zip(pair, (settings.captioner, settings.generator), strict=True):
-        changed = copy.copy(part)
-        for name, value in attributes.items():
-            if not hasattr(changed, name):
-                raise ValueError(f"{type(changed).__name__} has no attribute {name!r} to set")
-            setattr(changed, name, value)
-        parts.append(changed)
-    return Pair(*parts)  # type: ignore[arg-type]
-
-
-@cache
-def _warm_pair(name: str, device: str) -> Pair:
-    """The pair, loaded before anything is timed: whichever run came first would bear the cost alone."""
-    pair = load_pair(name, device=device)
+@lru_cache(maxsize=1)  # variants ask for one pair after the other, and a device has room for one
+def _warm_pair(name: str, device: str, captioner: str, generator: str) -> Pair:
+    """The pair, loaded before anything is timed: whichever run came first would bear the cost alone. The arguments of
+    its parts are JSON."""
+    pair = load_pair(name, device=device, captioner=json.loads(captioner), generator=json.loads(generator))
     pair.captioner.caption([Image.new("RGB", (8, 8))], ["warm-up"])
     pair.generator.generate(["warm-up"], [0])
     return pair

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
 
 
 def require_still_there(folder: Path) -> None:
@@ -27,24 +25,28 @@ def only_one(folder: Path) -> Iterator[None]:
 
     Raises `OSError` if another process is in it, and where the folder cannot be written.
     """
+    holder = folder / "runs" / ".holder"  # beside the lock, whose own content is the library's
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
-        file = (folder / "runs" / ".lock").open("a+", encoding="utf-8")
+        lock = FileLock(folder / "runs" / ".lock", timeout=0)
+        lock.acquire()
+        holder.write_text(f"process {os.getpid()} on {platform.node() or 'this machine'}", encoding="utf-8")
+    except Timeout:
+        raise OSError(
+            f"{folder} is in use by {_named(holder)}; wait until it has ended, or choose another folder with --out"
+        ) from None
     except OSError as error:
         raise OSError(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
-    with file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                other = file.read().strip() or "another process"
-                raise OSError(
-                    f"{folder} is in use by {other}; wait until it has ended, or choose another folder with --out"
-                ) from None
-            except OSError:  # a file system without locks: better unprotected than not at all
-                pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename if hasattr(os, 'uname') else 'this machine'}")
-        file.flush()
+    try:
         yield
+    finally:
+        with suppress(OSError):  # the folder may have vanished
+            holder.unlink()
+        lock.release()
+
+
+def _named(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8").strip() or "another process"
+    except OSError:
+        return "another process"

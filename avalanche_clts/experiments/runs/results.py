@@ -1,31 +1,23 @@
-"""The folder of a comparison: one file for each finished run, and everything derived from them."""
+"""What finished experiments leave: `results.json`, `ablations.json`, and the same as CSV."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import itertools
 import json
-import shutil
-import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..._support.files import write_text
-from ...streams.named import slug
-from ..rows.strategies import STRATEGIES, Results
-from ..settings import PAIR_SETTINGS
-from .execution import Task
-from .lock import require_still_there
+from ..config import recorded_settings
+from ..experiment import PAIR_FIELDS
+from ..rows import ROWS, Results
 
 RESULTS_FILE = "results.json"
 ABLATIONS_FILE = "ablations.json"
 MEMORY_KINDS = ("captions", "exemplars", "heads", "router", "network")
 SECONDS_KINDS = ("total", "captioning", "generation", "router")
-_TIMED = "timed"
 _SCALARS = (
     "average_accuracy",
     "forgetting",
@@ -36,94 +28,8 @@ _SCALARS = (
 _MATRICES = ("accuracy_matrix", "router_confusion", "class_accuracy")
 
 
-class ResultsFolder:
-    """Finished runs on disk. A run is known by its stream, strategy, seed and everything that could change its outcome,
-    the images of a folder among it.
-
-    **Arguments:**
-
-    - path: the folder; made if missing.
-    - conditions: what runs depend on beside their own settings: "pair", "device", "versions". A finished run under
-        other conditions is kept, and not taken for this one's.
-
-    Raises `OSError`, naming the folder, if it cannot be written.
-    """
-
-    def __init__(self, path: Path, conditions: dict[str, Any]) -> None:
-        self.path = path
-        self.conditions = conditions
-        self._runs = path / "runs"
-        try:
-            self._runs.mkdir(parents=True, exist_ok=True)
-            probe = self._runs / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise OSError(f"cannot write to {path} ({error.strerror}); choose another folder with --out") from error
-
-    def prepared(self, task: Task, *, to_look_at: bool = False) -> Task:
-        """The task with the places in this folder where it keeps what an interrupted run goes on from.
-
-        **Arguments:**
-
-        - to_look_at: whether event files and the trained strategy are kept as well.
-        """
-        task = replace(task, unfinished=self._unfinished(task))
-        if not to_look_at:
-            return task
-        events = self.path / "tensorboard" / slug(task.stream.name) / f"{task.strategy}-seed{task.seed}"
-        if not self._unfinished(task).exists():
-            shutil.rmtree(events, ignore_errors=True)  # of an earlier run, or of one that begins again
-        return replace(task, tensorboard=events, kept=self.kept(task))
-
-    def kept(self, task: Task) -> Path:
-        """Where a trained strategy is kept."""
-        return self.path / "checkpoints" / self.file(task).stem
-
-    def load(self, task: Task) -> Results | None:
-        """A finished run, or None: also where the file is damaged, which is told, and where the task is to be timed and
-        the run took images that another one had made."""
-        file = self.file(task)
-        if not file.exists():
-            return None
-        try:
-            results: Results = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            print(f"{file} is damaged ({error}); its run is computed again", file=sys.stderr)
-            return None
-        timed = results.pop(_TIMED, True)
-        return results if timed or not task.is_timed else None
-
-    def save(self, task: Task, results: Results) -> None:
-        """Keep a finished run, and no longer what it would have gone on from."""
-        require_still_there(self._runs)
-        write_text(self.file(task), json.dumps(results | {_TIMED: task.is_timed}))
-        shutil.rmtree(self._unfinished(task), ignore_errors=True)
-
-    @property
-    def images(self) -> Path:
-        """The database of images that runs which are not timed share."""
-        return self.path / "runs" / "images.sqlite"
-
-    def file(self, task: Task) -> Path:
-        """Where a finished run is kept."""
-        dependencies = self.dependencies(task)
-        digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()
-        return self._runs / f"{slug(task.stream.name)}-{task.strategy}-seed{task.seed}-{digest[:12]}.json"
-
-    def _unfinished(self, task: Task) -> Path:
-        return self._runs / "unfinished" / self.file(task).stem
-
-    def dependencies(self, task: Task) -> dict[str, Any]:
-        """What the run depends on: its settings, the device, the versions, a folder's images, and the pair if it makes
-        use of one."""
-        shared = {name: value for name, value in self.conditions.items() if name != "pair" or task.needs_pair}
-        contents = {} if task.stream.contents is None else {"contents": task.stream.contents}
-        return {"settings": task.own_settings()} | shared | contents
-
-
 def to_csv(runs: Iterable[Results]) -> str:
-    """One line a run: all figures, and matrices as JSON."""
+    """One line a run: all figures, and matrices as JSON. What is unknown or does not apply is empty."""
     text = io.StringIO()
     header = ["stream", "strategy", "seed", *_SCALARS]
     header += [f"memory_bytes.{kind}" for kind in MEMORY_KINDS] + [f"seconds.{kind}" for kind in SECONDS_KINDS]
@@ -206,10 +112,10 @@ def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     and may have been searched for anew."""
     if one["arguments"].get("stream") != other["arguments"].get("stream"):
         return []
-    with_pair = all(any(STRATEGIES[run["strategy"]].needs_pair for run in d["runs"]) for d in (one, other))
-    settings, others = one.get("settings", {}), other.get("settings", {})
-    shared = [name for name in settings if name in others and name != "tuned"]
-    differing = [n for n in shared if settings[n] != others[n] and (with_pair or n not in PAIR_SETTINGS)]
+    with_pair = all(any(ROWS[run["strategy"]].needs_pair for run in d["runs"]) for d in (one, other))
+    settings, others = recorded_settings(one), recorded_settings(other)
+    shared = [name for name in settings if name in others and name != "hyperparameters"]
+    differing = [n for n in shared if settings[n] != others[n] and (with_pair or n not in PAIR_FIELDS)]
     if with_pair and one.get("pair", {}).get("identity") != other.get("pair", {}).get("identity"):
         differing.append("pair")
     return differing

@@ -14,55 +14,53 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from avalanche.benchmarks import NCScenario
 from avalanche.evaluation.metrics import accuracy_metrics, bwt_metrics, forgetting_metrics
-from avalanche.models.utils import avalanche_forward
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ... import __version__
 from ..._support.files import write_text
 from ...checkpoint import load_checkpoint, save_checkpoint
+from ...footprint import caption_buffers, memory_bytes
 from ...images.avalanche import image_format
-from ...images.normalisation import Normalisation, measure_normalisation
-from ...metrics import TextTensorboardLogger, caption_buffer, clts_metrics, memory_bytes, synthesis_seconds
-from ...models import RoutedModel
+from ...images.normalisation import measure_normalisation
+from ...metrics import TextTensorboardLogger, clts_metrics, synthesis_seconds
 from ...networks import BACKBONES, network_for
 from ...pair.loading import Pair
 from ...streams.named import Stream
-from ..rows.strategies import STRATEGIES, Results, Setup
-from ..settings import Settings
+from ..experiment import Experiment
+from ..rows import ROWS, Results, Setup
 from .lock import require_still_there
+from .measures import class_accuracy, last_value, router_confusion, summarize_matrix
 
 Progress = Callable[[str], None]
-_ROWS = "rows.json"
+_MATRIX = "rows.json"
 
 
 def run(
-    stream: Stream,
+    experiment: Experiment,
     strategy: str,
     seed: int,
     *,
-    settings: Settings,
+    stream: Stream,
     pair: Pair,
-    device: str,
     tensorboard: Path | None = None,
     clts: Results | None = None,
     unfinished: Path | None = None,
     kept: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Results:
-    """Train `strategy` through `stream` and return its record, as `results.json` holds it.
+    """Train `strategy` through the experiment's stream and return its record, as `results.json` holds it.
 
     **Arguments:**
 
     - seed: of the order of classes, of all initial weights and of every random choice.
+    - stream, pair: those of the experiment, made.
     - tensorboard: folder of the event files. None: there are none.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. Strategies that keep captions write
@@ -70,13 +68,11 @@ def run(
     - kept: folder for a checkpoint of the trained strategy, if it keeps captions. None: it is not kept.
     - progress: told where the run is.
     """
-    agent, benchmark = build(
-        stream, strategy, seed, settings=settings, pair=pair, device=device, tensorboard=tensorboard, clts=clts
-    )
+    agent, benchmark = build(experiment, strategy, seed, stream=stream, pair=pair, tensorboard=tensorboard, clts=clts)
     # Stored images are not in a checkpoint: no run goes on without them.
-    resumes = caption_buffer(agent) is not None and settings.memory != "images"
+    resumes = caption_buffers(agent) and experiment.memory != "images"
     matrix, metrics, seconds = _train_and_evaluate(agent, benchmark, unfinished if resumes else None, progress)
-    if kept is not None and caption_buffer(agent) is not None:
+    if kept is not None and caption_buffers(agent):
         save_checkpoint(agent, kept)
     synthesis = synthesis_seconds(agent)
     image_nbytes = image_format(benchmark.train_stream[0].dataset).nbytes
@@ -86,11 +82,11 @@ def run(
         "seed": seed,
         "accuracy_matrix": matrix,
         **summarize_matrix(matrix),
-        "router_accuracy": _last(metrics, "RouterAccuracy_Stream"),
-        "oracle_accuracy": _last(metrics, "OracleAccuracy_Stream"),
-        "router_confusion": _router_confusion(agent, benchmark.test_stream),
-        "class_accuracy": _class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
-        "memory_bytes": _memory_bytes(agent, settings, image_nbytes),
+        "router_accuracy": last_value(metrics, "RouterAccuracy_Stream"),
+        "oracle_accuracy": last_value(metrics, "OracleAccuracy_Stream"),
+        "router_confusion": router_confusion(agent, benchmark.test_stream),
+        "class_accuracy": class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
+        "memory_bytes": _memory_bytes(agent, experiment, image_nbytes),
         "seconds": {
             "total": seconds,
             **{kind: synthesis.get(kind) for kind in ("captioning", "generation", "router")},
@@ -99,13 +95,12 @@ def run(
 
 
 def build(
-    stream: Stream,
+    experiment: Experiment,
     strategy: str,
     seed: int,
     *,
-    settings: Settings,
+    stream: Stream,
     pair: Pair,
-    device: str,
     tensorboard: Path | None = None,
     clts: Results | None = None,
 ) -> tuple[SupervisedTemplate, NCScenario]:
@@ -114,55 +109,37 @@ def build(
     benchmark = stream.build(seed)
     format = image_format(benchmark.train_stream[0].dataset)
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
-    in_unit_range = settings.network in BACKBONES or settings.view != "input"
-    normalisation = measure_normalisation(benchmark.train_stream[0].dataset) if in_unit_range else Normalisation()
-    if settings.network in BACKBONES:
-        backbone = BACKBONES[settings.network](pair, normalisation)
+    if experiment.network in BACKBONES:
+        normalisation = measure_normalisation(benchmark.train_stream[0].dataset)
+        backbone = BACKBONES[experiment.network](pair, normalisation)
         network: Callable[[int], nn.Module] = partial(nn.Linear, backbone.width)
     else:
-        backbone, network = None, network_for(format, settings.network)
+        backbone, network = None, network_for(format, experiment.network)
     setup = Setup(
         network=network,
-        router=network_for(format, settings.router),
+        router=network_for(format, experiment.router),
         backbone=backbone,
         num_classes=benchmark.n_classes,
-        num_captions=settings.captions_per_class
+        captions_per_class=experiment.captions_per_class,
+        num_captions=experiment.captions_per_class
         * sum(len(experience.classes_in_this_experience) for experience in benchmark.train_stream),
         image_nbytes=format.nbytes,
         input_shape=tuple(example.shape[1:]),
         value_range=(example.min().item(), example.max().item()),
-        normalisation=normalisation,
-        settings=settings,
+        train_epochs=experiment.train_epochs,
+        train_mb_size=experiment.train_mb_size,
+        eval_mb_size=experiment.eval_mb_size,
+        learning_rate=experiment.learning_rate,
+        memory=experiment.memory,
+        routing=experiment.routing,
+        router_view=experiment.router_view,
+        options=experiment.hyperparameters.get(strategy, {}),
         pair=pair,
         evaluator=_evaluator(tensorboard),
-        device=device,
+        device=experiment.device,
         clts=clts,
     )
-    return STRATEGIES[strategy].build(setup), benchmark
-
-
-def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:
-    """Average accuracy, forgetting and backward transfer of an accuracy matrix R.
-
-    - average_accuracy: mean of the last row.
-    The latter two are None where there is one row, as nothing was learnt after anything, and where the test stream is
-    not divided like the training stream.
-
-    - forgetting: mean over j < T of max over i < T of R[i][j], minus R[T][j] (Chaudhry et al., ECCV 2018).
-    - backward_transfer: mean over j < T of R[T][j] - R[j][j] (Lopez-Paz and Ranzato, NeurIPS 2017).
-    """
-    table = np.array(matrix)
-    last = len(table) - 1
-    forgetting = transfer = None
-    if last > 0 and table.shape[0] == table.shape[1]:
-        # A task cannot be forgotten before it was learnt: the maximum runs over the rows from j on.
-        forgetting = float(np.mean([table[j:last, j].max() - table[last, j] for j in range(last)]))
-        transfer = float(np.mean([table[last, j] - table[j, j] for j in range(last)]))
-    return {
-        "average_accuracy": float(table[last].mean()),
-        "forgetting": forgetting,
-        "backward_transfer": transfer,
-    }
+    return ROWS[strategy].build(setup), benchmark
 
 
 def _train_and_evaluate(
@@ -181,12 +158,12 @@ def _train_and_evaluate(
             agent.train(step, eval_streams=[])
         seconds += time.perf_counter() - start
         metrics = agent.eval(benchmark.test_stream)
-        row = [_last(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
+        row = [last_value(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
         matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
         if unfinished is not None and number < len(steps):
             require_still_there(unfinished)
             # The rows first: those of an experience that the checkpoint does not know yet are left out on resuming.
-            write_text(unfinished / _ROWS, json.dumps({"matrix": matrix, "seconds": seconds}))
+            write_text(unfinished / _MATRIX, json.dumps({"matrix": matrix, "seconds": seconds}))
             save_checkpoint(agent, unfinished)
     return matrix, metrics, seconds
 
@@ -197,7 +174,7 @@ def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[li
         return [], 0.0
     unfinished.mkdir(parents=True, exist_ok=True)
     try:
-        rows = json.loads((unfinished / _ROWS).read_text(encoding="utf-8"))
+        rows = json.loads((unfinished / _MATRIX).read_text(encoding="utf-8"))
         return rows["matrix"][: load_checkpoint(agent, unfinished)], rows["seconds"]
     except (FileNotFoundError, ValueError):  # nothing that is whole: the run starts anew
         shutil.rmtree(unfinished)
@@ -205,43 +182,14 @@ def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[li
         return [], 0.0
 
 
-def _memory_bytes(agent: SupervisedTemplate, settings: Settings, image_nbytes: int) -> dict[str, int]:
-    """What the strategy keeps between experiences; captions that are numbers of stored images count as these."""
+def _memory_bytes(agent: SupervisedTemplate, experiment: Experiment, image_nbytes: int) -> dict[str, int | None]:
+    """What the strategy keeps between experiences, None where that is unknown; captions that are numbers of stored
+    images count as these."""
     kept = memory_bytes(agent, image_nbytes=image_nbytes)
-    buffer = caption_buffer(agent)
-    if buffer is None or settings.memory != "images":
+    if experiment.memory != "images" or not caption_buffers(agent):
         return kept
-    return kept | {"captions": 0, "exemplars": len(buffer.memory) * image_nbytes}
-
-
-@torch.inference_mode()
-def _class_accuracy(agent: SupervisedTemplate, stream: Any, num_classes: int) -> list[float | None]:
-    """Accuracy on each class's test images, by class id; None for a class without any."""
-    agent.model.eval()
-    right, count = torch.zeros(num_classes), torch.zeros(num_classes)
-    for experience in stream:
-        for x, y, *labels in DataLoader(experience.dataset.eval(), batch_size=agent.eval_mb_size):
-            output = avalanche_forward(agent.model, x.to(agent.device), labels[0].to(agent.device) if labels else None)
-            count += torch.bincount(y, minlength=num_classes)
-            right += torch.bincount(y[output.argmax(1).cpu() == y], minlength=num_classes)
-    return [(r / n).item() if n else None for r, n in zip(right, count, strict=True)]
-
-
-@torch.inference_mode()
-def _router_confusion(agent: SupervisedTemplate, stream: Any) -> list[list[float]] | None:
-    """Row j, column t: share of test experience j's inputs that the router sends to head t. None without a router."""
-    model = agent.model
-    if not isinstance(model, RoutedModel):
-        return None
-    model.eval()
-    rows = []
-    for experience in stream:
-        counts = torch.zeros(model.num_heads)
-        for x, *_ in DataLoader(experience.dataset.eval(), batch_size=agent.eval_mb_size):
-            chosen = model.route(x.to(agent.device)).argmax(1).cpu()
-            counts += torch.bincount(chosen, minlength=model.num_heads)
-        rows.append((counts / counts.sum()).tolist())
-    return rows
+    stored = sum(len(buffer.memory) for buffer in caption_buffers(agent))
+    return kept | {"captions": 0, "exemplars": stored * image_nbytes}
 
 
 @contextmanager
@@ -264,14 +212,6 @@ def _evaluator(tensorboard: Path | None) -> EvaluationPlugin:
             clts_metrics(captions=True),
             loggers=[] if tensorboard is None else [TextTensorboardLogger(tensorboard)],
         )
-
-
-def _last(metrics: dict[str, Any], name: str, ending: str = "") -> float | None:
-    """The last value of the test-stream metric whose name starts and ends so, or None."""
-    for key, value in metrics.items():
-        if key.startswith(f"{name}/eval_phase/test_stream") and key.endswith(ending):
-            return float(value)
-    return None
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,208 @@
+"""An experiment: all that its results depend on and that can be chosen, in one dataclass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from .._support.checks import require_flag, require_names, require_one_of, require_whole
+from ..models import Routing
+from ..networks import BACKBONES, NETWORKS
+from ..pair.loading import Pair, load_pair
+from ..views import RouterView
+from .rows import COMPARED, ROWS
+from .rows.row import Memory
+
+# What only strategies with a pair take notice of.
+PAIR_FIELDS = ("memory", "captioner", "generator", "routing", "router_view", "router")
+# What says which runs there are; every other field says how a run is made.
+_CHOOSING = ("stream", "strategies", "ablations", "seeds", "tune", "pair", "device")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What `clts compare` and `clts ablate` run. Fields may be given in any order; see `experiment_of` for those of a
+    stream, and `with_given` for others in their place.
+
+    **Arguments:**
+
+    - stream: as `parse_stream` reads it.
+    - strategies: names from `ROWS`, for `compare`. None: all that are compared.
+    - ablations: names from `ABLATIONS`, for `ablate`. None: all.
+    - seeds: 0 to `seeds - 1`.
+    - tune: search the hyper-parameters first, on a seed that is not reported.
+    - pair: as `load_pair` takes it.
+    - captioner, generator: arguments of the pair's parts, in the place of its own, such as {"guidance_scale": 2.0}.
+    - device: where everything runs.
+    - network: of every strategy, a key of `NETWORKS` or `BACKBONES`. None: by the size of the images.
+    - router: network of CLTS's router, a key of `NETWORKS`. None: by the size of the images, whatever `network` is,
+        since a router sees every image that is regenerated and its time is most of what CLTS costs.
+    - train_epochs, train_mb_size, eval_mb_size, learning_rate: of every strategy (Adam).
+    - captions_per_class: captions that CLTS keeps of each class of each experience.
+    - memory: what CLTS keeps of an image: "captions"; "labels", its class name in a template; or "images", the image
+        itself.
+    - routing: of CLTS: "soft" or "hard".
+    - router_view: what CLTS's router is shown: "input", or "autoencoded", the input after the generator's autoencoder.
+    - hyperparameters: by strategy, what is its own: such as {"clts": {"replay_size": 5000}}. What is left out is as the
+        strategy has it by itself.
+
+    Raises `ValueError` or `TypeError` for what does not exist or cannot be.
+    """
+
+    stream: str = "digits"
+    strategies: tuple[str, ...] | None = None
+    ablations: tuple[str, ...] | None = None
+    seeds: int = 3
+    tune: bool = False
+    pair: str = "embedded"
+    captioner: dict[str, Any] = field(default_factory=dict)
+    generator: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    network: str | None = None
+    router: str | None = None
+    train_epochs: int = 10
+    train_mb_size: int = 32
+    eval_mb_size: int = 256
+    learning_rate: float = 1e-3
+    captions_per_class: int = 20
+    memory: Memory = "captions"
+    routing: Routing = "soft"
+    router_view: RouterView = "input"
+    hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("stream", "pair", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a text")
+        require_flag("tune", self.tune)
+        for name in ("strategies", "ablations"):  # lists where they were read from a file
+            require_names(name, getattr(self, name))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("seeds", "train_epochs", "train_mb_size", "eval_mb_size", "captions_per_class"):
+            require_whole(name, getattr(self, name))
+        if isinstance(self.learning_rate, bool) or not isinstance(self.learning_rate, (int, float)):
+            raise TypeError(f"learning_rate is {self.learning_rate!r}; it must be a number above 0")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be a number above 0")
+        for name, literal in (("memory", Memory), ("routing", Routing), ("router_view", RouterView)):
+            require_one_of(name, getattr(self, name), literal)
+        for name in ("captioner", "generator", "hyperparameters"):
+            if not isinstance(getattr(self, name), dict):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a table of names and values")
+        self._require_networks()
+        _require_known("strategies", self.strategies or ())
+        _require_known("hyperparameters", self.hyperparameters)
+        for name, options in self.hyperparameters.items():
+            ROWS[name].require_options(options)
+        given = {name: dict(options) for name, options in self.hyperparameters.items() if options}
+        object.__setattr__(self, "hyperparameters", given)
+
+    def _require_networks(self) -> None:
+        for name, given, known in (
+            ("network", self.network, [*NETWORKS, *BACKBONES]),
+            ("router", self.router, list(NETWORKS)),
+        ):
+            if given is not None and given not in known:
+                raise ValueError(f"{name} is {given!r}; known networks: {', '.join(known)}")
+        if self.router is not None and self.network in BACKBONES:
+            raise ValueError(f"router is {self.router!r}, but with network {self.network!r} it is a linear layer too")
+        if self.router_view != "input" and self.network in BACKBONES:
+            raise ValueError(
+                f"router_view is {self.router_view!r}, but with network {self.network!r} the router sees no images"
+            )
+
+    @property
+    def chosen(self) -> list[str]:
+        """The strategies to run, in the order of `ROWS`: with CLTS, where the budget of one is that of CLTS."""
+        names = set(COMPARED if self.strategies is None else self.strategies)
+        if any(ROWS[name].after_clts for name in names):
+            names.add("clts")
+        return [name for name in ROWS if name in names]
+
+    def with_given(self, **given: Any) -> Experiment:
+        """This experiment with other fields, as a file or a command line gives them.
+
+        Hyper-parameters are replaced strategy by strategy. Epochs are given for everyone: no longer as a search had
+        found them for some, unless those are given as well.
+
+        Raises `ValueError` for a field that does not exist, and for hyper-parameters that a search would overrule.
+        """
+        unknown = [name for name in given if name not in _NAMES]
+        if unknown:
+            raise ValueError(f"an experiment has no {', '.join(unknown)}; it has: {', '.join(_NAMES)}")
+        own = self.hyperparameters
+        if "train_epochs" in given:
+            own = {name: {k: v for k, v in options.items() if k != "train_epochs"} for name, options in own.items()}
+        told = given.get("hyperparameters", {})
+        if not isinstance(told, Mapping):
+            raise TypeError(f"hyperparameters is {told!r}; it must be a table of names and values")
+        changed = replace(self, **given | {"hyperparameters": own | dict(told)})
+        overruled = [name for name in told if changed.tune and ROWS[name].grid and name in changed.chosen]
+        if overruled:
+            listed = ", ".join(overruled)
+            raise ValueError(f"hyperparameters has {listed}, which the search would overrule; leave either out")
+        return changed
+
+    def settings(self) -> dict[str, Any]:
+        """How every run is made, whichever runs there are."""
+        return {name: value for name, value in asdict(self).items() if name not in _CHOOSING}
+
+    def load_pair(self) -> Pair:
+        """The pair as the experiment wants it; raises as the function of that name does."""
+        return load_pair(self.pair, device=self.device, captioner=self.captioner, generator=self.generator)
+
+    def needs_pair(self, strategy: str) -> bool:
+        """Whether a strategy's outcome depends on the pair."""
+        return ROWS[strategy].needs_pair or self.network in BACKBONES
+
+    def dependencies(self, strategy: str, conditions: Conditions, contents: str | None = None) -> dict[str, Any]:
+        """All that a run of `strategy` depends on but its stream's name and its seed: of the experiment, none that is
+        another strategy's, and none of a pair that it has no use for.
+
+        **Arguments:**
+
+        - conditions: what is there beside the experiment.
+        - contents: a digest of the stream's images, where the stream's name does not say which they are.
+        """
+        row = ROWS[strategy]
+        settings = {k: v for k, v in self.settings().items() if row.needs_pair or k not in PAIR_FIELDS}
+        names = [strategy, "clts"] if row.after_clts else [strategy]
+        settings["hyperparameters"] = {name: self.hyperparameters.get(name, {}) for name in names}
+        found = {"settings": settings, "device": self.device, "versions": conditions.versions}
+        if self.needs_pair(strategy):
+            found["pair"] = conditions.pair
+        if contents is not None:
+            found["contents"] = contents
+        return found
+
+    def digest(self, strategy: str, conditions: Conditions, contents: str | None = None) -> str:
+        """What tells a run of `strategy` from one under other settings, with another pair, on another device."""
+        text = json.dumps(self.dependencies(strategy, conditions, contents), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_NAMES = [f.name for f in fields(Experiment)]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What runs depend on that no experiment says.
+
+    **Arguments:**
+
+    - pair: what tells the pair from others; see `pair_identity`.
+    - versions: of Python packages, by name.
+    """
+
+    pair: list[str]
+    versions: dict[str, str]
+
+
+def _require_known(argument: str, names: Iterable[str]) -> None:
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        raise ValueError(f"{argument} has {', '.join(unknown)}; known strategies: {', '.join(COMPARED)}")

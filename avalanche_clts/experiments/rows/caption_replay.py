@@ -1,0 +1,34 @@
+"""Captions in the place of a replay buffer: one network, and images that are regenerated."""
+
+from __future__ import annotations
+
+from avalanche.training.supervised import Naive
+from avalanche.training.templates import SupervisedTemplate
+
+from ...plugins import CaptionReplayPlugin
+from . import colours
+from .row import Row, Setup
+
+_BATCHES = [32, 64, 128]
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """`Naive` with `CaptionReplayPlugin`."""
+    replay = CaptionReplayPlugin(pair=setup.pair, mem_size=setup.num_captions, **setup.options)
+    return Naive(**setup.single(), plugins=[replay])
+
+
+ROWS = [
+    Row(
+        "caption-replay",
+        "one network, replay of images regenerated from as many captions",
+        build,
+        keeps="the network, and captions",
+        colour=colours.ORANGE,
+        marker="D",
+        grid={"replay_size": [400, 1000], "batch_size_mem": _BATCHES},
+        # Digits has half as many captions as shapes, and its images are generated for as many.
+        grid_on={"digits": {"replay_size": [200, 500], "batch_size_mem": _BATCHES}},
+        uses_pair=True,
+    )
+]

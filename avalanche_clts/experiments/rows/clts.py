@@ -1,0 +1,66 @@
+"""CLTS (arXiv 2409.17806): task heads behind a router that learns from regenerated images."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from avalanche.training.templates import SupervisedTemplate
+from torch import nn
+
+from ...models import RoutedModel
+from ...pair.captioners import LabelCaptioner
+from ...pair.loading import Pair
+from ...routers import RouterData, RouterTargets, RouterTraining
+from ...strategy import CLTS
+from . import colours
+from .row import Memory, Row, Setup
+from .stored_images import stored_images
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """`CLTS`, with a router that is a network of its own, or a linear layer on the backbone, as every head then is."""
+    model = RoutedModel(
+        head=setup.network(setup.num_classes),
+        router=nn.Identity() if setup.backbone is not None else setup.router(setup.num_classes),
+        backbone=setup.backbone,
+        routing=setup.routing,
+    )
+    options = {"router_epochs": 10, "router_data": "synthetic", "router_targets": "classes", **setup.options}
+    training = RouterTraining(
+        epochs=options.pop("router_epochs"), data=options.pop("router_data"), targets=options.pop("router_targets")
+    )
+    return CLTS(
+        **setup.common(model),
+        pair=remembering(setup.pair, setup.memory),
+        captions_per_class=setup.captions_per_class,
+        router_training=training,
+        router_view=setup.router_view,
+        **options,
+    )
+
+
+def remembering(pair: Pair, memory: Memory) -> Pair:
+    """The pair, made to remember captions, class names, or the images themselves."""
+    if memory == "images":
+        return stored_images()
+    return Pair(LabelCaptioner("a {class_name}"), pair.generator) if memory == "labels" else pair
+
+
+ROWS = [
+    Row(
+        "clts",
+        "task heads behind a router trained on images regenerated from captions",
+        build,
+        keeps="captions, the heads and the router",
+        colour=colours.RED,
+        grid={"replay_size": [1000, 2000], "router_epochs": [5, 10, 20]},
+        # Digits has half as many captions as shapes, and its images are generated for as many.
+        grid_on={"digits": {"replay_size": [500, 1000], "router_epochs": [10, 20, 30]}},
+        choices={
+            "router_data": get_args(RouterData),
+            "router_targets": get_args(RouterTargets),
+            "recombine": (True, False),
+        },
+        uses_pair=True,
+    )
+]

@@ -1,0 +1,26 @@
+"""DER++ (Buzzega et al., NeurIPS 2020)."""
+
+from __future__ import annotations
+
+from avalanche.training.supervised import DER
+from avalanche.training.templates import SupervisedTemplate
+
+from . import colours
+from .row import Row, Setup
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """Avalanche's `DER`, which is DER++ where beta is not 0."""
+    return DER(**setup.single(), mem_size=setup.num_captions, **setup.options)
+
+
+ROWS = [
+    Row(
+        "der++",
+        "dark experience replay, as many images (with logits) as captions",
+        build,
+        keeps="the network, and as many images with their logits as captions",
+        colour=colours.VIOLET,
+        grid={"alpha": [0.1, 0.5, 1.0], "beta": [0.5, 1.0]},
+    )
+]

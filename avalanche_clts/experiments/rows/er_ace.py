@@ -1,0 +1,29 @@
+"""ER-ACE (Caccia et al., ICLR 2022)."""
+
+from __future__ import annotations
+
+from avalanche.training.supervised import ER_ACE
+from avalanche.training.templates import SupervisedTemplate
+
+from . import colours
+from .er import REPLAY
+from .row import Row, Setup
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """Avalanche's `ER_ACE`."""
+    return ER_ACE(**setup.single(), mem_size=setup.num_captions, **setup.options)
+
+
+ROWS = [
+    Row(
+        "er-ace",
+        "replay with an asymmetric cross-entropy, as many images as captions",
+        build,
+        keeps="the network, and as many images as captions",
+        colour=colours.BLUE,
+        line=":",
+        marker="P",
+        grid=REPLAY,
+    )
+]

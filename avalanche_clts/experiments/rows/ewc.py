@@ -1,0 +1,26 @@
+"""EWC (Kirkpatrick et al., PNAS 2017)."""
+
+from __future__ import annotations
+
+from avalanche.training.supervised import EWC
+from avalanche.training.templates import SupervisedTemplate
+
+from . import colours
+from .row import Row, Setup
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """Avalanche's `EWC`."""
+    return EWC(**setup.single(), **setup.options)
+
+
+ROWS = [
+    Row(
+        "ewc",
+        "elastic weight consolidation",
+        build,
+        keeps="the network, and weights and importances of each experience",
+        colour=colours.GREEN,
+        grid={"ewc_lambda": [1.0, 10.0, 100.0, 1e3, 1e4, 1e5]},
+    )
+]

@@ -1,0 +1,51 @@
+"""iCaRL (Rebuffi et al., CVPR 2017)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from avalanche.training.supervised import ICaRL
+from avalanche.training.templates import SupervisedTemplate
+
+from ...networks import split_network
+from . import colours
+from .row import Row, Setup
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """Avalanche's `ICaRL`, which has a loss of its own and takes the network in two parts."""
+    options = dict(setup.options)
+    learning_rate = options.pop("learning_rate", setup.learning_rate)
+    common = setup.common(setup.whole_network(), learning_rate=learning_rate) | options
+    features, classifier = split_network(common["model"])
+    own = {name: value for name, value in common.items() if name not in ("model", "criterion")}
+    return ICaRL(
+        feature_extractor=features,
+        classifier=classifier,
+        memory_size=setup.num_captions,
+        fixed_memory=True,
+        buffer_transform=None,
+        **own,
+    )
+
+
+def unfit(benchmark: Any) -> str | None:
+    """Why iCaRL cannot run on a benchmark, or None."""
+    if hasattr(benchmark, "n_classes_per_exp"):
+        return None
+    return "iCaRL gives each class to one experience, and here classes come again"
+
+
+ROWS = [
+    Row(
+        "icarl",
+        "nearest class mean of features, as many exemplars as captions",
+        build,
+        keeps="the network, and as many images as captions",
+        colour=colours.VIOLET,
+        line=":",
+        marker="^",
+        grid={"learning_rate": [3e-4, 1e-3, 3e-3], "train_epochs": [10, 20]},
+        unfit=unfit,
+    )
+]

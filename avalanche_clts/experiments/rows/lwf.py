@@ -1,0 +1,28 @@
+"""LwF (Li and Hoiem, ECCV 2016)."""
+
+from __future__ import annotations
+
+from avalanche.training.supervised import LwF
+from avalanche.training.templates import SupervisedTemplate
+
+from . import colours
+from .row import Row, Setup
+
+
+def build(setup: Setup) -> SupervisedTemplate:
+    """Avalanche's `LwF`."""
+    return LwF(**setup.single(), **setup.options)
+
+
+ROWS = [
+    Row(
+        "lwf",
+        "learning without forgetting",
+        build,
+        keeps="the network, and a copy from before the experience",
+        colour=colours.GREEN,
+        line="--",
+        marker="s",
+        grid={"alpha": [0.5, 1.0, 5.0], "temperature": [1.0, 2.0]},
+    )
+]

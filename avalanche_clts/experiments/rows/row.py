@@ -1,0 +1,184 @@
+"""A row of the comparison, and what its strategy is built from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.templates import SupervisedTemplate
+from torch import nn
+from torch.optim import Adam
+
+from ...models import Routing
+from ...pair.loading import Pair
+from ...views import RouterView
+
+Results = dict[str, Any]  # of one run, as `results.json` holds them
+Options = Mapping[str, Any]
+Grid = Mapping[str, Sequence[Any]]
+Memory = Literal["captions", "labels", "images"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a strategy is built from.
+
+    **Arguments:**
+
+    - network: makes the network, given its number of outputs; called once for each copy that a strategy needs.
+    - router: makes the router's network in the same way.
+    - backbone: frozen, below every network. None: networks see the input.
+    - num_classes: of the stream.
+    - captions_per_class, num_captions: as many as CLTS keeps of a class in an experience that shows it, and of the
+        whole stream.
+    - image_nbytes: bytes of a native image of the stream.
+    - input_shape, value_range: of what the network sees, `(channels, height, width)` and smallest and largest value.
+    - train_epochs, train_mb_size, eval_mb_size, learning_rate: of every strategy.
+    - memory, routing, router_view: of CLTS, as in `Experiment`.
+    - options: the hyper-parameters of this strategy.
+    - clts: the finished CLTS run on the same stream and seed, whose memory sets the budgets of replay.
+    """
+
+    network: Callable[[int], nn.Module]
+    router: Callable[[int], nn.Module]
+    backbone: nn.Module | None
+    num_classes: int
+    captions_per_class: int
+    num_captions: int
+    image_nbytes: int
+    input_shape: tuple[int, ...]
+    value_range: tuple[float, float]
+    train_epochs: int
+    train_mb_size: int
+    eval_mb_size: int
+    learning_rate: float
+    memory: Memory
+    routing: Routing
+    router_view: RouterView
+    options: Options
+    pair: Pair
+    evaluator: EvaluationPlugin
+    device: str
+    clts: Results | None = None
+
+    def common(self, model: nn.Module, *, learning_rate: float | None = None) -> dict[str, Any]:
+        """The arguments that are the same for every strategy. `learning_rate` None: everyone's."""
+        return {
+            "model": model,
+            "optimizer": Adam(model.parameters(), lr=learning_rate or self.learning_rate),
+            "criterion": nn.CrossEntropyLoss(),
+            "train_mb_size": self.train_mb_size,
+            "train_epochs": self.train_epochs,
+            "eval_mb_size": self.eval_mb_size,
+            "device": self.device,
+            "evaluator": self.evaluator,
+        }
+
+    def single(self) -> dict[str, Any]:
+        """`common` around one network with an output for every class."""
+        return self.common(self.whole_network())
+
+    def whole_network(self) -> nn.Module:
+        """A network with an output for every class, on the backbone if there is one."""
+        network = self.network(self.num_classes)
+        return network if self.backbone is None else nn.Sequential(self.backbone, network)
+
+    @property
+    def num_features(self) -> int:
+        """Numbers that a network sees of an input."""
+        if self.backbone is None:
+            return math.prod(self.input_shape)
+        return int(self.backbone(torch.zeros(1, *self.input_shape)).shape[1])
+
+    def clts_bytes(self, *kinds: str) -> int:
+        """The bytes of those kinds, together, that the CLTS run kept.
+
+        Raises `ValueError` if there is no such run, or if it is not known what it kept.
+        """
+        if self.clts is None:
+            raise ValueError("this strategy's budget is that of CLTS; run clts on the same stream and seed first")
+        kept = [self.clts["memory_bytes"][kind] for kind in kinds]
+        if None in kept:
+            raise ValueError(f"this strategy's budget is that of CLTS, whose bytes of {', '.join(kinds)} are unknown")
+        return sum(kept)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the comparison.
+
+    **Arguments:**
+
+    - name: as `--strategies` takes it.
+    - description: what it is, in a phrase.
+    - build: makes the strategy.
+    - keeps: what it keeps between experiences, in a phrase.
+    - colour, line, marker: of its curve, as matplotlib has them: a family shares a colour of `colours`, which line and
+        marker tell apart.
+    - grid: what the search tries of what is the strategy's own, by hyper-parameter. Empty: it has nothing of its own.
+    - grid_on: the same, where it is another one on a kind of streams.
+    - choices: what can be set but is not searched, by hyper-parameter: all values that it may have.
+    - family: of rows that are one curve of accuracy over memory, at several budgets. Empty: it is one by itself.
+    - keeps_stream: whether it keeps the whole stream, so that no budget is its own.
+    - after_clts: whether its memory budget is that of the CLTS run on the same stream and seed.
+    - uses_pair: whether its outcome depends on the pair.
+    - compared: whether it is a row of the comparison; if not, it serves an ablation.
+    - unfit: why it cannot run on a benchmark. None: it can.
+    """
+
+    name: str
+    description: str
+    build: Callable[[Setup], SupervisedTemplate]
+    keeps: str
+    colour: str
+    line: str = "-"
+    marker: str = "o"
+    grid: Grid = field(default_factory=dict)
+    grid_on: Mapping[str, Grid] = field(default_factory=dict)
+    choices: Grid = field(default_factory=dict)
+    family: str = ""
+    keeps_stream: bool = False
+    after_clts: bool = False
+    uses_pair: bool = False
+    compared: bool = True
+    unfit: Callable[[Any], str | None] = lambda benchmark: None
+
+    @property
+    def needs_pair(self) -> bool:
+        """Whether a run, or the budget of a run, depends on the pair."""
+        return self.uses_pair or self.after_clts
+
+    def searched(self, stream_kind: str) -> Grid:
+        """What the search tries on streams of a kind."""
+        return self.grid_on.get(stream_kind, self.grid)
+
+    def require_options(self, options: Options) -> None:
+        """Raise `ValueError` or `TypeError` for a hyper-parameter that the strategy does not have, or a value that it
+        cannot have."""
+        if not isinstance(options, Mapping):
+            raise TypeError(f"hyperparameters has {self.name} of {options!r}; it must be a table of names and values")
+        known = [*self.grid, *self.choices]
+        for option, value in options.items():
+            if option not in known:
+                listed = ", ".join(known) or "none"
+                raise ValueError(
+                    f"hyperparameters has {self.name}.{option}; the hyper-parameters of {self.name}: {listed}"
+                )
+            given = f"hyperparameters has {self.name}.{option} of {value!r}"
+            allowed = self.choices.get(option)
+            if allowed is None:
+                _require_like(given, value, self.grid[option])
+            elif value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):  # 1 == True
+                raise ValueError(f"{given}; it must be one of {', '.join(map(str, allowed))}")
+
+
+def _require_like(given: str, value: Any, tried: Sequence[Any]) -> None:
+    """Raise `ValueError` unless `value` is a number above 0, and a whole one where a search tries only such."""
+    whole = all(isinstance(other, int) for other in tried)
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not (isinstance(value, kinds) and value > 0):
+        raise ValueError(f"{given}; it must be {'a whole number' if whole else 'a number'} above 0")

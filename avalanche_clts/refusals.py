@@ -1,0 +1,72 @@
+"""What CLTS is not trained with, told before anything is trained."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from avalanche.training.plugins import GDumbPlugin, LwFPlugin
+from avalanche.training.supervised import Cumulative, JointTraining
+
+from .images.avalanche import Part, single_last_sample
+from .memory.buffer import CaptionBuffer
+from .models import RoutedModel
+from .routers import TaskRouter
+
+_logger = logging.getLogger("avalanche_clts")
+# Whose training is no sequence of experiences, each with a head of its own.
+_UNFIT = {
+    JointTraining: "trains on all experiences at once",
+    Cumulative: "trains every head on all experiences so far",
+    GDumbPlugin: "trains the model anew for every experience",
+    LwFPlugin: "keeps new heads like old ones",
+}
+
+
+def require_routed_sequence(strategy: Any) -> None:
+    """Raise `TypeError` or `ValueError` for a strategy that is no sequence of experiences behind a Task Router."""
+    model = strategy.model
+    if not isinstance(model, RoutedModel):
+        raise TypeError(f"model is a {type(model).__name__}; CLTS needs a RoutedModel(head=..., router=...)")
+    if not isinstance(model.router, TaskRouter):
+        raise TypeError(f"router is a {type(model.router).__name__}; CLTS teaches a TaskRouter, or a network")
+    for part in (strategy, *strategy.plugins):
+        for unfit, reason in _UNFIT.items():
+            if isinstance(part, unfit):
+                raise ValueError(f"{type(part).__name__} {reason}; CLTSPlugin does not go with it, leave either out")
+
+
+def require_own_head(model: RoutedModel, memory: CaptionBuffer, part: Part) -> None:
+    """Raise `ValueError` unless heads and captioned experiences go together, since captions name heads by number; a
+    head whose experience was interrupted is dropped."""
+    captioned, replay_size = memory.num_experiences, memory.replay_size
+    if part.is_first and model.num_heads == captioned + 1:
+        model.discard_head()
+    if model.num_heads != captioned + (not part.is_first):
+        raise ValueError(
+            f"model has {model.num_heads} heads, but captions of {captioned} experiences; "
+            "train every experience with this plugin, from the first on"
+        )
+    if replay_size is not None and replay_size <= captioned:
+        raise ValueError(
+            f"replay_size is {replay_size}, too few for {captioned + 1} experiences; each needs at least one image"
+        )
+    if not part.marked and captioned == 0 and memory.num_parts == 1:
+        _logger.warning(
+            "this online stream hides where its experiences end (access_task_boundaries=False); CLTS has to know, "
+            "and reads it all the same: compare it with strategies that may know it too"
+        )
+
+
+def require_trainable_batches(strategy: Any, arguments: dict[str, Any]) -> None:
+    """Raise `ValueError` if the last batch of an epoch holds a single image, and the head cannot be trained on one.
+
+    **Arguments:**
+
+    - arguments: of `train`.
+    """
+    if single_last_sample(strategy, arguments) and not strategy.model.takes_single_samples(strategy.experience):
+        raise ValueError(
+            f"train_mb_size is {strategy.train_mb_size}, which leaves a last batch of one image, and the head's "
+            "batch normalisation needs two; choose another, or drop_last=True in train()"
+        )
