@@ -72,7 +72,7 @@ def photos_domain(
         return _captioned_domain(root, size, skip_damaged)
     learnt, others, test = _parts(root, size, part, skip_damaged)
     dataset: FolderDataset = learnt.dataset  # type: ignore[assignment]
-    names = dataset.classes
+    names = [_class_name(label) for label in dataset.classes]
     return Domain(
         name=root.name,
         class_names=names,
@@ -102,6 +102,10 @@ def _colour(pixels: NDArray[np.float64]) -> str:
     names, anchors = list(_COLOURS), np.array(list(_COLOURS.values()), dtype=float)
     nearest = np.square(pixels[:, None, :] - anchors[None]).sum(2).argmin(1)
     return names[int(np.bincount(nearest, minlength=len(names)).argmax())]
+
+
+def _class_name(label: str) -> str:
+    return label.replace("_", " ").lower()
 
 
 def _parts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -66,10 +67,10 @@ class FolderImages:
         self.size = size or next(iter(sizes.values()))
         others = [path for path, its in sizes.items() if its != self.size]
         if others:
-            (width, height), more = sizes[others[0]], f" (and {len(others) - 1} more)" if others[1:] else ""
+            (width, height), count = sizes[others[0]], "" if len(others) == 1 else f"; {len(others)} images differ"
             raise ValueError(
-                f"{others[0]}{more} is {width}x{height} pixels and the first image of its folder "
-                f"{self.size[0]}x{self.size[1]}; {_SIZE}"
+                f"{others[0]} is {width}x{height} pixels and the first image {self.size[0]}x{self.size[1]}; "
+                f"{_SIZE}{count}"
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,7 +100,7 @@ class FolderDataset(Dataset[tuple[Image.Image, int]]):
 
     **Arguments:**
 
-    - root: the folder; class ids follow the sorted names of its subfolders.
+    - root: the folder; class ids follow the sorted names of its subfolders, and `classes` are these names.
     - size, skip_damaged: as `FolderImages` takes them.
 
     Raises `FileNotFoundError` for a folder without images in subfolders, or in one of them, and what `FolderImages`
@@ -110,25 +111,21 @@ class FolderDataset(Dataset[tuple[Image.Image, int]]):
         self, root: str | os.PathLike[str], *, size: tuple[int, int] | None = None, skip_damaged: bool = False
     ) -> None:
         tree = read_tree(root)
-        layout = without_copies([Layout(tree.path, class_folders(tree), None, {})])[0]
+        layout = without_copies([Layout(tree.path, class_folders(tree), None, tree.path)])[0]
         paths = [file.path for files in layout.train.values() for file in files]
-        self._fill(layout.train, {}, FolderImages(paths, size=size, skip_damaged=skip_damaged))
+        self._fill(layout.train, layout.words, FolderImages(paths, size=size, skip_damaged=skip_damaged))
 
     @classmethod
-    def of(cls, classes: Classes, names: Mapping[str, str], images: FolderImages) -> FolderDataset:
-        """The data set of `classes`, whose files have been opened.
-
-        **Arguments:**
-
-        - names: words for labels of classes, where there are any.
-        """
+    def of(cls, classes: Classes, root: Path, images: FolderImages) -> FolderDataset:
+        """The data set of `classes`, whose files have been opened, in `root`."""
         dataset = cls.__new__(cls)
-        dataset._fill(classes, names, images)
+        dataset._fill(classes, root, images)
         return dataset
 
-    def _fill(self, classes: Classes, names: Mapping[str, str], images: FolderImages) -> None:
+    def _fill(self, classes: Classes, root: Path, images: FolderImages) -> None:
         self.images = images
-        self.classes = _class_names([names.get(label, label) for label in classes])
+        self.root = str(root)
+        self.classes = list(classes)
         self.samples = [
             (file.path, target)
             for target, files in enumerate(classes.values())
@@ -230,8 +227,8 @@ def open_layouts(
     opened = []
     for layout in layouts:
         train_indices, test_indices = _divided(layout, images.damaged, test_share, seed, part)
-        train = FolderDataset.of(layout.train, layout.names, images)
-        test = train if layout.test is None else FolderDataset.of(layout.test, layout.names, images)
+        train = FolderDataset.of(layout.train, layout.words, images)
+        test = train if layout.test is None else FolderDataset.of(layout.test, layout.words, images)
         opened.append((Subset(train, train_indices), Subset(test, test_indices)))
     return opened
 
@@ -313,16 +310,6 @@ def _divide(by_class: Mapping[str, list[int]], test_share: float, seed: int) -> 
         test += sorted(shuffled[:count])
         train[label] = sorted(shuffled[count:])
     return train, sorted(test)
-
-
-def _class_names(labels: Sequence[str]) -> list[str]:
-    """Names for captions of the labels of classes, those that would be the same as the folders say them."""
-    names = [_class_name(label) for label in labels]
-    return [name if names.count(name) == 1 else label for name, label in zip(names, labels, strict=True)]
-
-
-def _class_name(folder_name: str) -> str:
-    return folder_name.replace("_", " ").lower()
 
 
 def _is_whole(value: Any) -> bool:

@@ -19,7 +19,6 @@ _TRAIN = {"train", "training"}
 _TEST = ({"test", "testing"}, {"val", "valid", "validation", "dev"})  # the first that is there is tested on
 # What may be meant for one of these: test_images, train2017, ValSet.
 _PERHAPS = re.compile(r"(train(ing)?|test(ing)?|val(id(ation)?)?|dev|eval(uation)?)(set|data|split|ima?ges?|images)?")
-_WORDS = ("words.txt", "LOC_synset_mapping.txt")
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,14 @@ class Layout:
     - root: the folder.
     - train: the images to train on; or all, where `test` is None and they are still to be divided.
     - test: the images to test on, of the same classes.
-    - names: a word for the label of each class, where a list of words lies with the images.
+    - words: the folder that a list of words for WordNet's ids lies in, beside or above the class folders; that of the
+        class folders where there is none.
     """
 
     root: Path
     train: Classes
     test: Classes | None
-    names: Mapping[str, str]
+    words: Path
 
 
 def read_layout(root: str | os.PathLike[str]) -> Layout:
@@ -175,7 +175,8 @@ def _layout(root: Path, train: Classes, test: Classes | None) -> Layout:
     if test is not None:
         _require_same_classes(root / "train", train, root / "test", test)
     below = Path(os.path.commonpath([Path(images[0].path).parent for images in train.values()]))
-    return Layout(root, train, test, _words(train, [below, *list(below.parents)[:3]]))
+    with_words = (folder for folder in (below, *below.parents[:3]) if (folder / "words.txt").is_file())
+    return Layout(root, train, test, next(with_words, below))
 
 
 def _require_same_classes(one: Path, classes: Classes, other: Path, others: Classes) -> None:
@@ -242,28 +243,6 @@ def _label(folder_name: str) -> str:
     except UnicodeDecodeError:
         name = os.fsencode(folder_name).decode("latin-1")
     return unicodedata.normalize("NFC", name)
-
-
-def _words(labels: Iterable[str], folders: Iterable[Path]) -> dict[str, str]:
-    """What a list of WordNet's words, beside or above the class folders, says of `labels`.
-
-    Its lines are a label and words for it, separated by commas: "n01443537<tab>goldfish, Carassius auratus". A class
-    gets the first that is no other class's too.
-    """
-    files = [folder / name for folder in folders for name in _WORDS if (folder / name).is_file()]
-    if not files:
-        return {}
-    text = files[0].read_bytes().decode(errors="replace")
-    lines = (re.split(r"\t+|(?<=^n\d{8}) ", line, maxsplit=1) for line in text.splitlines())
-    wanted = set(labels)
-    known = {line[0]: line[1] for line in lines if len(line) == 2 and line[0] in wanted}
-    senses = {label: [word.strip() for word in words.split(",") if word.strip()] for label, words in known.items()}
-    uses = [word for words in senses.values() for word in dict.fromkeys(words)]
-    return {
-        label: next((word for word in words if uses.count(word) == 1), ", ".join(words))
-        for label, words in senses.items()
-        if words
-    }
 
 
 def _listed(names: Iterable[str]) -> str:
