@@ -40,7 +40,7 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
     real or generated. Written beside and renamed when whole, with checksums; the one before it is kept.
 
     ```python
-    for experience in benchmark.train_stream[load_checkpoint(strategy, "run") if resumed else 0 :]:
+    for experience in benchmark.train_stream:
         strategy.train(experience)
         save_checkpoint(strategy, "run")
     ```
@@ -96,7 +96,10 @@ def load_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> int:
     experiences are code, which no checkpoint holds: they are read off the stream that training goes on with.
 
     ```python
-    start = load_checkpoint(strategy, "run")
+    start = load_checkpoint(strategy, "run") if Path("run").exists() else 0
+    for experience in benchmark.train_stream[start:]:
+        strategy.train(experience)
+        save_checkpoint(strategy, "run")
     ```
 
     **Arguments:**

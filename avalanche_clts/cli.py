@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import __version__
+
 if TYPE_CHECKING:
     from .experiments.experiment import Experiment
 
@@ -18,7 +20,11 @@ _DESCRIPTION = "Continual learning with text in the place of stored images (CLTS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
     try:
         status: int = arguments.run(arguments)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
@@ -32,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clts", description=_DESCRIPTION)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"clts {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     compare = commands.add_parser("compare", help="run CLTS and Avalanche's baselines head to head")
     _add_experiment(compare, stream="digits", seeds=3, out="results")

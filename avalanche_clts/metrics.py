@@ -7,6 +7,7 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -37,18 +38,38 @@ def clts_metrics(
     memory: bool = True,
     time: bool = True,
     faults: bool = True,
+    pair_fit: bool = True,
     samples: bool = True,
     captions: bool = False,
 ) -> list[PluginMetric[Any]]:
     """The metrics to give to Avalanche's `EvaluationPlugin`.
 
+    ```python
+    strategy = CLTS(
+        model=model,
+        optimizer=Adam(model.parameters()),
+        pair=pair,
+        train_mb_size=32,
+        eval_mb_size=128,
+        evaluator=EvaluationPlugin(
+            accuracy_metrics(stream=True), clts_metrics(), loggers=[InteractiveLogger()]
+        ),
+    )
+    strategy.train(benchmark.train_stream[0])
+    figures = strategy.eval(benchmark.test_stream)
+    print(figures["OracleAccuracy_Stream/eval_phase/test_stream/Task000"])
+    ```
+
     **Arguments:**
 
-    - router_accuracy: share of test inputs that the router sends to a right head, by experience and over the stream.
+    - router_accuracy: share of test inputs that the router sends to a right head, by experience and over the stream; of
+        those whose head it has seen.
     - oracle_accuracy: accuracy if the router were always right, by experience and over the stream.
     - memory: bytes kept between experiences, by kind, see `memory_bytes`; and what is in use at most, see `PeakMemory`.
     - time: seconds spent so far on captioning, generation and the router.
     - faults: what captioning and generation failed at so far, in numbers; see `Faults`.
+    - pair_fit: whether the pair knows the images: captions that name their class, regenerated images that their own
+        head recognises, and real ones; see `PairFit`.
     - samples: a grid of regenerated images, as an image.
     - captions: the captions themselves, as text; for `TextTensorboardLogger`.
 
@@ -67,6 +88,8 @@ def clts_metrics(
         metrics.append(Seconds())
     if faults:
         metrics.append(Faults())
+    if pair_fit:
+        metrics.append(PairFit())
     if samples:
         metrics.append(RegeneratedImages())
     if captions:
@@ -200,6 +223,14 @@ class Faults(_AfterExperience):
 
     def values(self, strategy: Any) -> dict[str, Any]:
         return _sum(buffer.faults for buffer in caption_buffers(strategy))
+
+
+class PairFit(_AfterExperience):
+    """Whether the pair knows the images of the newest experience, in shares; see `avalanche_clts.pair_fit.PairFit`."""
+
+    def values(self, strategy: Any) -> dict[str, Any]:
+        fits = [asdict(plugin.pair_fit) for plugin in strategy.plugins if isinstance(plugin, CLTSPlugin)]
+        return {name: share for fit in fits for name, share in fit.items() if share is not None}
 
 
 class Captions(_AfterExperience):

@@ -34,7 +34,12 @@ class RoutedModel(MultiTaskModule):
     be told from others, has the prior probability 1 / number of heads; the router shares out the rest.
 
     ```python
-    model = RoutedModel(head=nn.Linear(64, 10), router=nn.Linear(64, 32), routing="hard")
+    classifier = SimpleMLP(num_classes=10, input_size=64)
+    model = RoutedModel(head=classifier, router=SimpleMLP(input_size=64), routing="hard")
+
+    # Heads and router on a frozen backbone, better a pretrained one: an experience costs a linear layer.
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU())
+    model = RoutedModel(head=nn.Linear(128, 10), router=nn.Identity(), backbone=backbone)
     ```
 
     **Arguments:**

@@ -19,6 +19,7 @@ from .images.avalanche import (
 from .memory.buffer import CaptionBuffer
 from .memory.origins import ClassNames
 from .pair.loading import Pair
+from .pair_fit import PairFit
 from .refusals import require_own_head, require_routed_sequence, require_trainable_batches
 from .routers import RouterTraining, optimizer_like, require_finite, router_settings
 from .views import RouterView, view_of
@@ -28,7 +29,15 @@ class CaptionReplayPlugin(ReplayPlugin):
     """Replay with text in the place of a buffer of images, in any supervised strategy.
 
     ```python
-    naive = Naive(model=net, optimizer=SGD(net.parameters(), lr=0.1), plugins=[CaptionReplayPlugin(pair=pair)])
+    network = SimpleMLP(input_size=64)
+    strategy = Naive(
+        model=network,
+        optimizer=SGD(network.parameters(), lr=0.1),
+        criterion=CrossEntropyLoss(),
+        train_mb_size=32,
+        plugins=[CaptionReplayPlugin(pair=pair, mem_size=100)],
+    )
+    strategy.train(benchmark.train_stream)
     ```
 
     **Arguments:**
@@ -85,7 +94,16 @@ class CLTSPlugin(SupervisedPlugin):
     For any supervised strategy whose model is a `RoutedModel`.
 
     ```python
-    plugin = CLTSPlugin(pair=pair, captions_per_class=20, router_training=RouterTraining(epochs=20))
+    clts = CLTSPlugin(pair=pair, captions_per_class=10, replay_size=200)
+    strategy = Naive(
+        model=model,
+        optimizer=Adam(model.parameters()),
+        criterion=CrossEntropyLoss(),
+        train_mb_size=32,
+        plugins=[clts],
+    )
+    strategy.train(benchmark.train_stream)
+    print(clts.storage_policy.memory.captions[0].text)  # such as: a large thin handwritten seven
     ```
 
     **Arguments:**
@@ -117,6 +135,7 @@ class CLTSPlugin(SupervisedPlugin):
         super().__init__()
         require_whole("captions_per_class", captions_per_class)
         require_whole("replay_size", replay_size)
+        require_whole("router_epochs", router_epochs, none="as router_training says")
         self.storage_policy = CaptionBuffer(
             pair=pair,
             captions_per_class=captions_per_class,
@@ -129,6 +148,7 @@ class CLTSPlugin(SupervisedPlugin):
         self.router_view = view_of(router_view, pair)
         self.router_settings: dict[str, Any] | None = None  # of an optimizer like the strategy's, as it began
         self.router_seconds = 0.0
+        self.pair_fit = PairFit()  # of the newest experience
         self._part = Part(None)
         self._experience: Any = None  # whose head is in training
         self._unfinished = False
@@ -154,6 +174,10 @@ class CLTSPlugin(SupervisedPlugin):
                 title=f"the router after experience {self.storage_policy.num_experiences - 1}",
             )
         self._unfinished = False
+        if self._part.is_last:
+            experience = strategy.experience
+            self.pair_fit = PairFit.of(strategy.model, self.storage_policy, experience, strategy.device)
+            self.pair_fit.tell(self.storage_policy.num_experiences - 1)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Forget the regenerated images: between experiences, only text is kept."""
@@ -189,8 +213,12 @@ class CLTSPlugin(SupervisedPlugin):
     # While a head trains, it alone is asked about inputs of its own experience, which the router does not know yet:
     # whoever watches a metric then sees what the head learns.
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """From now on the newest head is in training."""
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Should training break off here, it is over."""
+        self._experience = None
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Whoever evaluates now does so while the newest head is in training."""
         self._experience = strategy.experience
 
     def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ._support.checks import require_flag, require_kind, require_one_of, require_whole
 from ._support.extra_state import from_tensor, to_tensor
-from .images.avalanche import indices_by_class
+from .images.avalanche import class_ids
 from .memory.buffer import CaptionBuffer
 from .pair.precision import fast_training
 
@@ -37,7 +37,25 @@ class RoutingTarget(NamedTuple):
 
 
 class Router(nn.Module, ABC):
-    """Anything that picks heads: all that `RoutedModel` needs of it."""
+    """Anything that picks heads: all that `RoutedModel` needs of it.
+
+    ```python
+    class NearestMean(Router):  # picks the head whose experience looks, on average, most like the input
+        def __init__(self):
+            super().__init__()
+            self.means = []  # of each experience's images; whoever trains the heads adds one
+
+        @property
+        def num_heads(self):
+            return len(self.means)
+
+        def log_probabilities(self, features):
+            distances = [(features - mean).flatten(1).norm(dim=1) for mean in self.means]
+            return torch.stack(distances, dim=1).neg().log_softmax(1)
+
+    model = RoutedModel(head=SimpleMLP(input_size=64), router=NearestMean())
+    ```
+    """
 
     @property
     @abstractmethod
@@ -56,6 +74,12 @@ class TaskRouter(Router):
     """Which experience does an input belong to? Any network, with an output layer that grows with the experiences.
 
     An experience has one unit or several, such as one for each of its classes; its probability is the sum of theirs.
+
+    ```python
+    router = TaskRouter(SimpleMLP(input_size=64))
+    router.grow([0, 0, 1, 1], num_features=10)  # two experiences, a unit for each of their classes
+    router.log_probabilities(torch.rand(5, 1, 8, 8))  # (5, 2)
+    ```
 
     **Arguments:**
 
@@ -77,11 +101,6 @@ class TaskRouter(Router):
     def num_heads(self) -> int:
         """How many heads it tells apart."""
         return len(set(self.experience_of_unit))
-
-    @property
-    def num_experiences(self) -> int:
-        """How many experiences it tells apart, which have a head each."""
-        return self.num_heads
 
     def measure(self, features: Tensor) -> None:
         """Learn how wide the backbone's output is."""
@@ -177,7 +196,8 @@ class RouterTraining:
     falling_rate=False)` is the paper's.
 
     ```python
-    training = RouterTraining(epochs=20, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    training = RouterTraining(epochs=20, optimizer=lambda parameters: SGD(parameters, lr=0.1))
+    strategy = CLTS(model=model, optimizer=Adam(model.parameters()), pair=pair, router_training=training)
     ```
 
     **Arguments:**
@@ -205,16 +225,16 @@ class RouterTraining:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        require_whole("router_epochs", self.epochs)
-        require_one_of("router_data", self.data, RouterData)
-        require_one_of("router_targets", self.targets, RouterTargets)
+        require_whole("epochs", self.epochs)
+        require_one_of("data", self.data, RouterData)
+        require_one_of("targets", self.targets, RouterTargets)
         require_one_of("precision", self.precision, Precision)
         require_flag("falling_rate", self.falling_rate)
         if not isinstance(self.label_smoothing, (int, float)) or not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing!r}; it must be a number from 0 to below 1")
         if self.optimizer is not None and not callable(self.optimizer):
             raise TypeError(
-                f"router_optimizer is a {type(self.optimizer).__name__}; it must be a function that makes an "
+                f"optimizer is a {type(self.optimizer).__name__}; it must be a function that makes an "
                 "optimizer of the router's parameters, such as lambda parameters: Adam(parameters, lr=1e-3)"
             )
 
@@ -233,9 +253,10 @@ class RouterTraining:
         newest = memory.num_experiences - 1
         past = [i for i, target in enumerate(targets) if target.head != newest]
         real = torch.randperm(len(current))[: len(targets) - len(past)].tolist()
-        class_of = {i: target for target, indices in indices_by_class(current).items() for i in indices}
         mixed: Dataset[Any] = ConcatDataset([images.subset(past), current.train().subset(real)])
-        return mixed, [targets[i] for i in past] + [RoutingTarget(newest, class_of[i]) for i in real]
+        return mixed, [targets[i] for i in past] + [
+            RoutingTarget(newest, target) for target in class_ids(current, real)
+        ]
 
     def fit(
         self,
@@ -266,7 +287,8 @@ class RouterTraining:
         """
         start = time.perf_counter()
         units = [unit.head for unit in known] if self.targets == "classes" else sorted({unit.head for unit in known})
-        of_sample = [known.index(t) for t in targets] if self.targets == "classes" else [t.head for t in targets]
+        unit_of = {unit: i if self.targets == "classes" else unit.head for i, unit in enumerate(known)}
+        of_sample = [unit_of[target] for target in targets]
         batch_size = max(2, batch_size)
         loader: DataLoader[Any] = DataLoader(
             _Labelled(images, of_sample),

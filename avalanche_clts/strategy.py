@@ -39,8 +39,20 @@ class CLTS(SupervisedTemplate):
     head). The parts into which an online stream splits an experience share a head.
 
     ```python
-    model = RoutedModel(head=SimpleMLP(num_classes=10, input_size=64), router=SimpleMLP(input_size=64))
-    strategy = CLTS(model=model, optimizer=Adam(model.parameters()), pair=pair, train_mb_size=32, train_epochs=5)
+    model = RoutedModel(
+        head=SimpleMLP(num_classes=10, input_size=64), router=SimpleMLP(input_size=64)
+    )
+    strategy = CLTS(
+        model=model,
+        optimizer=Adam(model.parameters(), lr=1e-3),
+        pair=pair,
+        captions_per_class=20,
+        replay_size=200,
+        router_training=RouterTraining(epochs=20),
+        train_mb_size=32,
+        train_epochs=5,
+        eval_mb_size=128,
+    )
     for experience in benchmark.train_stream:
         strategy.train(experience)
         strategy.eval(benchmark.test_stream)

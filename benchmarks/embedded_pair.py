@@ -16,7 +16,7 @@ from PIL import Image
 
 from avalanche_clts import load_pair
 from avalanche_clts._support.files import write_text
-from avalanche_clts.pretraining import digits_domain as digits
+from avalanche_clts.pretraining import digit_pool as digits
 from avalanche_clts.pretraining import embedded_domains
 from avalanche_clts.pretraining.quality import format_quality, measure_quality
 from avalanche_clts.streams import embedded_shapes as shapes

@@ -24,6 +24,7 @@ from avalanche_clts.experiments.runs.lock import only_one
 from avalanche_clts.experiments.runs.results import to_csv
 from avalanche_clts.pair.loading import load_pair
 from tests.test_compare import QUICK
+from tests.test_pairs import pictures
 
 FILE = """
 stream = "digits:experiences=2"
@@ -259,3 +260,18 @@ def test_every_stream_has_settings_for_strategies_that_need_some(stream: str) ->
     found = experiment_of(stream).hyperparameters
     assert "ewc_lambda" in found["ewc"]
     assert {"alpha", "temperature"} <= found["lwf"].keys()
+
+
+def test_a_streams_template_leads_a_captioner_that_is_told_the_class(tiny_pair_folder: Path) -> None:
+    def prefix(stream: str, **captioner: str) -> str | None:
+        experiment = Experiment(stream=stream, pair=str(tiny_pair_folder), captioner=captioner)
+        return experiment.load_pair().captioner.prefix
+
+    assert prefix("split-mnist") is None  # a captioner that finds all the words
+    own = Experiment(stream="split-mnist", pair=str(tiny_pair_folder))
+    led = own.load_pair()
+    led.captioner.prefix = "a photo of a {class_name}"
+    assert own.told(led).captioner.prefix == "a handwritten digit {class_name}"
+    assert own.told(led).captioner.caption(pictures(1), ["zero"])[0].startswith("a handwritten digit zero")
+    assert Experiment(stream="shapes").told(led) is led
+    assert prefix("digits", prefix="a {class_name}") == "a {class_name}"

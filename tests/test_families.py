@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,12 @@ def pictures(count: int) -> list[Image.Image]:
     return [Image.fromarray(random.randint(0, 256, (20, 14, 3)).astype(np.uint8)) for _ in range(count)]
 
 
+# What BERT's tokenizer makes of names of CIFAR-100 and Fashion-MNIST.
+SPELT = [*WORDS, "aquarium", "_", "fish", "t", "-", "shirt", "/", "top", "cafe", "'", "s", "##s"]
+
+
 def bert_tokenizer() -> BertTokenizer:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *WORDS]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *SPELT]
     return BertTokenizer(vocab={word: i for i, word in enumerate(words)})
 
 
@@ -132,7 +137,7 @@ def save_vit_gpt2(folder: Path) -> None:
 
 
 CAPTIONER_FAMILIES: dict[str, Callable[[Path], None]] = {
-    "blip": save_tiny_blip,
+    "blip": partial(save_tiny_blip, words=SPELT),
     "blip-2": save_blip2,
     "git": save_git,
     "vision-encoder-decoder": save_vit_gpt2,
@@ -163,6 +168,112 @@ def test_family_captions_with_and_without_a_prefix(captioner_folder: Path) -> No
     assert led.caption(images[:1], ["two"]) != captions[:1]
     alone = AutoCaptioner(captioner_folder, prefix="a photo of {class_name}", max_new_tokens=4, batch_size=1)
     assert alone.caption(images, names) == captions
+
+
+def test_prefix_is_said_once_and_as_it_was_given(captioner_folder: Path) -> None:
+    captioner = AutoCaptioner(captioner_folder, prefix="A photo of a {class_name}", max_new_tokens=4)
+    names = ["aquarium_fish", "T-shirt/top", "Café", "one's", "two seven", "unheard-of"]
+    prefixes = ["A photo of an aquarium_fish", "A photo of a T-shirt/top", "A photo of a Café", "A photo of a one's"]
+    prefixes += ["A photo of a two seven", "A photo of an unheard-of"]
+    for caption, prefix in zip(captioner.caption(pictures(6), names), prefixes, strict=True):
+        assert caption.startswith(prefix)
+        added = caption[len(prefix) :].split()
+        assert len(added) <= 4
+        assert added[:3] != ["a", "photo", "of"]
+
+
+def test_what_the_model_adds_is_told_apart_by_tokens(captioner_folder: Path) -> None:
+    captioner = AutoCaptioner(captioner_folder)
+    loaded, prompt = captioner._load(), "a photo of a T-shirt/top"
+    told = loaded.told(prompt)
+    added = loaded.tokenizer(" thin seven", add_special_tokens=False).input_ids
+    asked = told.ids[: told.returned]
+    assert loaded.added_to(prompt, [*asked, *added]) == " thin seven"
+    assert loaded.added_to(prompt, asked) == ""
+    again = loaded.tokenizer(f" {prompt}", add_special_tokens=False).input_ids
+    assert loaded.added_to(prompt, [*asked, *again, *added]) == " thin seven"
+    assert loaded.added_to(prompt, added) == " thin seven"  # a model that does not repeat what it was told
+    going_on = loaded.tokenizer.convert_tokens_to_ids("##s" if "##s" in loaded.tokenizer.get_vocab() else "s")
+    assert loaded.added_to(prompt, [*asked, going_on, *added]) == "s thin seven"
+
+
+def test_drawn_captions_depend_on_the_image_and_the_seed_alone(captioner_folder: Path) -> None:
+    images, options = pictures(5), {"top_p": 0.95, "max_new_tokens": 6}
+    first = AutoCaptioner(captioner_folder, **options).caption(images)
+    torch.manual_seed(1)
+    assert AutoCaptioner(captioner_folder, **options, batch_size=2).caption(images[::-1]) == first[::-1]
+    others = [AutoCaptioner(captioner_folder, **options, seed=seed).caption(images) for seed in (1, 2, 3)]
+    assert len({tuple(captions) for captions in [first, *others]}) > 2
+    greedy = AutoCaptioner(captioner_folder, max_new_tokens=6).caption(images)
+    assert AutoCaptioner(captioner_folder, max_new_tokens=6, top_p=1e-6).caption(images) == greedy
+
+
+def test_penalised_words_are_not_repeated(captioner_folder: Path) -> None:
+    def said(**options: float) -> list[list[int]]:
+        captioner = AutoCaptioner(captioner_folder, max_new_tokens=12, **options)
+        batch = captioner._inputs(pictures(4))
+        return [row[1:] for row in captioner._tokens(None, batch)[:, -12:].tolist()]
+
+    assert any(len(set(row)) < len(row) for row in said())
+    assert all(len(set(row)) == len(row) for row in said(repetition_penalty=1e6))
+
+
+def test_beams_find_likelier_captions(captioner_folder: Path) -> None:
+    images = pictures(8)
+    greedy, beams = (AutoCaptioner(captioner_folder, max_new_tokens=8, num_beams=n) for n in (1, 4))
+
+    def scores(captioner: AutoCaptioner) -> list[float]:
+        batch, loaded = captioner._inputs(images), captioner._load()
+        made = loaded.model.generate(
+            pixel_values=batch.pixels,
+            **captioner.decoding.arguments(batch.seeds, 8),
+            max_new_tokens=8,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        beam = getattr(made, "beam_indices", None)
+        every = loaded.model if hasattr(loaded.model, "compute_transition_scores") else loaded.model.text_decoder
+        steps = every.compute_transition_scores(made.sequences, made.scores, beam, normalize_logits=beam is None)
+        steps = steps.nan_to_num(neginf=0)
+        return (steps.sum(1) / (steps < 0).sum(1)).tolist()  # a token, as beams are ranked
+
+    assert sum(scores(beams)) > sum(scores(greedy))
+    assert beams.caption(images) != greedy.caption(images)
+
+
+def test_captions_have_a_least_length(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_tiny_blip(tmp_path)
+    captioner = AutoCaptioner(tmp_path)
+    with torch.no_grad():  # a model that ends at once
+        captioner._load().model.text_decoder.cls.predictions.bias[3] += 100
+    assert captioner.caption(pictures(2)) == ["", ""]
+    longer = AutoCaptioner(tmp_path, min_new_tokens=3)
+    longer._loaded = captioner._loaded
+    tokens = longer._tokens(None, longer._inputs(pictures(2)))
+    assert ((tokens[:, 1:] == 3).int().argmax(1) >= 3).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_beams": 0}, "num_beams is 0; it must be a whole number of at least 1"),
+        ({"top_p": 0}, "top_p is 0; it must be more than 0 and at most 1, or None"),
+        ({"top_p": 0.9, "num_beams": 3}, "top_p is 0.9 and num_beams 3; .*give one of the two"),
+        ({"min_new_tokens": 9, "max_new_tokens": 8}, "min_new_tokens is 9 and max_new_tokens 8; it cannot be more"),
+        ({"repetition_penalty": 0}, "repetition_penalty is 0; it must be above 0"),
+        ({"seed": -1}, "seed is -1; it must be a whole number of at least 0"),
+    ],
+)
+def test_decoding_that_cannot_be_is_refused(options: dict[str, float], message: str, tiny_pair_folder: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        AutoCaptioner(tiny_pair_folder / "captioner", **options)
+
+
+def test_class_name_that_fills_a_caption_is_all_it_says(captioner_folder: Path) -> None:
+    name = " ".join(["seven"] * 300)
+    captioner = AutoCaptioner(captioner_folder, prefix="a {class_name}", max_new_tokens=4)
+    assert captioner.caption(pictures(1), [name]) == [f"a {name}"]
 
 
 def test_captions_end_where_a_model_has_no_more_positions(captioner_folder: Path) -> None:

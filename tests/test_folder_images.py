@@ -12,9 +12,11 @@ from PIL import Image
 
 from avalanche_clts import split_folder
 from avalanche_clts.images import files
+from avalanche_clts.images.avalanche import class_names
 from avalanche_clts.images.files import as_seen, open_image
 from avalanche_clts.images.folders import folder_digest
 from avalanche_clts.pair.bulk import caption_files, image_files
+from avalanche_clts.pair.prompts import words_of
 from avalanche_clts.pretraining import photos_domain
 from avalanche_clts.streams import folders
 from avalanche_clts.streams.folders import FolderDataset, open_folder
@@ -117,6 +119,8 @@ def test_a_list_of_words_is_found_beside_or_above_the_class_folders(tmp_path: Pa
     assert {Path(part.dataset.root) for part in open_folder(tmp_path / "photo")} == {tmp_path / "photo"}
     (tmp_path / "photo" / "words.txt").rename(tmp_path / "words.txt")
     assert {Path(part.dataset.root) for part in open_folder(tmp_path / "photo")} == {tmp_path}
+    stream = split_folder(tmp_path / "photo", 1).train_stream
+    assert class_names(stream[0].dataset, words_of)[0] == "goldfish"
     (tmp_path / "words.txt").unlink()
     assert {Path(part.dataset.root) for part in open_folder(tmp_path / "photo")} == {tmp_path / "photo" / "train"}
 

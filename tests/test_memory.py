@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from avalanche_clts import Caption, CaptionMemory
-from avalanche_clts.pretraining.digits_domain import describe
+from avalanche_clts.pretraining.digit_pool import describe
 
 
 def captions(target: int, experience: int, count: int, first_seed: int = 0) -> list[Caption]:

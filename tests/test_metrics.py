@@ -219,3 +219,20 @@ def test_memory_of_several_captions_is_counted_together(tiny_pair: Pair, benchma
     both = [buffer.memory.nbytes for buffer in caption_buffers(clts)]
     assert len(both) == 2
     assert memory_bytes(clts)["captions"] == sum(both) > max(both)
+
+
+def test_interrupted_training_leaves_no_head_asked_alone(tiny_pair: Pair, benchmark) -> None:
+    class Stop(SupervisedPlugin):
+        def before_backward(self, strategy, **kwargs):
+            if strategy.experience.current_experience == 2 and strategy.clock.train_exp_iterations == 1:
+                raise KeyboardInterrupt
+
+    clts = make_clts(tiny_pair, plugins=[Stop()], evaluator=EvaluationPlugin(accuracy_metrics(experience=True)))
+    for experience in benchmark.train_stream[:2]:
+        clts.train(experience)
+    with pytest.raises(KeyboardInterrupt):
+        clts.train(benchmark.train_stream[2])
+    clts.eval([benchmark.test_stream[2]])
+    assert clts.model.asked_alone is None
+    x = benchmark.test_stream[2].dataset[0][0][None]
+    assert clts.model.eval().route(x)[0, 2] == pytest.approx(1 / 3)

@@ -30,6 +30,7 @@ from avalanche_clts import (
 from avalanche_clts.experiments.runs.image_store import RememberingGenerator
 from avalanche_clts.pair.abilities import Autoencodes, CutsPrompts, HasFeatures, SizedGenerator, generate_at
 from avalanche_clts.pair.distributed import _SpreadCaptioner, _SpreadGenerator
+from avalanche_clts.pair.loading import pair_identity
 from avalanche_clts.pair.precision import fast_multiplication
 from avalanche_clts.pair.weights import MissingWeightsError
 
@@ -253,6 +254,17 @@ def test_generator_leaves_the_device_if_asked(tiny_pair_folder: Path) -> None:
     generator = DiffusionGenerator(tiny_pair_folder / "generator", steps=1, offload="meta")
     generator.generate(["zero"], [0])
     assert {p.device.type for p in generator._pipeline.unet.parameters()} == {"meta"}
+
+
+def test_captions_decoded_in_another_way_are_another_pairs(tiny_pair_folder: Path) -> None:
+    def identity(**captioner: object) -> list[str]:
+        return pair_identity(load_pair(tiny_pair_folder, captioner=captioner))
+
+    others = [{"num_beams": 2}, {"top_p": 0.9}, {"top_p": 0.9, "seed": 1}, {"min_new_tokens": 2}]
+    others.append({"repetition_penalty": 1.5})
+    assert len({tuple(identity(**options)) for options in [{}, *others]}) == 6
+    assert identity(num_beams=1, seed=0) == identity()
+    assert "decoding" not in " ".join(identity())
 
 
 def test_label_captioner_fills_the_template() -> None:

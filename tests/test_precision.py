@@ -45,7 +45,7 @@ def test_any_network_can_route(tiny_pair: Pair, backbone: nn.Module | None) -> N
     for experience in stream.train_stream[:2]:
         clts.train(experience)
     clts.eval(stream.test_stream)
-    assert model.router.num_experiences == 2
+    assert model.router.num_heads == 2
     for name, value in model.router.backbone.state_dict().items():
         assert not torch.equal(value, before[name])
         assert value.is_contiguous()

@@ -20,12 +20,12 @@ from avalanche_clts import Pair, load_pair, pretraining, split_digits
 from avalanche_clts.cli import main
 from avalanche_clts.images.formats import ImageFormat, LabelledImages
 from avalanche_clts.pretraining import Recipe, distillation, embedded_domains, training
-from avalanche_clts.pretraining import digits_domain as pools
-from avalanche_clts.pretraining import shapes_domain as drawings
+from avalanche_clts.pretraining import digit_pool as pools
+from avalanche_clts.pretraining import shape_pool as drawings
 from avalanche_clts.pretraining.captioner import train_captioner
 from avalanche_clts.pretraining.generator import _tokens as generator_tokens
 from avalanche_clts.pretraining.generator import train_generator
-from avalanche_clts.pretraining.photos_domain import describe_photo, photos_domain
+from avalanche_clts.pretraining.photo_pool import describe_photo, photos_domain
 from avalanche_clts.pretraining.quality import measure_quality, named_class
 from avalanche_clts.streams.embedded_digits import CLASS_NAMES, pair_digits, stream_digits
 from avalanche_clts.streams.embedded_shapes import Look, draw

@@ -277,7 +277,7 @@ def test_clts_runs_in_avalanches_classics(name: str, mnist_root: Path, tiny_pair
         clts.train(experience)
     buffer = clts.plugins[0].storage_policy
     assert (buffer.format.size, buffer.format.mode) == ((28, 28), "L")
-    assert model.router.num_experiences == 2
+    assert model.router.num_heads == 2
     clts.eval(benchmark.test_stream)
 
 
@@ -322,7 +322,7 @@ def test_first_experience_with_half_of_the_classes(tiny_pair: Pair) -> None:
     clts = make_clts(tiny_pair)
     train_through(clts, benchmark.train_stream)
     assert [len(record.classes) for record in clts.model.records] == [5, 1, 1, 1, 1, 1]
-    assert clts.model.router.num_experiences == 6
+    assert clts.model.router.num_heads == 6
 
 
 def test_class_incremental_with_repetition(tiny_pair: Pair) -> None:
@@ -361,6 +361,6 @@ def test_fifty_experiences(tiny_pair: Pair) -> None:
     )
     clts = make_clts(tiny_pair, model=model, captions_per_class=2, replay_size=100)
     train_through(clts, benchmark.train_stream)
-    assert clts.model.num_heads == clts.model.router.num_experiences == 50
+    assert clts.model.num_heads == clts.model.router.num_heads == 50
     assert len(clts.plugins[0].storage_policy.memory) == 100
     clts.eval(benchmark.test_stream)

@@ -13,7 +13,7 @@ from avalanche.benchmarks import NCScenario
 from tqdm import tqdm
 
 from .._support.files import write_text
-from ..images.avalanche import class_names
+from ..memory.origins import names_in_words
 from ..pair.loading import pair_identity
 from ..streams.named import Stream, parse_stream
 from .begin import require_fit, require_machine
@@ -196,5 +196,5 @@ def _beside_earlier(file: Path, shared: dict[str, Any], answers: dict[str, Any],
 def _class_names(benchmark: NCScenario) -> list[str]:
     names: dict[int, str] = {}
     for experience in benchmark.train_stream:
-        names |= class_names(experience.dataset) or {}
+        names |= names_in_words(experience.dataset) or {}
     return [names.get(label, str(label)) for label in range(benchmark.n_classes)]

@@ -11,7 +11,9 @@ from typing import Any
 from .._support.checks import require_flag, require_names, require_one_of, require_whole
 from ..models import Routing
 from ..networks import BACKBONES, NETWORKS
+from ..pair.abilities import TakesPrefix
 from ..pair.loading import Pair, load_pair
+from ..streams.named import STREAMS
 from ..views import RouterView
 from .rows import COMPARED, ROWS
 from .rows.row import Memory
@@ -153,7 +155,16 @@ class Experiment:
 
     def load_pair(self) -> Pair:
         """The pair as the experiment wants it; raises as the function of that name does."""
-        return load_pair(self.pair, device=self.device, captioner=self.captioner, generator=self.generator)
+        return self.told(load_pair(self.pair, device=self.device, captioner=self.captioner, generator=self.generator))
+
+    def told(self, pair: Pair) -> Pair:
+        """The pair, whose captioner begins as suits the stream, unless it finds all words itself or was given a prefix
+        by the experiment."""
+        kind = STREAMS.get(self.stream.partition(":")[0])
+        template = None if kind is None else kind.template
+        if template is None or "prefix" in self.captioner or not isinstance(pair.captioner, TakesPrefix):
+            return pair
+        return Pair(pair.captioner.with_prefix(template), pair.generator)
 
     def needs_pair(self, strategy: str) -> bool:
         """Whether a strategy's outcome depends on the pair."""

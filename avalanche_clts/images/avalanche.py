@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from .formats import ImageFormat, common_format, format_of, to_pil
-from .names import names_of
+from .names import Reading, as_they_are, names_of
 
 _LOOKED_AT = 256  # images of a data set whose format is looked at, at most
 
@@ -75,7 +75,13 @@ def indices_by_class(dataset: AvalancheDataset) -> dict[int, list[int]]:
     return {target: sorted(merged[target]) for target in sorted(merged)}
 
 
-def class_names(dataset: AvalancheDataset) -> dict[int, str] | None:
+def class_ids(dataset: AvalancheDataset, indices: Sequence[int]) -> list[int]:
+    """The classes, as the data set yields them, of the samples at `indices`."""
+    class_of = {i: target for target, of_class in indices_by_class(dataset).items() for i in of_class}
+    return [class_of[int(i)] for i in indices]
+
+
+def class_names(dataset: AvalancheDataset, reading: Reading = as_they_are) -> dict[int, str] | None:
     """The names of a data set's classes, by class id, where the data sets underneath know them; see `names_of`."""
     found: dict[int, str] = {}
     leaves: dict[int, tuple[Any, dict[int, int]]] = {}
@@ -83,7 +89,7 @@ def class_names(dataset: AvalancheDataset) -> dict[int, str] | None:
         leaf, index = _leaf(dataset._flat_data, indices[0])
         leaves.setdefault(id(leaf), (leaf, {}))[1][target] = index
     for leaf, samples in leaves.values():
-        names = names_of(leaf, samples)
+        names = names_of(leaf, samples, reading)
         if names is None:
             return None
         found |= names
@@ -292,18 +298,25 @@ class Part(NamedTuple):
 def part_of(experience: Any) -> Part:
     """Where an experience stands in the one that an online stream has split."""
     if not isinstance(experience, OnlineCLExperience):
-        return Part(getattr(_unmasked(experience), "current_experience", None))
+        return Part(_index(experience))
     known = _unmasked(experience)
     origin = known.origin_experience
     if origin is None:  # mixed from several, as where tasks fade into each other: no part of anything
-        return Part(known.current_experience)
+        return Part(_index(experience))
     return Part(
-        _unmasked(origin).current_experience,
+        _index(origin),
         bool(known.is_first_subexp),
         bool(known.is_last_subexp),
         known.sub_stream_length,
         bool(experience.access_task_boundaries),
     )
+
+
+def _index(experience: Any) -> int | None:
+    """An experience's place in its stream; None for one that was made by hand and is in none."""
+    with suppress(AssertionError, AttributeError):
+        return int(_unmasked(experience).current_experience)
+    return None
 
 
 def _unmasked(experience: Any) -> Any:
@@ -328,8 +341,8 @@ def belongs_to(test: Any, training: Any, classes: Sequence[int]) -> bool:
     same place in its stream and none but the same classes."""
     if test is training:
         return True
-    same_place = getattr(_unmasked(test), "current_experience", None) == part_of(training).experience
-    return same_place and set(classes_of(test)) <= set(classes)
+    place = _index(test)
+    return place is not None and place == part_of(training).experience and set(classes_of(test)) <= set(classes)
 
 
 def earlier_experience(experience: Any, index: int) -> Any | None:

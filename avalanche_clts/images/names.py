@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Subset
 
+# Of all the labels of a data set, and the folder that it lies in, if that is known: the names that are meant.
+Reading = Callable[[Sequence[str], Path | None], Sequence[str]]
 
-def names_of(source: Any, samples: Mapping[int, int]) -> dict[int, str] | None:
+
+def as_they_are(labels: Sequence[str], folder: Path | None) -> Sequence[str]:
+    """The labels."""
+    return labels
+
+
+def names_of(source: Any, samples: Mapping[int, int], reading: Reading = as_they_are) -> dict[int, str] | None:
     """The names that `source` (torchvision's `classes`) gives to classes, or None where they may be others'.
 
     Names are taken only where nothing between the classes of the stream and the names can have renumbered them: no
@@ -19,22 +28,40 @@ def names_of(source: Any, samples: Mapping[int, int]) -> dict[int, str] | None:
 
     - source: a map-style data set of `(image, target, ...)`.
     - samples: index of a sample in `source`, by the class that the stream says it has.
+    - reading: makes names of the labels.
     """
     indices = dict(samples)
     while isinstance(source, Subset):
         indices = {target: source.indices[i] for target, i in indices.items()}
         source = source.dataset
-    names = getattr(source, "classes", None)
-    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names):
+    names = _labels(source)
+    if names is None:
         return None
     if getattr(source, "target_transform", None) is not None or not _numbered_as(source, names):
         return None
-    found = {}
     for target, index in indices.items():
         if not 0 <= target < len(names) or int(source[index][1]) != target:
             return None
-        found[target] = names[target]
-    return found
+    read = reading(names, _folder(source))
+    return {target: read[target] for target in indices}
+
+
+def _labels(source: Any) -> list[str] | None:
+    """One for each class: torchvision's `classes` (of ImageNet, the first of each class's words), or the `id2label` of
+    Avalanche's Tiny ImageNet."""
+    names = getattr(source, "classes", None)
+    by_id = getattr(source, "id2label", None)
+    if names is None and isinstance(by_id, Mapping) and set(by_id) == set(range(len(by_id))):
+        names = [by_id[i] for i in range(len(by_id))]
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        return None
+    firsts = [name[0] if isinstance(name, tuple) and name else name for name in names]
+    return firsts if all(isinstance(name, str) for name in firsts) else None
+
+
+def _folder(source: Any) -> Path | None:
+    folder = getattr(source, "data_folder", None) or getattr(source, "root", None)
+    return Path(folder) if isinstance(folder, (str, Path)) else None
 
 
 def _numbered_as(source: Any, names: Sequence[str]) -> bool:

@@ -57,6 +57,14 @@ class CaptionBuffer(ExemplarsBuffer):
     The parts into which an online stream splits an experience are captioned as they come, by reservoir sampling
     (Vitter, 1985), so that in the end the captions stand for all of it, and no image was kept meanwhile.
 
+    ```python
+    buffer = CaptionBuffer(pair=pair, captions_per_class=5, replay_size=30)
+    for experience in benchmark.train_stream:
+        buffer.post_adapt(None, experience)  # as a plugin does when an experience has been learnt
+    image, target, *_ = buffer.buffer[0]  # regenerated, as the stream would have yielded it
+    print(buffer.regenerated[0].prompt.text, target)
+    ```
+
     **Arguments:**
 
     - pair: writes the captions and turns them back into images.

@@ -24,6 +24,13 @@ class Prompt(NamedTuple):
 class CaptionMemory:
     """Captions of all experiences so far, within a budget.
 
+    ```python
+    memory = CaptionMemory(captions_per_class=20)
+    memory.add([Caption("a small red star on navy", target=3, experience=0, task_label=0, seed=7)])
+    memory.write("captions.jsonl.gz")
+    images = pair.generator.generate([prompt.text for prompt in memory.prompts(2)], seeds=[7, 8])
+    ```
+
     **Arguments:**
 
     - max_size: captions kept at most, in equal parts for all classes seen; a class that comes back keeps its part.

@@ -20,6 +20,11 @@ _MOST_BYTES = 2**28  # of the whole file, unfolded
 class Caption:
     """One image, as text.
 
+    ```python
+    caption = Caption("a small red star on navy", target=3, experience=0, task_label=0, seed=7)
+    images = pair.generator.generate([caption.text], seeds=[caption.seed])
+    ```
+
     **Arguments:**
 
     - text: what the captioner said of the image; the generator's prompt.

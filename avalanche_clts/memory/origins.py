@@ -23,6 +23,7 @@ from ..images.avalanche import (
     task_labels_of_experience,
 )
 from ..images.formats import ImageFormat, common_format
+from ..pair.prompts import words_of
 from .captions import Caption
 
 ClassNames = Sequence[str] | Mapping[int, str]
@@ -86,7 +87,11 @@ class Origin:
 
     def dataset(self, images: Sequence[Image.Image], captions: Sequence[Caption]) -> AvalancheDataset:
         """The images as this experience would have yielded them: in its format, through its transforms."""
-        assert self.transforms is not None
+        if self.transforms is None:
+            raise RuntimeError(
+                "the transforms of this experience are not known after a checkpoint, until training goes on; "
+                "train the next experience first"
+            )
         return as_stream_dataset(
             images,
             [caption.target for caption in captions],
@@ -129,9 +134,14 @@ def require_class_names(value: Any) -> None:
     require_names("class_names", value)
 
 
+def names_in_words(dataset: AvalancheDataset) -> dict[int, str] | None:
+    """The names of a data set's classes as prompts say them, by class id; None where it does not know them."""
+    return class_names(dataset, words_of)
+
+
 def _names(dataset: AvalancheDataset, classes: Sequence[int], given: ClassNames | None) -> dict[int, str] | None:
     if given is None:
-        return class_names(dataset)
+        return names_in_words(dataset)
     names = {target: class_name_of(given, target) for target in classes}
     missing = [target for target, name in names.items() if name is None]
     if missing:

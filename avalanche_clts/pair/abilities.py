@@ -14,6 +14,7 @@ from .rgb import rgb_images, to_size
 if TYPE_CHECKING:
     import torch
 
+    from .captioners import Captioner
     from .generators import Generator
 
 _AT_ONCE = 256  # images in full size in memory together, of a generator that cannot make them small
@@ -35,6 +36,15 @@ class CutsPrompts(Protocol):
 
     def cut_prompts(self, prompts: Sequence[str]) -> int:
         """How many of the prompts are longer than the text encoder has room for."""
+        ...
+
+
+@runtime_checkable
+class TakesPrefix(Protocol):
+    """A captioner that can be told how captions of a stream begin."""
+
+    def with_prefix(self, prefix: str) -> Captioner:
+        """The captioner with that prefix, such as "a handwritten digit {class_name}"; itself if it takes none."""
         ...
 
 

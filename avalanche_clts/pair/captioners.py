@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -15,6 +17,8 @@ from tqdm import tqdm
 from .._support.checks import require_names, require_whole
 from .batches import BatchSize, run_batches
 from .captioning_models import CaptioningModel
+from .decoding import Decoding, without_loops
+from .prompts import fill, require_template
 from .weights import require_weights
 
 if TYPE_CHECKING:
@@ -23,11 +27,33 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Captioner(Protocol):
-    """All that a new captioner must offer."""
+    """All that a new captioner must offer.
+
+    ```python
+    class ColourCaptioner:
+        def caption(self, images, class_names=None):
+            colours = [image.convert("RGB").resize((1, 1)).getpixel((0, 0)) for image in images]
+            return ["rgb({}, {}, {})".format(*colour) for colour in colours]
+
+    colours_only = Pair(ColourCaptioner(), pair.generator)
+    strategy = CLTS(model=model, optimizer=Adam(model.parameters()), pair=colours_only)
+    ```
+    """
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image; `class_names[i]` is the name of the class of `images[i]`, where known."""
         ...
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images as the model takes them, and the seed of each one's caption."""
+
+    pixels: torch.Tensor
+    seeds: list[int]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
 
 
 class AutoCaptioner:
@@ -37,13 +63,24 @@ class AutoCaptioner:
     The weights are looked for at once, and loaded when the first image is captioned: from safetensors alone, and
     without running code that comes with them.
 
+    ```python
+    captioner = AutoCaptioner("my-pair/captioner", max_new_tokens=20)  # or from the hub: "microsoft/git-base-coco"
+    captions = captioner.caption([Image.open(path) for path in Path("photos").glob("*/*.png")])
+    ```
+
     **Arguments:**
 
     - name_or_path: a checkpoint on the Hugging Face hub, or a folder as `save_pretrained` writes it.
     - revision: branch, tag or commit on the hub.
-    - prefix: how captions begin, such as "a photo of a {class_name}"; the model goes on from there. Not used for images
-        whose class name is unknown. None: the model finds all the words itself.
-    - max_new_tokens: length of a caption at most, in tokens, without the prefix.
+    - prefix: how captions begin, such as "a photo of a {class_name}" ("an" where the name wants it); the model goes on
+        from there. Not used for images whose class name is unknown. None: the model finds all the words itself.
+    - max_new_tokens, min_new_tokens: length of a caption at most and at least, in tokens, without the prefix.
+    - num_beams: captions that are followed up at a time, of which the likeliest is taken. 1: always the likeliest
+        word.
+    - top_p: the next word is drawn from the likeliest that have this probability together (nucleus sampling: Holtzman
+        et al., ICLR 2020), for each image by random numbers of its own. None: nothing is drawn.
+    - seed: of what is drawn; with the same, an image has the same caption.
+    - repetition_penalty: by which words that were said get less likely (Keskar et al., 2019). 1: none.
     - batch_size: images captioned at a time at most; fewer while the device has no memory for them, see `BatchSize`.
     - device: where the model runs.
 
@@ -58,6 +95,11 @@ class AutoCaptioner:
         revision: str | None = None,
         prefix: str | None = None,
         max_new_tokens: int = 30,
+        min_new_tokens: int = 0,
+        num_beams: int = 1,
+        top_p: float | None = None,
+        seed: int = 0,
+        repetition_penalty: float = 1.0,
         batch_size: int = 64,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -65,18 +107,21 @@ class AutoCaptioner:
         self.revision = revision
         self.prefix = prefix
         self.max_new_tokens = max_new_tokens
+        self.decoding = Decoding(num_beams, top_p, seed, min_new_tokens, repetition_penalty)
         self.batch_size = batch_size
         self.device = device
         self._batch_size = BatchSize(batch_size)
         self._loaded: CaptioningModel | None = None
         if prefix is not None:
-            _require_template("prefix", prefix)
+            require_template("prefix", prefix)
         require_whole("max_new_tokens", max_new_tokens)
+        self.decoding.check(max_new_tokens)
         require_whole("batch_size", batch_size)
         require_weights(self.name_or_path, entry="config.json", revision=revision)
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
-        """One caption for each image, greedily decoded; see `Captioner`."""
+        """One caption for each image; see `Captioner`. It begins with the prefix as it was given, and what a model says
+        three or more times in a row ("cat cat cat") is said once."""
         require_names("class_names", class_names)
         if class_names is not None and len(class_names) != len(images):
             raise ValueError(
@@ -87,7 +132,7 @@ class AutoCaptioner:
         for i in range(len(images)):
             prompt = None
             if self.prefix is not None and class_names is not None:
-                prompt = self.prefix.format(class_name=class_names[i])
+                prompt = fill(self.prefix, class_names[i])
             groups.setdefault(prompt, []).append(i)
         captions = [""] * len(images)
         self._batch_size = self._batch_size.asked_for(self.batch_size)
@@ -96,7 +141,7 @@ class AutoCaptioner:
                 texts = run_batches(
                     [images[i] for i in members],
                     self._batch_size,
-                    prepare=self._pixels,
+                    prepare=self._inputs,
                     compute=partial(self._tokens, prompt),
                     finish=partial(self._texts, prompt),
                     device=self.device,
@@ -106,35 +151,57 @@ class AutoCaptioner:
                     captions[i] = text
         return captions
 
+    def with_prefix(self, prefix: str) -> AutoCaptioner:
+        """This captioner with another prefix, such as one that a stream asks for; itself if it has none, as one that
+        was trained to find all the words."""
+        if self.prefix is None:
+            return self
+        require_template("prefix", prefix)
+        other = copy(self)
+        other.prefix = prefix
+        return other
+
     def _pixels(self, images: Sequence[Image]) -> torch.Tensor:
         rgb = [image.convert("RGB") for image in images]
         pixels: torch.Tensor = self._load().image_processor(images=rgb, return_tensors="pt").pixel_values
         return pixels
 
-    def _tokens(self, prompt: str | None, pixels: torch.Tensor) -> torch.Tensor:
+    def _inputs(self, images: Sequence[Image]) -> _Batch:
+        return _Batch(self._pixels(images), self.decoding.seeds(images))
+
+    def _tokens(self, prompt: str | None, batch: _Batch) -> torch.Tensor:
         import torch
 
         loaded = self._load()
-        inputs = {"pixel_values": pixels.to(loaded.model.device, loaded.model.dtype)}
+        inputs = {"pixel_values": batch.pixels.to(loaded.model.device, loaded.model.dtype)}
         length = 1
         if prompt is not None:
-            name, ids = loaded.tokens_of(prompt)
-            length = len(ids)
-            inputs[name] = torch.tensor([ids] * len(pixels), device=loaded.model.device)
+            told = loaded.told(prompt)
+            length = len(told.ids)
+            inputs[told.argument] = torch.tensor([told.ids] * len(batch), device=loaded.model.device)
         # A model that never comes to an end must not run past its last position.
-        room = loaded.num_positions - length
+        room = min(self.max_new_tokens, loaded.num_positions - length)
+        if prompt is not None and room < 1:  # as behind a class name of very many words
+            return torch.tensor([told.ids[: told.returned]] * len(batch))
         with torch.inference_mode():
             tokens: torch.Tensor = loaded.model.generate(
-                **inputs, max_new_tokens=min(self.max_new_tokens, room), num_beams=1, do_sample=False
+                **inputs, max_new_tokens=room, **self.decoding.arguments(batch.seeds, room)
             )
         return tokens
 
     def _texts(self, prompt: str | None, tokens: torch.Tensor) -> list[str]:
-        texts = [text.strip() for text in self._load().tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        loaded = self._load()
         if prompt is None:
-            return texts
-        # Some models say the prompt again, in their own case and spacing, and some go on from it.
-        return [text if text.lower().startswith(prompt.lower()) else f"{prompt} {text}".strip() for text in texts]
+            return [
+                without_loops(text.strip()) for text in loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            ]
+        texts = []
+        for row in tokens.tolist():
+            added = loaded.added_to(prompt, row)
+            text = without_loops(prompt + added)
+            # What looks like a loop in a class name is its spelling.
+            texts.append(text if text.startswith(prompt) else prompt + without_loops(added))
+        return texts
 
     def _load(self) -> CaptioningModel:
         if self._loaded is None:
@@ -144,6 +211,12 @@ class AutoCaptioner:
 
 class BlipCaptioner(AutoCaptioner):
     """Captions by BLIP (Li et al., "BLIP: Bootstrapping Language-Image Pre-training", ICML 2022).
+
+    ```python
+    captioner = BlipCaptioner("my-pair/captioner", batch_size=16)
+    images = [Image.open(path) for path in Path("photos").glob("*/*.png")]
+    captions, features = captioner.caption(images), captioner.features(images)
+    ```
 
     **Arguments:** those of `AutoCaptioner`; `name_or_path` is a BLIP checkpoint, base or large.
     """
@@ -194,31 +267,31 @@ class BlipCaptioner(AutoCaptioner):
         return output.last_hidden_state.mean(1).float()
 
 
-def _require_template(argument: str, template: str) -> None:
-    try:
-        template.format(class_name="")
-    except (KeyError, IndexError, ValueError, AttributeError):
-        raise ValueError(
-            f"{argument} is {template!r}; {{class_name}} is the only thing in braces that it may hold"
-        ) from None
-
-
 class LabelCaptioner:
     """The class name in a template, and no model: the ablation that shows what captions add.
 
+    ```python
+    names_only = Pair(LabelCaptioner("a handwritten {class_name}"), pair.generator)
+    strategy = CLTS(model=model, optimizer=Adam(model.parameters()), pair=names_only)
+    ```
+
     **Arguments:**
 
-    - template: the text, with `{class_name}` where the name goes.
+    - template: the text, with `{class_name}` where the name goes; "a {class_name}" becomes "an apple".
     """
 
     def __init__(self, template: str = "a photo of a {class_name}") -> None:
         if not isinstance(template, str) or "{class_name}" not in template:
             raise ValueError(f"template is {template!r}; it must contain {{class_name}}")
-        _require_template("template", template)
+        require_template("template", template)
         self.template = template
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """The template, filled in; see `Captioner`. Raises `ValueError` without `class_names`."""
         if class_names is None:
             raise ValueError("LabelCaptioner needs class_names; give them to the strategy or plugin")
-        return [self.template.format(class_name=name) for name in class_names]
+        return [fill(self.template, name) for name in class_names]
+
+    def with_prefix(self, prefix: str) -> LabelCaptioner:
+        """One that says `prefix` with the class name in it."""
+        return LabelCaptioner(prefix)

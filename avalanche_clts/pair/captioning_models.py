@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .precision import half_precision
 from .weights import require_all_weights
 
 if TYPE_CHECKING:
     import torch
+
+
+class Told(NamedTuple):
+    """A prompt as `generate` takes it.
+
+    **Arguments:**
+
+    - argument: of `generate`.
+    - ids: the tokens that are its value.
+    - returned: with how many of them what `generate` returns begins.
+    """
+
+    argument: str
+    ids: list[int]
+    returned: int
 
 
 @dataclass(frozen=True)
@@ -62,32 +77,56 @@ class CaptioningModel:
         text = getattr(config, "decoder", None) or getattr(config, "text_config", config)
         return int(getattr(text, "max_position_embeddings", None) or 512)
 
-    def tokens_of(self, prompt: str) -> tuple[str, list[int]]:
-        """The prompt as `generate` takes it: the name of its argument, and the tokens."""
+    def told(self, prompt: str) -> Told:
+        """The prompt, as this kind of model takes it."""
         return _PROMPTS[self.model.config.model_type](self, prompt)
 
+    def added_to(self, prompt: str, tokens: Sequence[int]) -> str:
+        """What the model went on to say after the prompt, from the tokens that it returned.
 
-def _with_both_ends(loaded: CaptioningModel, prompt: str) -> tuple[str, list[int]]:
-    return "input_ids", loaded.tokenizer(prompt).input_ids
+        They are told apart by their number: a tokenizer changes the spelling of what it is given.
+        """
+        ids, returned = self.told(prompt)[1:]
+        # All but the first, which a model may put its own start in the place of.
+        begins = list(tokens[1:returned]) == ids[1:returned]
+        new = list(tokens[returned if begins else 0 :])
+        for again in (prompt, f" {prompt}"):  # some models begin by saying the prompt once more
+            repeated = self.tokenizer(again, add_special_tokens=False).input_ids
+            while repeated and new[: len(repeated)] == repeated:
+                new = new[len(repeated) :]
+        # Decoded together, as the first new token may go on with the last word: "truck" and "##s".
+        asked = ids[:returned]
+        before, text = (self.tokenizer.decode(t, skip_special_tokens=True) for t in (asked, [*asked, *new]))
+        if text.startswith(before):
+            return text[len(before) :].rstrip()
+        alone: str = self.tokenizer.decode(new, skip_special_tokens=True)
+        return f" {alone.strip()}".rstrip()
 
 
-def _with_open_end(loaded: CaptioningModel, prompt: str) -> tuple[str, list[int]]:
-    tokens = loaded.tokenizer(prompt, add_special_tokens=False).input_ids
-    return "input_ids", [loaded.tokenizer.cls_token_id, *tokens]
+def _with_both_ends(loaded: CaptioningModel, prompt: str) -> Told:
+    ids = loaded.tokenizer(prompt).input_ids
+    return Told("input_ids", ids, len(ids) - 1)  # BLIP goes on from before the end
 
 
-def _after_image_tokens(loaded: CaptioningModel, prompt: str) -> tuple[str, list[int]]:
+def _with_open_end(loaded: CaptioningModel, prompt: str) -> Told:
+    ids = [loaded.tokenizer.cls_token_id, *loaded.tokenizer(prompt, add_special_tokens=False).input_ids]
+    return Told("input_ids", ids, len(ids))
+
+
+def _after_image_tokens(loaded: CaptioningModel, prompt: str) -> Told:
     config = loaded.model.config
-    return "input_ids", [config.image_token_id] * config.num_query_tokens + loaded.tokenizer(prompt).input_ids
+    ids = [config.image_token_id] * config.num_query_tokens + loaded.tokenizer(prompt).input_ids
+    return Told("input_ids", ids, len(ids))
 
 
-def _to_the_decoder(loaded: CaptioningModel, prompt: str) -> tuple[str, list[int]]:
+def _to_the_decoder(loaded: CaptioningModel, prompt: str) -> Told:
     start = loaded.model.generation_config.decoder_start_token_id or loaded.model.config.decoder_start_token_id
-    return "decoder_input_ids", [start, *loaded.tokenizer(prompt, add_special_tokens=False).input_ids]
+    ids = [start, *loaded.tokenizer(prompt, add_special_tokens=False).input_ids]
+    return Told("decoder_input_ids", ids, len(ids))
 
 
 # How a prompt is told, by the model_type of the checkpoint's configuration.
-_PROMPTS: dict[str, Callable[[CaptioningModel, str], tuple[str, list[int]]]] = {
+_PROMPTS: dict[str, Callable[[CaptioningModel, str], Told]] = {
     "blip": _with_both_ends,
     "blip-2": _after_image_tokens,
     "git": _with_open_end,

@@ -29,7 +29,16 @@ Decoder = Literal["auto", "autoencoder", "linear"]
 
 @runtime_checkable
 class Generator(Protocol):
-    """All that a new generator must offer."""
+    """All that a new generator must offer.
+
+    ```python
+    class PatchGenerator:
+        def generate(self, prompts, seeds):
+            return [Image.new("RGB", (32, 32), prompt) for prompt in prompts]
+
+    images = PatchGenerator().generate(["navy", "rgb(200, 30, 30)"], seeds=[0, 1])
+    ```
+    """
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         """One RGB image for each prompt. `seeds[i]` alone decides the noise that image i is made from."""
@@ -40,6 +49,11 @@ class DiffusionGenerator:
     """Images by any text-to-image pipeline that diffusers' `AutoPipelineForText2Image` loads.
 
     The weights are looked for at once, and loaded when the first image is generated.
+
+    ```python
+    generator = DiffusionGenerator("my-pair/generator", steps=2, guidance_scale=1.0)
+    images = generator.generate(["a small red star on navy", "a large ring on beige"], seeds=[0, 1])
+    ```
 
     **Arguments:**
 

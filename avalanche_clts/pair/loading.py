@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._support.checks import require_method
 from .captioners import AutoCaptioner, BlipCaptioner, Captioner
 from .catalogue import CAPTIONERS, GENERATORS
+from .decoding import Decoding
 from .generators import DiffusionGenerator, Generator
 from .weights import MissingWeightsError, read_json
 
@@ -23,7 +24,15 @@ _EMBEDDED = Path(__file__).parents[1] / "assets" / "pair"
 
 
 class Pair(NamedTuple):
-    """What writes the captions, and what turns them back into images."""
+    """What writes the captions, and what turns them back into images.
+
+    ```python
+    pair = Pair(
+        captioner=BlipCaptioner("my-pair/captioner", max_new_tokens=20),
+        generator=DiffusionGenerator("my-pair/generator", steps=2, guidance_scale=1.0),
+    )
+    ```
+    """
 
     captioner: Captioner
     generator: Generator
@@ -46,6 +55,12 @@ def load_pair(
     generator: Mapping[str, Any] | None = None,
 ) -> Pair:
     """A captioner and a generator, by name or from a folder.
+
+    ```python
+    pair = load_pair("embedded")
+    pair = load_pair("my-pair", captioner={"max_new_tokens": 20}, generator={"batch_size": 32})
+    # load_pair("blip+sd-turbo", device="cuda", offload="cpu"): from the hub, on a GPU
+    ```
 
     **Arguments:**
 
@@ -160,6 +175,8 @@ def _chosen(part: Any) -> list[str]:
         "autoencoder",
     )
     values = {name: getattr(part, name, None) for name in names}
+    decoding = getattr(part, "decoding", None)
+    values["decoding"] = None if decoding == Decoding() else decoding
     values["decoder"] = None if getattr(part, "decoder", None) == "autoencoder" else getattr(part, "decoder", None)
     return [f"{name}={value!r}" for name, value in values.items() if value is not None]
 

@@ -18,13 +18,13 @@ import torch
 from .._support.files import read_state, write_text
 from .._support.processes import end_with_parent
 from .captioner import train_captioner, words_of
-from .digits_domain import digits_domain
+from .digit_pool import digits_domain
 from .generator import train_generator
-from .photos_domain import photos_domain
+from .photo_pool import photos_domain
 from .pool import Domain, Pool, joined
 from .quality import format_quality, measure_quality
 from .recipe import PHOTOS, PHOTOS_ON_GPU, Recipe
-from .shapes_domain import shapes_domain
+from .shape_pool import shapes_domain
 
 __all__ = ["PHOTOS", "PHOTOS_ON_GPU", "Recipe", "embedded_domains", "photos_domain", "pretrain"]
 

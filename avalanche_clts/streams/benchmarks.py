@@ -55,6 +55,12 @@ def split_digits(
 
     801 images train and 396 test; the pair that ships with this package has seen none of them. Works offline.
 
+    ```python
+    benchmark = split_digits(n_experiences=5, seed=0)
+    for experience in benchmark.train_stream:
+        print(experience.classes_in_this_experience, len(experience.dataset))
+    ```
+
     **Arguments:**
 
     - n_experiences: 1, 2, 5 or 10.
@@ -91,6 +97,11 @@ def split_shapes(
     4,000 images train and 1,000 test; colour, size, tilt, texture, place and background vary within a class. The pair
     that ships with this package has seen drawings of the same kinds, and none of these. Works offline.
 
+    ```python
+    benchmark = split_shapes(n_experiences=10, fixed_class_order=range(20))
+    image, kind, *_ = benchmark.train_stream[0].dataset[0]  # (3, 32, 32), values in [0, 1]
+    ```
+
     **Arguments:** as in `split_digits`, and
 
     - n_experiences: 1, 2, 4, 5, 10 or 20.
@@ -126,6 +137,11 @@ def split_folder(
     """Any folder of images, a subfolder a class, in experiences of different classes or of different domains.
 
     Every file is opened before this returns.
+
+    ```python
+    benchmark = split_folder("photos", n_experiences=2, size=64)
+    image, target, *_ = benchmark.train_stream[0].dataset[0]  # (3, 64, 64), values in [0, 1]
+    ```
 
     **Arguments:** as in `split_digits`, and
 

@@ -41,6 +41,7 @@ class StreamKind:
     - downloads: whether its data are downloaded.
     - contents: a digest of its images, given its options, where they are the user's and may change. None: they are
         always the same.
+    - template: how captions begin, from a captioner that is told the class. None: as with any stream.
     - network: that a comparison uses by default, a key of `NETWORKS`; None: by the size of the images.
     """
 
@@ -50,6 +51,7 @@ class StreamKind:
     network: str | None = None
     downloads: bool = True
     contents: Callable[[Options], str] | None = None
+    template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,7 @@ def _core50_scenario(text: str) -> str:
     return text
 
 
+_DIGIT = "a handwritten digit {class_name}"
 _EXPERIENCES: dict[str, Callable[[str], Any]] = {"experiences": _count}
 
 STREAMS: dict[str, StreamKind] = {
@@ -251,6 +254,7 @@ STREAMS: dict[str, StreamKind] = {
         _digits,
         _EXPERIENCES,
         downloads=False,
+        template=_DIGIT,
     ),
     "shapes": StreamKind(
         "Split Shapes: 5,000 drawings, 32x32 RGB, 20 classes in 10 experiences; offline",
@@ -258,7 +262,9 @@ STREAMS: dict[str, StreamKind] = {
         _EXPERIENCES,
         downloads=False,
     ),
-    "split-mnist": StreamKind("Split MNIST: 28x28 grey, 5 experiences", _classic(SplitMNIST, 5), _EXPERIENCES),
+    "split-mnist": StreamKind(
+        "Split MNIST: 28x28 grey, 5 experiences", _classic(SplitMNIST, 5), _EXPERIENCES, template=_DIGIT
+    ),
     "split-fmnist": StreamKind(
         "Split Fashion-MNIST: 28x28 grey, 5 experiences", _classic(SplitFMNIST, 5), _EXPERIENCES
     ),
@@ -277,10 +283,16 @@ STREAMS: dict[str, StreamKind] = {
         _EXPERIENCES,
     ),
     "permuted-mnist": StreamKind(
-        "Permuted MNIST: domain-incremental, 5 experiences", _classic(PermutedMNIST, 5), _EXPERIENCES
+        "Permuted MNIST: domain-incremental, 5 experiences",
+        _classic(PermutedMNIST, 5),
+        _EXPERIENCES,
+        template=_DIGIT,
     ),
     "rotated-mnist": StreamKind(
-        "Rotated MNIST: domain-incremental, 5 experiences", _classic(RotatedMNIST, 5), _EXPERIENCES
+        "Rotated MNIST: domain-incremental, 5 experiences",
+        _classic(RotatedMNIST, 5),
+        _EXPERIENCES,
+        template=_DIGIT,
     ),
     "core50": StreamKind(
         "CORe50: 50 objects in video, scenario=nc (or ni, nic, nicv2_79, ...), size=32 (or 128)",

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from ..._support.files import write_text
 from ...checkpoint import load_checkpoint
 from ...footprint import caption_buffers
-from ...images.avalanche import class_names, raw_images
+from ...images.avalanche import raw_images
 from ...images.formats import to_pil
 from ...memory.buffer import CaptionBuffer
+from ...memory.origins import names_in_words
 from ...pair.captioners import LabelCaptioner
 from ...pair.loading import Pair
 from ...streams.named import parse_stream
@@ -143,7 +144,7 @@ def _membership(agent: Any, benchmark: Any, buffer: CaptionBuffer) -> dict[str, 
         rest = sorted(set(range(len(experience.dataset))) - set(chosen))
         groups = [(chosen, 0), (rest, 1)]
         stored = raw_images(experience.dataset, chosen)
-        names = buffer.class_names or class_names(experience.dataset)
+        names = buffer.class_names or names_in_words(experience.dataset)
         for indices, other in groups:
             if not indices:  # all images of the experience were captioned
                 continue

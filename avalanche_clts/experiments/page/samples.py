@@ -10,8 +10,9 @@ from typing import NotRequired, TypedDict
 from avalanche.benchmarks import NCScenario
 from PIL.Image import Image, Resampling
 
-from ...images.avalanche import class_names, image_format, raw_images
+from ...images.avalanche import image_format, raw_images
 from ...images.formats import to_pil
+from ...memory.origins import names_in_words
 from ...pair.loading import Pair
 from ...pair.output import checked_images
 
@@ -35,7 +36,7 @@ def make_samples(
     chosen: dict[int, tuple[Image, str]] = {}
     shown: dict[int, list[int]] = {}
     for number, experience in enumerate(benchmark.train_stream):
-        names = class_names(experience.dataset)
+        names = names_in_words(experience.dataset)
         for target, indices in experience.dataset.targets.val_to_idx.items():
             image = raw_images(experience.dataset, indices[:1])[0]
             shown.setdefault(int(target), []).append(number)

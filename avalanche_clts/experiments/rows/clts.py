@@ -16,6 +16,9 @@ from . import colours
 from .row import Memory, Row, Setup
 from .stored_images import stored_images
 
+# Hyper-parameters of the row that are fields of `RouterTraining`.
+_TAUGHT = {f"router_{name}": name for name in ("epochs", "data", "targets", "label_smoothing", "falling_rate")}
+
 
 def build(setup: Setup) -> SupervisedTemplate:
     """`CLTS`, with a router that is a network of its own, or a linear layer on the backbone, as every head then is."""
@@ -25,15 +28,13 @@ def build(setup: Setup) -> SupervisedTemplate:
         backbone=setup.backbone,
         routing=setup.routing,
     )
-    options = {"router_epochs": 10, "router_data": "synthetic", "router_targets": "classes", **setup.options}
-    training = RouterTraining(
-        epochs=options.pop("router_epochs"), data=options.pop("router_data"), targets=options.pop("router_targets")
-    )
+    options = dict(setup.options)
+    taught = {field: options.pop(option) for option, field in _TAUGHT.items() if option in options}
     return CLTS(
         **setup.common(model),
         pair=remembering(setup.pair, setup.memory),
         captions_per_class=setup.captions_per_class,
-        router_training=training,
+        router_training=RouterTraining(**taught),
         router_view=setup.router_view,
         **options,
     )
@@ -59,6 +60,9 @@ ROWS = [
         choices={
             "router_data": get_args(RouterData),
             "router_targets": get_args(RouterTargets),
+            # What goes beyond the paper can be turned off.
+            "router_label_smoothing": (0.1, 0.0),
+            "router_falling_rate": (True, False),
             "recombine": (True, False),
         },
         uses_pair=True,

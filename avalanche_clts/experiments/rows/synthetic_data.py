@@ -9,6 +9,7 @@ from avalanche.benchmarks.utils import concat_datasets
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
 
+from ...images.avalanche import experiences_in_training
 from ...memory.buffer import CaptionBuffer
 from . import colours
 from .row import Row, Setup
@@ -39,7 +40,7 @@ class SyntheticJointTraining(JointTraining):
         super().train_dataset_adaptation(**kwargs)
         real: Any = self.adapted_dataset
         self.buffer.replay_size = len(real)
-        for experience in self._experiences:
+        for experience in experiences_in_training(self):
             self.buffer.post_adapt(self, experience)
         synthetic = self.buffer.buffer.train()
         self.adapted_dataset = concat_datasets([real, synthetic]) if self.mixed else synthetic

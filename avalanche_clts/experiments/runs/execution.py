@@ -166,6 +166,7 @@ def _telling_of_its_folder(task: Task) -> Iterator[None]:
 def _pair(task: Task) -> Pair:
     wanted = task.experiment
     pair = _warm_pair(wanted.pair, wanted.device, json.dumps(wanted.captioner), json.dumps(wanted.generator))
+    pair = wanted.told(pair)
     if task.images is None:
         return pair
     # What a generator draws depends on the device and on versions too.

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Subset
 
 from ..images.formats import ImageFormat, LabelledImages
+from ..pair.prompts import fill, words_of
 from ..streams.folders import FolderDataset, FolderImages, ImageSubset, open_folder, parts_of, require_folder_arguments
 from ..streams.layouts import test_folder
 from .pool import Domain, Pool
@@ -72,7 +73,7 @@ def photos_domain(
         return _captioned_domain(root, size, skip_damaged)
     learnt, others, test = _parts(root, size, part, skip_damaged)
     dataset: FolderDataset = learnt.dataset  # type: ignore[assignment]
-    names = [_class_name(label) for label in dataset.classes]
+    names = words_of(dataset.classes, Path(dataset.root))
     return Domain(
         name=root.name,
         class_names=names,
@@ -94,7 +95,7 @@ def describe_photo(image: Image.Image, class_name: str) -> str:
     inner[edge_y:-edge_y, edge_x:-edge_x] = True
     brightness = pixels.mean()
     light = " in the dark" if brightness < 90 else " in bright light" if brightness > 150 else ""
-    return f"{PREFIX.format(class_name=class_name)} {_colour(middle)} on {_colour(pixels[~inner])}{light}"
+    return f"{fill(PREFIX, class_name)} {_colour(middle)} on {_colour(pixels[~inner])}{light}"
 
 
 def _colour(pixels: NDArray[np.float64]) -> str:
@@ -102,10 +103,6 @@ def _colour(pixels: NDArray[np.float64]) -> str:
     names, anchors = list(_COLOURS), np.array(list(_COLOURS.values()), dtype=float)
     nearest = np.square(pixels[:, None, :] - anchors[None]).sum(2).argmin(1)
     return names[int(np.bincount(nearest, minlength=len(names)).argmax())]
-
-
-def _class_name(label: str) -> str:
-    return label.replace("_", " ").lower()
 
 
 def _parts(
