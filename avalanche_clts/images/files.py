@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import os
-import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
 
+T = TypeVar("T")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
-# What Pillow raises of damaged files, depending on the format and on the damage.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error, MemoryError)
+_TOLD = 10  # files that a message names, at most
+_AT_ONCE = 32  # files that a thread opens before it is given more
 
 
 def as_seen(image: Image.Image) -> Image.Image:
     """The image as a viewer shows it, in mode "L" or "RGB": turned upright as its EXIF data say, transparency on white,
-    16 bits of grey brought to 8.
+    16 bits of grey brought to 8, a palette of greys made grey.
 
-    Raises `ValueError` for pixels that are floating-point numbers, of no known range.
+    Raises `ValueError` for pixels of no known range: floating-point numbers, or integers past 16 bits.
     """
     image = ImageOps.exif_transpose(image)
-    if image.mode in ("L", "RGB"):
-        return image
     if image.mode == "F":
         raise ValueError("an image whose pixels are floating-point numbers, of no known range; convert it first")
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() >= 2**16:
+            raise ValueError("an image whose pixels are integers past 16 bits, of no known range; convert it first")
+        return Image.fromarray((pixels >> 8).astype(np.uint8))
+    grey = image.mode in GREY_MODES or _has_grey_palette(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        grey = image.mode in ("LA", "La")
-        layer = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
+        # Premultiplied modes are converted to others by way of their plain ones only.
+        layer = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
         return Image.alpha_composite(white, layer).convert("L" if grey else "RGB")
-    return image.convert("L" if image.mode == "1" else "RGB")
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if grey else "RGB")
+
+
+def _has_grey_palette(image: Image.Image) -> bool:
+    """Whether an image with a palette uses nothing but greys of it."""
+    palette = image.getpalette("RGB") if image.mode == "P" else None
+    if palette is None:
+        return False
+    colours = np.array(palette).reshape(-1, 3)
+    counts = np.array(image.histogram()[: len(colours)])
+    used = colours[counts > 0]
+    return bool((used == used[:, :1]).all())
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -39,23 +58,75 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
 
     Raises `ValueError`, naming the file, if Pillow cannot read it, whatever is wrong with it.
     """
+    seen = _open(path)
+    if isinstance(seen, Damage):
+        raise ValueError(f"{seen}; remove or replace it")
+    return seen
+
+
+class Damage(NamedTuple):
+    """A file that cannot be opened, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} is not an image that Pillow can read ({self.reason})"
+
+
+def open_each(paths: Sequence[str | os.PathLike[str]], look: Callable[[str, Image.Image], T]) -> Iterator[T | Damage]:
+    """What `look` makes of each file's path and image, in order, or what is wrong with the file; in threads, with a
+    progress bar.
+
+    Pixels are decoded: a header does not tell whether the rest of the file is there. Of 32x32 JPEG images, one core
+    decodes some 8,000 a second and reads 20,000 headers; of 500x375 ones, 700 and 35,000.
+    """
+
+    def looked(chunk: Iterable[str]) -> list[T | Damage]:
+        opened = ((path, _open(path)) for path in chunk)
+        return [seen if isinstance(seen, Damage) else look(path, seen) for path, seen in opened]
+
+    Image.init()  # not by several threads at a time
+    files = [os.fspath(path) for path in paths]
+    chunks = [files[start : start + _AT_ONCE] for start in range(0, len(files), _AT_ONCE)]
+    with (
+        tqdm(total=len(files), desc="opening images", unit="image", leave=False, disable=None) as bar,
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads,
+    ):
+        for results in threads.map(looked, chunks):
+            bar.update(len(results))
+            yield from results
+
+
+def require_readable(paths: Sequence[str | os.PathLike[str]], remedy: str = "remove or replace it") -> None:
+    """Open every file, and raise one `ValueError` that names those that are damaged, if any are."""
+    damaged = [seen for seen in open_each(paths, lambda path, image: None) if seen is not None]
+    if damaged:
+        raise ValueError(damage_message(damaged, len(paths), remedy))
+
+
+def damage_message(damaged: Sequence[Damage], count: int, remedy: str) -> str:
+    """One line on all files that are damaged, naming the first of them.
+
+    **Arguments:**
+
+    - count: of all files.
+    - remedy: what to do, of one file.
+    """
+    if len(damaged) == 1:
+        return f"{damaged[0]}; {remedy}"
+    told = ", ".join(f"{path} ({reason})" for path, reason in damaged[:_TOLD])
+    more = f" and {len(damaged) - _TOLD} more" if len(damaged) > _TOLD else ""
+    return f"{len(damaged)} of {count} files are not images that Pillow can read: {told}{more}; {remedy}"
+
+
+def _open(path: str | os.PathLike[str]) -> Image.Image | Damage:
     try:
         with Image.open(path) as image:
             image.load()
             return as_seen(image).copy()
-    except (*_DAMAGE, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path} is not an image that Pillow can read ({error or type(error).__name__}); remove or replace it"
-        ) from None
-
-
-def is_grey(path: str | os.PathLike[str]) -> bool:
-    """Whether `open_image` gives an image without colour, by the file's header alone.
-
-    True of a file that is no image: opening it is what says so.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.mode in GREY_MODES
-    except (*_DAMAGE, Image.DecompressionBombError):
-        return True
+    except UnidentifiedImageError:
+        return Damage(os.fspath(path), "of no format that it knows")
+    except Exception as error:  # decoders raise whatever they stumble over: OSError, SyntaxError, struct.error, ...
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Damage(os.fspath(path), " ".join(reason.split()))

@@ -10,31 +10,31 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .._support.files import whole_files, write_text
-from ..images.files import open_image
+from ..images.files import open_image, require_readable
+from ..images.folders import ImageFile, each_once, image_file, read_tree
 from .captioners import Captioner
 from .distributed import is_first_process, share_of, wait_for_everyone
 from .generators import Generator
 from .output import checked_captions, checked_images
 
 _AT_ONCE = 512  # finished and written before the next are begun
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 METADATA = "metadata.jsonl"
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """The files among `paths`, and every image below the folders among them, by name.
+    """The files among `paths`, and every image below the folders among them, by name: each once, and nothing hidden.
 
     Raises `FileNotFoundError` for a path that is not there, or a folder without images.
     """
-    files = []
+    images: list[ImageFile] = []
     for path in paths:
-        found = [path]
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
-        if not found or not path.exists():
-            raise FileNotFoundError(f"{path} is {'a folder without images' if path.is_dir() else 'not there'}")
-        files += found
-    return files
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is not there; give image files, or folders of them")
+        found = read_tree(path).below() if path.is_dir() else [image_file(path)]
+        if not found:
+            raise FileNotFoundError(f"{path} is a folder without images; give image files, or folders of them")
+        images += found
+    return [Path(image.path) for image in each_once(images)]
 
 
 def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> list[str]:
@@ -46,11 +46,14 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> lis
 
     - out: a `metadata.jsonl` in the convention of Hugging Face's imagefolder; file names are relative to its folder,
         where they can be.
+
+    Raises `ValueError`, before any is captioned, that names the files that cannot be opened.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     names = [_relative(file, out.parent) for file in files]
     known = _known_captions(out)
     missing = [i for i, name in enumerate(names) if name not in known]
+    require_readable([files[i] for i in missing])  # all of them by every process: an error is one of all
     wait_for_everyone()  # nobody writes before everybody has read
     mine = [missing[k] for k in share_of(len(missing))]
     if mine:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch.utils.data import Subset
 
-from ..images.files import open_image
 from ..images.formats import ImageFormat, LabelledImages
 from ..pair.prompts import fill, words_of
-from ..streams.folders import FolderDataset, divided, open_folder
+from ..streams.folders import FolderDataset, FolderImages, ImageSubset, open_folder, parts_of, require_folder_arguments
+from ..streams.layouts import test_folder
 from .pool import Domain, Pool
 
 PREFIX = "a photo of a {class_name}"  # the captioner is told the class where it is known, as BLIP can be
@@ -37,7 +37,12 @@ _COLOURS = {
 
 
 def photos_domain(
-    root: str | os.PathLike[str], *, size: int | None = None, part: tuple[int, int] = (1, 1), mirror: bool = True
+    root: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    part: tuple[int, int] = (1, 1),
+    mirror: bool = True,
+    skip_damaged: bool = False,
 ) -> Domain:
     """The domain of a folder.
 
@@ -52,10 +57,12 @@ def photos_domain(
     - part: `(k, n)`: learn from the k-th of n equal parts of each class's images to train on, and be measured on the
         others; with `(1, 1)`, on a tenth that is held out. The images to test on are never learnt from: those in
         the subfolder test (or val) of a folder that has train as well.
+    - skip_damaged: whether to go on without files that cannot be opened, with a warning that counts them.
     - mirror: whether images in class subfolders are learnt from mirrored as well: not where left and right matter.
 
     Raises `FileNotFoundError` or `ValueError`, saying what is wrong with the folder.
     """
+    require_folder_arguments(size, 0.5, part, skip_damaged)
     root = Path(root)
     if (root / "metadata.jsonl").exists():
         if part != (1, 1):
@@ -63,8 +70,8 @@ def photos_domain(
                 f"part is {part}, but {root} holds a metadata.jsonl, whose lines say what is learnt from; "
                 "divide these, and leave part out"
             )
-        return _captioned_domain(root, size)
-    learnt, others, test = _parts(root, size, part)
+        return _captioned_domain(root, size, skip_damaged)
+    learnt, others, test = _parts(root, size, part, skip_damaged)
     dataset: FolderDataset = learnt.dataset  # type: ignore[assignment]
     names = words_of(dataset.classes, Path(dataset.root))
     return Domain(
@@ -99,30 +106,32 @@ def _colour(pixels: NDArray[np.float64]) -> str:
 
 
 def _parts(
-    root: Path, size: int | None, part: tuple[int, int]
-) -> tuple[Subset[tuple[Image.Image, int]], Subset[tuple[Image.Image, int]], Subset[tuple[Image.Image, int]]]:
+    root: Path, size: int | None, part: tuple[int, int], skip_damaged: bool
+) -> tuple[ImageSubset, ImageSubset, ImageSubset]:
     """What is learnt from, and what classifiers are trained and tested on."""
+    everything, test = open_folder(root, size=size, skip_damaged=skip_damaged)
     which, parts = part
     if parts == 1:
-        everything, test = open_folder(root, size=size)
-        others, _ = open_folder(root, size=size, part=(_HELD_OUT, _HELD_OUT))
+        others = parts_of(everything, _HELD_OUT)[-1]
         held = set(others.indices)
         if not held:
             raise ValueError(
                 f"{root} has fewer than {_HELD_OUT} images to train on in every class; give more, or a part such as 1/2"
             )
         return Subset(everything.dataset, [i for i in everything.indices if i not in held]), others, test
-    learnt, test = open_folder(root, size=size, part=part)
-    rest = [open_folder(root, size=size, part=(k, parts))[0] for k in range(1, parts + 1) if k != which]
-    return learnt, Subset(learnt.dataset, [i for other in rest for i in other.indices]), test
+    divided = parts_of(everything, parts)
+    learnt = divided.pop(which - 1)
+    if not learnt.indices:
+        raise ValueError(f"part is {which}/{parts}, and {root} has fewer than {parts} images in every class; give less")
+    return learnt, Subset(learnt.dataset, [i for other in divided for i in other.indices]), test
 
 
-def _labelled(images: Subset[tuple[Image.Image, int]]) -> LabelledImages:
+def _labelled(images: ImageSubset) -> LabelledImages:
     pairs = [images[i] for i in range(len(images))]
     return LabelledImages([image for image, _ in pairs], [target for _, target in pairs])
 
 
-def _photo_pool(learnt: Subset[tuple[Image.Image, int]], names: list[str], mirror: bool) -> Pool:
+def _photo_pool(learnt: ImageSubset, names: list[str], mirror: bool) -> Pool:
     images, targets = _labelled(learnt)
     captions = [describe_photo(image, names[t]) for image, t in zip(images, targets, strict=True)]
     if not mirror:
@@ -131,10 +140,10 @@ def _photo_pool(learnt: Subset[tuple[Image.Image, int]], names: list[str], mirro
     return Pool([*images, *map(ImageOps.mirror, images)], 2 * captions, 2 * targets)
 
 
-def _captioned_domain(root: Path, size: int | None) -> Domain:
-    images: list[Image.Image] = []
+def _captioned_domain(root: Path, size: int | None, skip_damaged: bool) -> Domain:
+    files: list[str] = []
     captions: list[str] = []
-    train_root, test_root = divided(root)
+    tested = test_folder(root)
     for number, line in enumerate((root / "metadata.jsonl").read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
@@ -147,26 +156,27 @@ def _captioned_domain(root: Path, size: int | None) -> Domain:
             ) from None
         if not (root / name).is_file():
             raise FileNotFoundError(f"{root / 'metadata.jsonl'}, line {number}: there is no {root / name}")
-        if train_root is not None and test_root is not None and test_root in (root / name).parents:
+        if tested is not None and tested.resolve() in (root / name).resolve().parents:
             continue  # never learnt from
-        image = open_image(root / name).convert("RGB")
-        if size is not None:
-            image = image.resize((size, size), Image.Resampling.LANCZOS)
-        if images and image.size != images[0].size:
-            raise ValueError(
-                f"{root / name} is {image.size[0]}x{image.size[1]} pixels and the first image {images[0].size[0]}x"
-                f"{images[0].size[1]}; give the size to bring all to"
-            )
-        images.append(image)
+        files.append(str(root / name))
         captions.append(str(text))
-    if len(images) < 2:
-        raise ValueError(f"{root / 'metadata.jsonl'} names {len(images)} images; at least 2 are needed")
-    held = range(len(images))[_HELD_OUT - 1 :: _HELD_OUT] or [len(images) - 1]
-    learnt = [i for i in range(len(images)) if i not in held]
+    if len(files) < 2:
+        raise ValueError(f"{root / 'metadata.jsonl'} names {len(files)} images; at least 2 are needed")
+    both = None if size is None else (size, size)
+    opened = FolderImages(list(dict.fromkeys(files)), size=both, skip_damaged=skip_damaged)
+    readable = [i for i, file in enumerate(files) if file not in opened.damaged]
+    held = readable[_HELD_OUT - 1 :: _HELD_OUT] or readable[-1:]
+    learnt = [i for i in readable if i not in set(held)]
+    if not learnt:
+        raise ValueError(f"{root / 'metadata.jsonl'} names a single image that can be opened; at least 2 are needed")
+
+    def images(indices: list[int]) -> list[Image.Image]:
+        return [opened[files[i]].convert("RGB") for i in indices]
+
     return Domain(
         name=root.name,
         class_names=[],
-        pool=lambda: Pool([images[i] for i in learnt], [captions[i] for i in learnt], [0] * len(learnt)),
-        held_out=lambda: (LabelledImages([], []), LabelledImages([images[i] for i in held], [0] * len(held))),
-        format=ImageFormat("pil", images[0].size, "RGB"),
+        pool=lambda: Pool(images(learnt), [captions[i] for i in learnt], [0] * len(learnt)),
+        held_out=lambda: (LabelledImages([], []), LabelledImages(images(held), [0] * len(held))),
+        format=ImageFormat("pil", opened.size, "RGB"),
     )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from avalanche.benchmarks import NCScenario, nc_benchmark
 from PIL.Image import Image
 from torch.utils.data import Dataset
 from torchvision.transforms import ToTensor
 
+from .._support.checks import require_whole
 from ..images.formats import LabelledImages
 from . import embedded_digits as digits
 from . import embedded_shapes as shapes
-from .folders import open_folder
+from .folders import open_layouts, require_folder_arguments
+from .layouts import read_domains, read_layout
 
 
 class ImageDataset(Dataset[tuple[Image, int]]):
@@ -118,18 +121,22 @@ def split_shapes(
 
 def split_folder(
     root: str | os.PathLike[str],
-    n_experiences: int = 5,
+    n_experiences: int | None = None,
     *,
+    domains: Sequence[str] | Literal["all"] | None = None,
     size: int | tuple[int, int] | None = None,
     test_share: float = 0.2,
     part: tuple[int, int] = (1, 1),
+    skip_damaged: bool = False,
     return_task_id: bool = False,
     seed: int | None = None,
     fixed_class_order: Sequence[int] | None = None,
     train_transform: Callable[[Any], Any] | None = None,
     eval_transform: Callable[[Any], Any] | None = None,
 ) -> NCScenario:
-    """Any folder of images, a subfolder a class, in experiences of different classes.
+    """Any folder of images, a subfolder a class, in experiences of different classes or of different domains.
+
+    Every file is opened before this returns.
 
     ```python
     benchmark = split_folder("photos", n_experiences=2, size=64)
@@ -138,19 +145,52 @@ def split_folder(
 
     **Arguments:** as in `split_digits`, and
 
-    - root: holds `train/` and `test/` (or `val/`) with class subfolders, or class subfolders, which are then divided.
-    - n_experiences: must divide the number of classes.
-    - size, test_share, part: as in `open_folder`. The division into training and test images is the same for every
-        `seed`.
+    - root: holds `train/` and `test/` (or `val/`) with class subfolders; or `train/` alone, or class subfolders, which
+        are then divided. With `domains`, it holds folders that are so.
+    - n_experiences: must divide the number of classes. None: 5, or as many as there are domains.
+    - domains: folders in `root`, an experience each, all with the same classes, in this order; "all": every one, in an
+        order that `seed` gives. None: `root` is divided by classes.
+    - size, test_share, part, skip_damaged: as in `open_folder`. The division into training and test images is the same
+        for every `seed`.
     - train_transform, eval_transform: None: `ToTensor`, values in [0, 1].
 
     Raises `FileNotFoundError` or `ValueError`, saying what is wrong with the folder or the arguments.
     """
-    train, test = open_folder(root, size=size, test_share=test_share, part=part)
+    require_folder_arguments(size, test_share, part, skip_damaged)
+    require_whole("n_experiences", n_experiences, none="5, or as many as there are domains")
+    options: Any = {"size": size, "test_share": test_share, "part": part, "skip_damaged": skip_damaged}
+    if domains is not None:
+        if fixed_class_order is not None:
+            raise ValueError(
+                "fixed_class_order is given, but with domains every experience holds all classes; leave it out"
+            )
+        found = read_domains(root, domains)
+        if n_experiences not in (None, len(found)):
+            raise ValueError(
+                f"n_experiences is {n_experiences}, but there are {len(found)} domains, one an experience; leave it out"
+            )
+        opened = open_layouts(list(found.values()), **options)
+        if domains == "all" and seed is not None:
+            opened = [opened[i] for i in np.random.RandomState(seed).permutation(len(opened))]
+        return nc_benchmark(
+            [train for train, _ in opened],
+            [test for _, test in opened],
+            n_experiences=len(opened),
+            task_labels=return_task_id,
+            shuffle=False,
+            class_ids_from_zero_in_each_exp=True,
+            one_dataset_per_exp=True,
+            train_transform=train_transform or ToTensor(),
+            eval_transform=eval_transform or ToTensor(),
+        )
+    layout = read_layout(root)
+    n_experiences = 5 if n_experiences is None else n_experiences
+    _require_divisor(n_experiences, len(layout.train))
+    ((train, test),) = open_layouts([layout], **options)
     return _split(
         train,
         test,
-        len(train.dataset.classes),  # type: ignore[attr-defined]
+        len(layout.train),
         n_experiences,
         return_task_id,
         seed,
@@ -178,11 +218,7 @@ def _split(
     train_transform: Callable[[Any], Any] | None,
     eval_transform: Callable[[Any], Any] | None,
 ) -> NCScenario:
-    if n_experiences < 1 or num_classes % n_experiences:
-        divisors = [str(n) for n in range(1, num_classes + 1) if num_classes % n == 0]
-        raise ValueError(
-            f"n_experiences is {n_experiences}; {num_classes} classes divide into {', '.join(divisors)} experiences"
-        )
+    _require_divisor(n_experiences, num_classes)
     return nc_benchmark(
         train,
         test,
@@ -193,3 +229,12 @@ def _split(
         train_transform=train_transform or ToTensor(),
         eval_transform=eval_transform or ToTensor(),
     )
+
+
+def _require_divisor(n_experiences: int, num_classes: int) -> None:
+    require_whole("n_experiences", n_experiences)
+    if num_classes % n_experiences:
+        divisors = [str(n) for n in range(1, num_classes + 1) if num_classes % n == 0]
+        raise ValueError(
+            f"n_experiences is {n_experiences}; {num_classes} classes divide into {', '.join(divisors)} experiences"
+        )

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,8 @@ from avalanche.benchmarks.classic import (
     SplitTinyImageNet,
 )
 
+from ..images.folders import folder_digest
 from .benchmarks import split_digits, split_folder, split_shapes
-from .folders import folder_digest
 
 Options = dict[str, Any]
 
@@ -107,6 +107,9 @@ def slug(stream: str) -> str:
 def parse_stream(text: str, data_root: Path | None = None) -> Stream:
     """The stream that `text` names: NAME or NAME:option=value,... (for folders, folder:PATH,option=value,...).
 
+    A path may hold commas: options are read from the right. One that ends like an option is put in quotation marks:
+    `folder:"photos,size=32",size=64`.
+
     Raises `ValueError`, listing what is known, for an unknown name or option.
     """
     name, _, rest = text.partition(":")
@@ -116,32 +119,81 @@ def parse_stream(text: str, data_root: Path | None = None) -> Stream:
     options: Options = {}
     parts = rest.split(",") if rest else []
     if name == "folder":
-        if not parts:
-            raise ValueError("stream is 'folder'; name the folder: folder:PATH")
-        options["root"] = parts.pop(0)
+        options["root"], parts = _folder_path(rest, kind.options)
+        if not options["root"]:
+            raise ValueError(f"stream is {text!r}; name the folder: folder:PATH")
     for part in parts:
         key, _, value = part.partition("=")
         if key not in kind.options:
             known = ", ".join(f"{name}=..." for name in kind.options) or "none"
             raise ValueError(f"stream is {text!r}; {name} has no option {key!r}; its options: {known}")
+        if key in options:
+            raise ValueError(f"stream is {text!r}; it has the option {key} twice")
         try:
             options[key] = kind.options[key](value)
-        except ValueError:
-            raise ValueError(f"stream is {text!r}; {value!r} is no value for the option {key}") from None
+        except ValueError as error:
+            raise ValueError(f"stream is {text!r}; {value!r} is no value for the option {key}; {error}") from None
     return Stream(text, name, options, data_root)
+
+
+def _folder_path(text: str, known: Iterable[str]) -> tuple[str, list[str]]:
+    """The path at the beginning of `text`, and the options behind it."""
+    if text[:1] in ('"', "'") and text[0] in text[1:]:
+        path, _, rest = text[1:].partition(text[0])
+        return path, rest.removeprefix(",").split(",") if rest else []
+    path, options = text, list[str]()
+    while "," in path and not Path(path).is_dir():
+        before, _, last = path.rpartition(",")
+        # What is no option is one that is misspelt, if it looks like one or if the path without it is there.
+        if last.partition("=")[0] not in known and "=" not in last and not Path(before).is_dir():
+            break
+        path, options = before, [last, *options]
+    return path, options
 
 
 def fraction(text: str) -> tuple[int, int]:
     """Read "1/2" as (1, 2). Raises `ValueError` for anything else."""
     which, _, parts = text.partition("/")
-    if not (which.isdigit() and parts.isdigit()):
-        raise ValueError(f"part is {text!r}; write it as K/N, such as 1/2")
+    if not (which.isdecimal() and parts.isdecimal() and 1 <= int(which) <= int(parts)):
+        raise ValueError(f"part is {text!r}; write it as K/N with K from 1 to N, such as 1/2")
     return int(which), int(parts)
 
 
 def _size(text: str) -> int | tuple[int, int]:
-    width, _, height = text.partition("x")
-    return (int(width), int(height)) if height else int(width)
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    sides = [int(side) for side in found.groups() if side] if found else [0]
+    if min(sides) < 1:
+        raise ValueError("write it in pixels, as 64 or 64x48")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise ValueError("write a share between 0 and 1, such as 0.2")
+    return share
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("write a whole number of at least 1")
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("write 0 or 1")
+    return text == "1"
+
+
+def _domains(text: str) -> list[str] | str:
+    names = text.split("+")
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError("write all, or names of folders, each once, such as photo+sketch")
+    return text if text == "all" else names
 
 
 def _digits(seed: int, options: Options, data_root: Path | None) -> Any:
@@ -152,9 +204,15 @@ def _shapes(seed: int, options: Options, data_root: Path | None) -> Any:
     return split_shapes(options.get("experiences", 10), seed=seed)
 
 
+# The images of a folder are opened once for all runs of a comparison: they last as long as a benchmark of them does.
+_LAST_FOLDER: list[Any] = []
+
+
 def _folder(seed: int, options: Options, data_root: Path | None) -> Any:
     names = {"experiences": "n_experiences", "test": "test_share"}
-    return split_folder(seed=seed, **{names.get(name, name): value for name, value in options.items()})
+    benchmark = split_folder(seed=seed, **{names.get(name, name): value for name, value in options.items()})
+    _LAST_FOLDER[:] = [benchmark]
+    return benchmark
 
 
 def _folder_contents(options: Options) -> str:
@@ -176,18 +234,19 @@ def _core50(seed: int, options: Options, data_root: Path | None) -> Any:
 
 def _core50_size(text: str) -> int:
     if text not in ("32", "128"):
-        raise ValueError(text)
+        raise ValueError("write 32 or 128")
     return int(text)
 
 
 def _core50_scenario(text: str) -> str:
-    if text not in ("ni", "nc", "nic", "nicv2_79", "nicv2_196", "nicv2_391"):
-        raise ValueError(text)
+    known = ("ni", "nc", "nic", "nicv2_79", "nicv2_196", "nicv2_391")
+    if text not in known:
+        raise ValueError(f"it must be one of {', '.join(known)}")
     return text
 
 
 _DIGIT = "a handwritten digit {class_name}"
-_EXPERIENCES: dict[str, Callable[[str], Any]] = {"experiences": int}
+_EXPERIENCES: dict[str, Callable[[str], Any]] = {"experiences": _count}
 
 STREAMS: dict[str, StreamKind] = {
     "digits": StreamKind(
@@ -241,9 +300,17 @@ STREAMS: dict[str, StreamKind] = {
         {"scenario": _core50_scenario, "size": _core50_size},
     ),
     "folder": StreamKind(
-        "folder:PATH[,experiences=5][,size=64][,test=0.2][,part=1/2]: your images, a subfolder a class",
+        "folder:PATH[,experiences=5][,domains=all][,size=64][,test=0.2][,part=1/2][,skip_damaged=1]: your images, a "
+        "subfolder a class",
         _folder,
-        {"experiences": int, "size": _size, "test": float, "part": fraction},
+        {
+            "experiences": _count,
+            "domains": _domains,
+            "size": _size,
+            "test": _share,
+            "part": fraction,
+            "skip_damaged": _flag,
+        },
         downloads=False,
         contents=_folder_contents,
     ),

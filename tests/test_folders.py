@@ -1,0 +1,343 @@
+"""Any folder of images: each layout is read as the split that it is, or refused in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avalanche_clts import split_folder
+from avalanche_clts.images.avalanche import class_names
+from avalanche_clts.images.folders import folder_digest
+from avalanche_clts.streams.named import parse_stream
+from tests.image_folders import (
+    BOMB,
+    BROKEN,
+    EMPTY_CHUNK,
+    FLOATS,
+    JPEG,
+    LATIN,
+    also,
+    animated,
+    few,
+    fill,
+    image_at,
+    link,
+    mixed_sizes,
+    pacs,
+    png,
+    split,
+    with_file,
+    wordnet,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A folder, and what it is: its classes with the numbers of images to train and to test on, or why it is refused.
+
+    **Arguments:**
+
+    - build: fills an empty folder.
+    - right: (names of classes, images to train on, images to test on), or a pattern of the one line that refuses.
+    - options: of `split_folder`.
+    - told: a pattern of a warning.
+    """
+
+    build: Callable[[Path], Any]
+    right: tuple[list[str], int, int] | str
+    options: dict[str, Any] = field(default_factory=dict)
+    told: str | None = None
+
+
+TWO = ["cat", "dog"]
+DIVIDED, GIVEN = (TWO, 8, 2), (TWO, 10, 4)
+ONE = {"n_experiences": 1}
+WANTED = "wanted is train/CLASS/ and test/CLASS/"
+
+CASES = {
+    # Splits
+    "classes": Case(fill, DIVIDED),
+    "train and test": Case(split("train", "test"), GIVEN),
+    "Training and Test": Case(split("Training", "Test"), GIVEN),
+    "TRAIN and TEST": Case(split("TRAIN", "TEST"), GIVEN),
+    "Train and Validation": Case(split("Train", "Validation"), GIVEN),
+    "train and dev": Case(split("train", "dev"), GIVEN),
+    "training and testing": Case(split("training", "testing"), GIVEN),
+    "train and valid": Case(split("train", "valid"), GIVEN),
+    "train, val and test": Case(
+        lambda root: (split("train", "test")(root), fill(root / "val", count=3)),
+        GIVEN,
+        told=r"images of val/ are left out; train/ is trained and test/ tested on",
+    ),
+    "train alone": Case(split("train"), DIVIDED),
+    "train and test_images": Case(
+        split("train", "test_images"), f"test_images looks like one of train and test.*{WANTED}"
+    ),
+    "train2017 and val2017": Case(
+        split("train2017", "val2017"), f"train2017 looks like one of train and test.*{WANTED}"
+    ),
+    "train and more": Case(split("train", "photos"), f"holds photos/ beside train/.*{WANTED}"),
+    "train and TRAIN": Case(split("train", "TRAIN"), "holds TRAIN/, train/, which mean the same; leave one"),
+    "test alone": Case(split("test"), f"holds test/ but no train/; {WANTED}"),
+    "test without classes": Case(
+        lambda root: (fill(root / "train"), image_at("test/0.png", "test/1.png")(root)),
+        r"test must hold a subfolder for each class.*give .*/train alone, which is then divided",
+    ),
+    "train without classes": Case(image_at("train/0.png", "test/0.png"), f"train must hold a subfolder.*{WANTED}"),
+    "images alone": Case(image_at("0.png", "1.png"), f"must hold a subfolder for each class.*{WANTED}"),
+    "nothing": Case(lambda root: None, f"must hold a subfolder for each class.*{WANTED}"),
+    "trains beside buses": Case(lambda root: fill(root, "bus", "train"), (["bus", "train"], 8, 2)),
+    "a test tube": Case(lambda root: fill(root, "beaker", "test tube"), (["beaker", "test tube"], 8, 2)),
+    "other classes to test on": Case(
+        lambda root: (fill(root / "train"), fill(root / "test", "cat", "cow")), "hold different classes: cow, dog"
+    ),
+    "an empty class to test on": Case(
+        lambda root: (split("train", "test")(root), [f.unlink() for f in (root / "test" / "dog").iterdir()]),
+        "test holds no images in dog/",
+    ),
+    "CLASS/train": Case(
+        image_at("cat/train/0.png", "cat/test/0.png", "dog/train/0.png"), f"cat holds test/, train/.*{WANTED}"
+    ),
+    "a folder around it": Case(split("photos/train", "photos/test"), r"give .*/photos; else"),
+    "a folder around classes": Case(lambda root: fill(root / "photos"), r"if these are the classes, give .*/photos;"),
+    "classes with folders of their own": Case(
+        image_at(*(f"cat/{k}/{i}.png" for k in "ab" for i in range(3)), *(f"dog/{i}.png" for i in range(4))),
+        (TWO, 8, 2),
+    ),
+    "loose images beside classes": Case(
+        also(image_at("preview.png")), DIVIDED, told="1 images that are in no class's folder, such as preview.png"
+    ),
+    # Domains
+    "domains, not named": Case(pacs, "photo holds test/, train/.*give domains=all or their names"),
+    "domains without train, not named": Case(
+        lambda root: (fill(root / "art"), fill(root / "clip")), "the same folders, cat/, dog/, .*give domains=all"
+    ),
+    "all domains": Case(pacs, (TWO, 20, 8), {"domains": "all"}),
+    "domains in their order": Case(pacs, (TWO, 20, 8), {"domains": ["sketch", "photo"]}),
+    "domains that are divided": Case(
+        lambda root: (fill(root / "a"), fill(root / "b")), (TWO, 16, 4), {"domains": "all"}
+    ),
+    "a domain that is not there": Case(
+        pacs, r"domains is \['photo', 'art'\].*photo/, sketch/", {"domains": ["photo", "art"]}
+    ),
+    "a domain twice": Case(pacs, "name each once", {"domains": ["photo", "photo"]}),
+    "domains and n_experiences": Case(
+        pacs, "n_experiences is 3, but there are 2 domains", {"domains": "all", "n_experiences": 3}
+    ),
+    "domains of other classes": Case(
+        lambda root: (fill(root / "a"), fill(root / "b", "cat", "cow")),
+        "different classes: cow, dog",
+        {"domains": "all"},
+    ),
+    # Hidden, links, copies
+    "an empty .ipynb_checkpoints": Case(also(lambda root: (root / ".ipynb_checkpoints").mkdir()), DIVIDED),
+    ".ipynb_checkpoints with images": Case(
+        also(image_at(".ipynb_checkpoints/a.png", "cat/.ipynb_checkpoints/b.png")), DIVIDED
+    ),
+    "what macOS and Windows leave": Case(
+        also(image_at("__MACOSX/._0.png", "cat/._0.png", "cat/.DS_Store", "cat/Thumbs.db", "@eaDir/0.png")), DIVIDED
+    ),
+    "notes beside images": Case(also(lambda root: (root / "cat" / "notes.txt").write_text("of the cat")), DIVIDED),
+    "a link in a circle": Case(
+        also(link("cat/loop", "."), link("cat/up", ".."), link("cat/itself", "cat/itself")), DIVIDED
+    ),
+    "classes that link to each other": Case(also(link("cat/dog", "dog"), link("dog/cat", "cat")), DIVIDED),
+    "a copy by a link": Case(
+        also(link("cat/copy.png", "cat/0.png"), lambda root: os.link(root / "dog/0.png", root / "dog/again.png")),
+        DIVIDED,
+    ),
+    "a link to another class's image": Case(
+        also(link("cat/9.png", "dog/0.png")), r"9\.png is the same file as|is the same file as .*9\.png"
+    ),
+    "a class that is a link to a class": Case(
+        also(link("cow", "cat")), "holds no images in cow/ .links to what is read"
+    ),
+    "test that is a link to train": Case(
+        lambda root: (fill(root / "train"), link("test", "train")(root)),
+        "test must hold a subfolder.*give .*/train alone",
+    ),
+    "train that is a link elsewhere": Case(
+        lambda root: (fill(root.parent / "elsewhere"), link("train", "../elsewhere")(root)), DIVIDED
+    ),
+    "a link to nowhere": Case(also(link("cat/gone.png", "cat/never.png")), r"gone\.png is not an image .*No such file"),
+    "an empty class": Case(also(lambda root: (root / "cow").mkdir()), "holds no images in cow/"),
+    # Damage
+    "a truncated PNG": Case(
+        with_file(png()[:-60]), r"bad\.png is not an image that Pillow can read .*skip_damaged=True"
+    ),
+    "a truncated JPEG": Case(with_file(JPEG.getvalue()[:-200], "bad.jpg"), r"bad\.jpg is not an image .*truncated"),
+    "a broken chunk": Case(with_file(BROKEN), r"bad\.png is not an image"),
+    "an empty chunk": Case(with_file(EMPTY_CHUNK), r"bad\.png is not an image"),
+    "too many pixels": Case(with_file(BOMB), r"bad\.png is not an image .*decompression bomb"),
+    "an empty file": Case(
+        with_file(b""), r"bad\.png is not an image that Pillow can read \(of no format that it knows\)"
+    ),
+    "a text": Case(with_file(b"<html>404</html>", "bad.jpg"), r"bad\.jpg is not an image"),
+    "floating-point numbers": Case(with_file(FLOATS.getvalue(), "bad.tif"), r"bad\.tif .*floating-point numbers"),
+    "a format that Pillow does not read": Case(
+        with_file(b"\0\0\0\x18ftypheic" + bytes(99), "bad.heic"), r"bad\.heic is not"
+    ),
+    "damage that is skipped": Case(
+        with_file(png()[:-60]), DIVIDED, {"skip_damaged": True}, told=r"bad\.png is not an image .*; 1 left out"
+    ),
+    "a class with nothing but damage": Case(
+        also(lambda root: [f.write_bytes(b"") for f in (root / "dog").iterdir()]),
+        "no image of dog that can be opened",
+        {"skip_damaged": True},
+    ),
+    "no image that can be opened": Case(
+        also(lambda root: [f.write_bytes(b"") for f in root.rglob("*.png")]),
+        r"10 of 10 files are not images that Pillow can read: .*0\.png",
+        {"skip_damaged": True},
+    ),
+    # Files
+    "upper-case suffixes": Case(lambda root: fill(root, suffix="PNG"), DIVIDED),
+    "GIFs beside PNGs": Case(animated, (TWO, 9, 2)),
+    "a suffix of another format": Case(with_file(png(), "really-png.jpg"), (TWO, 9, 2)),
+    "no suffix": Case(with_file(png(), "0001"), (TWO, 9, 2)),
+    "images of several sizes": Case(
+        mixed_sizes, r"0\.png is 9x7 pixels and the first image 8x8; give the size .*5 images differ"
+    ),
+    "images of several sizes, and a size": Case(mixed_sizes, DIVIDED, {"size": (6, 4)}),
+    # Names
+    "Latin-1": Case(
+        lambda root: fill(root, LATIN, "th\N{LATIN SMALL LETTER E WITH ACUTE}"), (["caf\xe9", "th\xe9"], 8, 2)
+    ),
+    "accents written in two ways": Case(
+        lambda root: (fill(root / "train", "cafe\u0301", "dog"), fill(root / "test", "caf\xe9", "dog", count=2)),
+        (["caf\xe9", "dog"], 10, 4),
+    ),
+    "WordNet's ids with words.txt": Case(
+        wordnet, (["n01443537", "n02012849", "n03126707"], 9, 6), {"n_experiences": 3}
+    ),
+    "names of every length": Case(lambda root: fill(root, "x" * 200, "{x}"), (["x" * 200, "{x}"], 8, 2)),
+    # Arguments
+    "size=0": Case(fill, r"size is 0; it must be a side of at least 1 pixel", {"size": 0}),
+    "size=(8, -1)": Case(fill, r"size is \(8, -1\)", {"size": (8, -1)}),
+    "test_share=1.5": Case(fill, "test_share is 1.5; it must be between 0 and 1", {"test_share": 1.5}),
+    "test_share of all": Case(fill, "test_share is 0.95, which leaves no image of cat", {"test_share": 0.95}),
+    "part=(3, 2)": Case(fill, r"part is \(3, 2\); it must be", {"part": (3, 2)}),
+    "part=4/4 of a small class": Case(
+        few,
+        r"part is 4/4, and .* has 2 images of dog to train on, so that this part has none; give at most 2 parts",
+        {"part": (4, 4)},
+    ),
+    "part=2/2": Case(few, (TWO, 4, 3), {"part": (2, 2)}),
+    "a class of one image": Case(also(image_at("cow/0.png")), "classes of a single image, such as cow", ONE),
+    "3 experiences of 2 classes": Case(fill, "n_experiences is 3; 2 classes divide into 1, 2", {"n_experiences": 3}),
+    "0 experiences": Case(fill, "n_experiences is 0", {"n_experiences": 0}),
+    "skip_damaged='yes'": Case(fill, "skip_damaged is 'yes'; it must be True or False", {"skip_damaged": "yes"}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_folder_is_read_as_what_it_is_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    root = tmp_path / "photos"
+    root.mkdir()
+    case.build(root)
+    options = ({} if "domains" in case.options else {"n_experiences": 2}) | case.options
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if isinstance(case.right, str):
+            with pytest.raises((ValueError, OSError, TypeError), match=case.right) as refused:
+                split_folder(root, **options)
+            assert len(str(refused.value).splitlines()) == 1
+            return
+        benchmark = split_folder(root, seed=0, **options)
+    messages = [str(warning.message) for warning in told]
+    assert len(messages) == (case.told is not None), messages
+    if case.told is not None:
+        assert re.search(case.told, messages[0])
+    names: dict[int, str] = {}
+    for experience in benchmark.train_stream:
+        names |= class_names(experience.dataset)
+    classes, trained, tested = case.right
+    assert [names[k] for k in sorted(names)] == classes
+    assert sum(len(experience.dataset) for experience in benchmark.train_stream) == trained
+    assert sum(len(experience.dataset) for experience in benchmark.test_stream) == tested
+    for stream in (benchmark.train_stream, benchmark.test_stream):
+        shapes = {tuple(x.shape) for experience in stream for x, *_ in experience.dataset}
+        assert len(shapes) == 1
+    assert folder_digest(root)
+
+
+# Domains
+
+
+def test_domains_are_experiences_of_the_same_classes(tmp_path: Path) -> None:
+    pacs(tmp_path)
+    benchmark = split_folder(tmp_path, domains=["sketch", "photo"], return_task_id=True)
+    for stream in (benchmark.train_stream, benchmark.test_stream):
+        assert [sorted(e.classes_in_this_experience) for e in stream] == [[0, 1], [0, 1]]
+        assert [class_names(e.dataset) for e in stream] == [{0: "cat", 1: "dog"}] * 2
+        assert [e.task_labels for e in stream] == [[0], [1]]
+        assert [e.dataset[0][0].shape[0] for e in stream] == [3, 3], "a coloured set"
+    greys = [bool((x == x[:1]).all()) for x in (benchmark.train_stream[k].dataset[0][0] for k in range(2))]
+    assert greys == [True, False], "the sketches first"
+
+
+def test_domains_of_a_named_stream(tmp_path: Path) -> None:
+    pacs(tmp_path)
+    stream = parse_stream(f"folder:{tmp_path},domains=all")
+    firsts = {bool((x == x[:1]).all()) for x in (stream.build(seed).train_stream[0].dataset[0][0] for seed in range(5))}
+    assert firsts == {True, False}, "the seed orders them"
+    named = parse_stream(f"folder:{tmp_path},domains=photo+sketch,part=1/2")
+    assert named.options["domains"] == ["photo", "sketch"]
+    assert [len(experience.dataset) for experience in named.build(0).train_stream] == [6, 6]
+
+
+# Names on the command line
+
+
+@pytest.mark.parametrize(
+    ("text", "root", "options"),
+    [
+        ("photos", "photos", {}),
+        ("/a,b/photos,size=32", "/a,b/photos", {"size": 32}),
+        ("run=3,final,experiences=2,size=8x9", "run=3,final", {"experiences": 2, "size": (8, 9)}),
+        ('"a,size=3",size=32', "a,size=3", {"size": 32}),
+        ("'it, is',test=0.5", "it, is", {"test": 0.5}),
+        ('"photos"', "photos", {}),
+        ("there,size=3,size=32", "there,size=3", {"size": 32}),
+        ("photos,skip_damaged=1", "photos", {"skip_damaged": True}),
+        ("photos,domains=all", "photos", {"domains": "all"}),
+    ],
+)
+def test_a_path_may_hold_commas(text: str, root: str, options: dict[str, Any], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there,size=3").mkdir()
+    (tmp_path / "run=3,final").mkdir()
+    assert parse_stream(f"folder:{text}").options == {"root": root, **options}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("photos,sise=32", "folder has no option 'sise'"),
+        ("photos,64", "folder has no option '64'"),
+        ("photos,size=0", "'0' is no value for the option size; write it in pixels"),
+        ("photos,size=-4", "'-4' is no value for the option size"),
+        ("photos,experiences=0", "'0' is no value for the option experiences; write a whole number of at least 1"),
+        ("photos,test=1.5", "'1.5' is no value for the option test; write a share between 0 and 1"),
+        ("photos,part=0/0", "'0/0' is no value for the option part; .*K from 1 to N"),
+        ("photos,skip_damaged=yes", "'yes' is no value for the option skip_damaged; write 0 or 1"),
+        ("photos,domains=a+a", "'a.a' is no value for the option domains; .*each once"),
+        ("photos,size=8,size=9", "the option size twice"),
+    ],
+)
+def test_options_of_a_folder_are_refused_before_it_is_opened(
+    text: str, message: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_stream(f"folder:{text}")
+    assert len(str(caught.value).splitlines()) == 1
