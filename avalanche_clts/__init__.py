@@ -6,7 +6,7 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Avalanche says so when it is imported; nothing here needs a solver.
 warnings.filterwarnings("ignore", message="no QP solver found")

@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument(
         "--no-mirror", action="store_true", help="do not learn from mirrored images as well: letters, left and right"
     )
+    pretrain.add_argument("--skip-damaged", action="store_true", help="go on without files that cannot be opened")
     pretrain.add_argument("--part", default="1/1", metavar="K/N", help="learn from the K-th of N parts of the images")
     for part in ("captioner", "autoencoder", "diffusion", "distillation"):
         pretrain.add_argument(f"--{part}-steps", type=int, metavar="N", help="optimizer steps of this part")
@@ -312,12 +313,13 @@ Weights are in half precision; beside them the device needs memory for a batch (
 
 
 def _caption(arguments: argparse.Namespace) -> int:
-    from .images.files import open_image
+    from .images.files import open_image, require_readable
     from .pair.bulk import caption_files, image_files
     from .pair.distributed import device_of_process, is_first_process
     from .pair.loading import load_pair
 
     files = image_files(arguments.images)
+    require_readable(files)
     captioner = load_pair(arguments.pair, device=device_of_process(arguments.device)).captioner
     if arguments.out is None:
         texts = captioner.caption([open_image(file) for file in files])
@@ -356,14 +358,23 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             chosen[name] = getattr(arguments, name)
     if arguments.images is None:
-        of_images = {"--size": arguments.size, "--part": arguments.part != "1/1", "--no-mirror": arguments.no_mirror}
+        of_images = {
+            "--size": arguments.size,
+            "--part": arguments.part != "1/1",
+            "--no-mirror": arguments.no_mirror,
+            "--skip-damaged": arguments.skip_damaged,
+        }
         given = [name for name, value in of_images.items() if value]
         if given:
             raise ValueError(f"{', '.join(given)} is for images of your own; give their folder with --images")
         pretrain(arguments.out, recipe=replace(Recipe(), **chosen))
     else:
         domain = photos_domain(
-            arguments.images, size=arguments.size, part=fraction(arguments.part), mirror=not arguments.no_mirror
+            arguments.images,
+            size=arguments.size,
+            part=fraction(arguments.part),
+            mirror=not arguments.no_mirror,
+            skip_damaged=arguments.skip_damaged,
         )
         side = 8 * -(-max(domain.format.size) // 8)  # latents come in whole pixels
         photos = PHOTOS_ON_GPU if arguments.device.startswith("cuda") else PHOTOS
