@@ -52,8 +52,8 @@ FOREIGN = {
     "metrics": {"_metric"},  # Avalanche's GenericPluginMetric hands its subclasses their metric under this name
     "memory.buffer": {"_replace"},  # a NamedTuple's
     "_support.processes": {"_exit"},  # of os
-    # What transformers and diffusers keep on what they load: where it came from, which parts a LoRA may change, on which
-    # device a pipeline runs whose parts are offloaded, and whether its bar was turned off.
+    # What transformers and diffusers keep on what they load: where it came from, which parts a LoRA may change, on
+    # which device a pipeline runs whose parts are offloaded, and whether its bar was turned off.
     "pair.captioners": {"_name_or_path"},
     "pair.fitting": {"_lora_loadable_modules"},
     "pair.generators": {"_execution_device", "_progress_bar_config"},
