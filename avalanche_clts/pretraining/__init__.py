@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .._support.files import read_state, write_text
+from .._support.files import read_state, whole_folder, write_text
 from .._support.processes import end_with_parent
 from .captioner import train_captioner, words_of
 from .digit_pool import digits_domain
@@ -106,9 +106,7 @@ def _train_part(name: str, pool: Pool, out: Path, recipe: Recipe, threads: int) 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.manual_seed(list(_PARTS).index(name))  # of the initial weights
-    partial = out / f"{name}.partial"
     # Every batch has the same shape: a GPU may take its time to find the fastest convolutions.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+    with whole_folder(out / name) as partial, torch.backends.cudnn.flags(enabled=True, benchmark=True):
         _PARTS[name](pool, partial, work=out / "work", recipe=recipe)
-    partial.rename(out / name)
     torch.set_num_threads(before)
