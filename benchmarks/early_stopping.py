@@ -27,7 +27,7 @@ STOPPING = {
 }
 
 
-def measure(seed: int, watched: str, patience: int) -> dict[str, Any]:
+def measure(seed: int, watched: str, patience: int, batch_size: int) -> dict[str, Any]:
     """Accuracies in the end, in percent, and epochs of each experience."""
     RNGManager.set_random_seeds(seed)
     benchmark = benchmark_with_validation_stream(split_digits(5, seed=seed), 0.2, shuffle=True, seed=seed)
@@ -47,7 +47,7 @@ def measure(seed: int, watched: str, patience: int) -> dict[str, Any]:
         pair=load_pair("embedded"),
         replay_size=1000,
         router_epochs=20,
-        train_mb_size=32,
+        train_mb_size=batch_size,
         train_epochs=12,
         eval_mb_size=256,
         eval_every=1,
@@ -70,11 +70,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=32)
     arguments = parser.parse_args()
     rows = []
     for seed in range(arguments.seeds):
         for watched in STOPPING:
-            rows.append(measure(seed, watched, patience=3))
+            rows.append(measure(seed, watched, 3, arguments.batch_size))
             print(rows[-1])
     means = {
         watched: {
@@ -82,7 +83,10 @@ def main() -> None:
         }
         for watched in STOPPING
     }
-    command = f"python benchmarks/early_stopping.py --seeds {arguments.seeds} --out {arguments.out}"
+    command = (
+        f"python benchmarks/early_stopping.py --seeds {arguments.seeds} --batch-size {arguments.batch_size} "
+        f"--out {arguments.out}"
+    )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"command": command, "means": means, "runs": rows}, indent=1) + "\n")
     print(means)
