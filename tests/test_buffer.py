@@ -152,3 +152,15 @@ def test_streams_of_tensors_are_regenerated_as_tensors(tiny_pair: Pair) -> None:
     buffer.post_adapt(None, experience)
     assert buffer.buffer[0][0].shape == (3, 10, 12)
     assert buffer.buffer[0][0].dtype == torch.float32
+
+
+def test_prompts_are_told_without_generating_an_image(witness: Pair) -> None:
+    buffer = CaptionBuffer(pair=witness, captions_per_class=3, replay_size=10)
+    assert buffer.prompts == []
+    buffer.post_adapt(None, digits().train_stream[0])
+    told = buffer.prompts
+    assert len(told) == 10
+    assert witness.generator.calls == []
+    buffer.regenerate()
+    assert buffer.prompts == told
+    assert witness.generator.calls == [[prompt.text for prompt in told]]

@@ -221,8 +221,8 @@ class CaptionBuffer(ExemplarsBuffer):
 
     @property
     def prompts(self) -> list[Prompt]:
-        """What the images in memory were made from."""
-        return [made.prompt for made in self.regenerated]
+        """What the images in memory were made from, or else what the next ones will be; none is generated."""
+        return [made.prompt for made in self.regenerated] or self._prompts()
 
     @property
     def format(self) -> ImageFormat | None:
