@@ -45,12 +45,13 @@ class PairFit:
         captions = [caption for caption in memory.memory if caption.experience == newest]
         names = [memory.class_name(caption) for caption in captions]
         named = [_says(c.text, name) for c, name in zip(captions, names, strict=True) if name is not None]
-        made = [i for i, prompt in enumerate(memory.prompts) if prompt.caption.experience == newest]
+        captioned = [made.prompt.caption for made in memory.regenerated]
+        made = [i for i, caption in enumerate(captioned) if caption.experience == newest]
         regenerated = real = None
         if made:
             images, spaced = memory.buffer.eval(), _spaced(len(made))
             indices = [made[i] for i in spaced]
-            targets = [memory.prompts[i].caption.target for i in indices]
+            targets = [captioned[i].target for i in indices]
             regenerated = _recognised(model, [images[i][0] for i in indices], targets, newest, device)
             dataset = experience.dataset.eval()
             indices = list(_spaced(len(dataset)))
