@@ -14,17 +14,18 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusio
 from hypothesis import HealthCheck, settings
 from torch import nn
 from transformers import (
-    BertTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessor,
     BlipProcessor,
     CLIPTextConfig,
     CLIPTextModel,
-    CLIPTokenizer,
+    CLIPTokenizerFast,
 )
 
 from avalanche_clts import CLTS, Pair, RoutedModel, load_pair
+from avalanche_clts.pretraining.layout import lay_out_for_all
+from avalanche_clts.pretraining.tokenizers import pair_tokenizer, word_tokenizer
 
 torch.set_num_threads(1)  # tests run in parallel processes
 # On a busy machine an example may take long without anything being wrong.
@@ -64,8 +65,7 @@ def embedded_pair_folder(embedded_pair: Pair) -> Path:
 
 
 def save_tiny_blip(folder: Path, words: Sequence[str] = WORDS) -> None:
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *words]
-    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(vocabulary)}, bos_token="[DEC]")
+    tokenizer = word_tokenizer(words, bos_token="[DEC]")
     width = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
     config = BlipConfig(
         vision_config={**width, "image_size": 16, "patch_size": 8},
@@ -97,7 +97,7 @@ def tiny_vae() -> AutoencoderKL:
 
 
 def save_tiny_stable_diffusion(folder: Path) -> None:
-    tokenizer = CLIPTokenizer(model_max_length=12).train_new_from_iterator([" ".join(WORDS)], vocab_size=600)
+    tokenizer = pair_tokenizer(CLIPTokenizerFast, [" ".join(WORDS)], vocab_size=600, model_max_length=12)
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -131,6 +131,7 @@ def save_tiny_stable_diffusion(folder: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
+    lay_out_for_all(folder)
 
 
 def small_net(outputs: int = 10) -> nn.Sequential:

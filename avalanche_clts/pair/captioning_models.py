@@ -49,12 +49,14 @@ class CaptioningModel:
 
         Raises `MissingWeightsError` if it does not find all its weights, and what `ready_captioner` raises.
         """
-        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, __version__
 
         from .isolated import isolated_loading
 
         plan = ready_captioner(name_or_path, revision)
         weights = weights_of(plan.listing, "")
+        # Version 4 has a processor by Pillow and one by torchvision, of which the later versions take the second.
+        by_torchvision = {"use_fast": True} if __version__.startswith("4.") else {}
         with isolated_loading():
             # From the folder, so that the hub is not asked: not for the files, and not to convert them.
             model, info = AutoModelForImageTextToText.from_pretrained(
@@ -67,7 +69,7 @@ class CaptioningModel:
             require_all_weights(name_or_path, model, info)
             return cls(
                 model.eval().requires_grad_(False).to(device),
-                AutoImageProcessor.from_pretrained(plan.folder),
+                AutoImageProcessor.from_pretrained(plan.folder, **by_torchvision),
                 AutoTokenizer.from_pretrained(plan.folder),
             )
 

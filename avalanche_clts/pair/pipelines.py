@@ -43,7 +43,7 @@ def load_pipeline(plans: Mapping[Kind, Plan], *, scheduler: str | None, device: 
         if "safety_checker" in left_out:
             models["requires_safety_checker"] = False
         with _any_module_passed():
-            pipeline = AutoPipelineForText2Image.from_pretrained(plan.folder, dtype=precision, **models)
+            pipeline = AutoPipelineForText2Image.from_pretrained(plan.folder, **models)
         if scheduler is not None:
             pipeline.scheduler = scheduler_class(scheduler).from_config(pipeline.scheduler.config)
         if "lora" in plans:
@@ -99,11 +99,14 @@ def _any_module_passed() -> Iterator[None]:
 
 
 def _whole(kind: Any, folder: Path, where: str, weights: Weights, dtype: torch.dtype) -> Any:
+    import diffusers
+
+    precision = "torch_dtype" if issubclass(kind, diffusers.ModelMixin) else "dtype"  # as each library calls it
     # Where these are not safetensors, both libraries read them with `weights_only=True`.
     model, info = kind.from_pretrained(
         folder,
         variant=weights.variant,
-        dtype=dtype,
+        **{precision: dtype},
         use_safetensors=weights.format == "safetensors",
         output_loading_info=True,
     )

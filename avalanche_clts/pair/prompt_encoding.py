@@ -40,6 +40,21 @@ def encode_prompts(pipeline: Any, prompts: Sequence[str], guidance_scale: float 
 
 def as_read(tokenizer: Any, prompt: str) -> str:
     """As much of the prompt as the text encoder has room for."""
-    tokens = tokenizer(prompt, truncation=True, return_offsets_mapping=True)
-    end = max(end for _, end in tokens.offset_mapping)
+    if tokenizer.is_fast:
+        tokens = tokenizer(prompt, truncation=True, return_offsets_mapping=True)
+        end = max(end for _, end in tokens.offset_mapping)
+    else:
+        end = _end_without_offsets(tokenizer, prompt)
     return prompt if not prompt[end:].strip() else prompt[:end]
+
+
+def _end_without_offsets(tokenizer: Any, prompt: str) -> int:
+    """Where what is read of the prompt ends, for tokenizers of transformers 4 that do not tell a token's place: such
+    tokens have, spaces aside, the prompt's characters in order."""
+    room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+    tokens = tokenizer.tokenize(prompt)
+    if len(tokens) <= room:
+        return len(prompt)
+    read = "".join(tokenizer.convert_tokens_to_string(tokens[:room]).split())
+    places = [place for place, character in enumerate(prompt) if not character.isspace()]
+    return places[min(len(read), len(places)) - 1] + 1 if read else 0
