@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from .fitting import model_class, require_lora_extra, scheduler_class
 from .parts import Kind, Weights, pipeline_parts, weights_of
 from .plans import Plan
 from .precision import half_precision
-from .weights import require_all_weights
+from .weights import MissingWeightsError, misfit, require_all_weights
 
 if TYPE_CHECKING:
     import torch
@@ -101,15 +102,26 @@ def _any_module_passed() -> Iterator[None]:
 def _whole(kind: Any, folder: Path, where: str, weights: Weights, dtype: torch.dtype) -> Any:
     import diffusers
 
-    precision = "torch_dtype" if issubclass(kind, diffusers.ModelMixin) else "dtype"  # as each library calls it
-    # Where these are not safetensors, both libraries read them with `weights_only=True`.
-    model, info = kind.from_pretrained(
-        folder,
-        variant=weights.variant,
-        **{precision: dtype},
-        use_safetensors=weights.format == "safetensors",
-        output_loading_info=True,
-    )
+    from .isolated import without_warnings
+
+    options: dict[str, Any] = {"dtype": dtype, "ignore_mismatched_sizes": True}  # which are then told of
+    if issubclass(kind, diffusers.ModelMixin):
+        options = {"torch_dtype": dtype}
+    try:
+        # Where these are not safetensors, both libraries read them with `weights_only=True`.
+        with without_warnings():
+            model, info = kind.from_pretrained(
+                folder,
+                variant=weights.variant,
+                use_safetensors=weights.format == "safetensors",
+                output_loading_info=True,
+                **options,
+            )
+    except ValueError as error:
+        misshapen = re.search(r"(\S+) expected shape", str(error))  # which diffusers tells in no other way
+        if misshapen is None:
+            raise
+        raise MissingWeightsError(misfit(where, kind, [f"{misshapen[1]} in another shape"])) from None
     require_all_weights(where, model, info)
     return model
 
