@@ -15,7 +15,7 @@ class Checkpoint:
     - arguments: of `AutoCaptioner` or `DiffusionGenerator`.
     - millions: of parameters, those of all parts that are loaded, a safety checker's among them.
     - licence: of the weights, as the hub names it.
-    - size: of the images that a generator was trained to make, in pixels a side; None for a captioner.
+    - size: of the images that a generator makes, in pixels a side; None for a captioner.
     """
 
     arguments: dict[str, Any]
@@ -30,7 +30,9 @@ class Checkpoint:
 
 
 PREFIX = "a photo of a {class_name}"
-_SAFETY_CHECKER = 304  # million parameters, of Stable Diffusion 1.5's
+# Million parameters: of Stable Diffusion 1.5's safety checker, and of text encoders that several share.
+_SAFETY_CHECKER = 304
+_T5_XXL, _CLIP_L, _CLIP_G = 4762, 124, 695
 
 CAPTIONERS: dict[str, Checkpoint] = {
     "blip": Checkpoint(
@@ -68,6 +70,17 @@ GENERATORS: dict[str, Checkpoint] = {
         1134 + _SAFETY_CHECKER,
         "creativeml-openrail-m",
         512,
+    ),
+    "lcm-dreamshaper": Checkpoint(
+        {
+            "name_or_path": "SimianLuo/LCM_Dreamshaper_v7",
+            "steps": 4,
+            "guidance_scale": 8.0,  # told to the model, which does the work once, not twice
+            "batch_size": 16,
+        },
+        1066 + _SAFETY_CHECKER,
+        "mit",
+        768,
     ),
     # Stability AI has withdrawn Stable Diffusion 2; this is the copy that its users keep.
     "sd21": Checkpoint(
@@ -108,5 +121,75 @@ GENERATORS: dict[str, Checkpoint] = {
         3468,
         "sai-nc-community",
         512,
+    ),
+    "sd35-medium": Checkpoint(
+        {
+            "name_or_path": "stabilityai/stable-diffusion-3.5-medium",
+            "steps": 28,
+            "guidance_scale": 2.0,
+            "height": 512,  # it was taught sizes from 256 to 1440
+            "width": 512,
+            "batch_size": 8,
+        },
+        2470 + _T5_XXL + _CLIP_L + _CLIP_G + 84,
+        "stabilityai-ai-community",
+        512,
+    ),
+    "sd35-large-turbo": Checkpoint(
+        {
+            "name_or_path": "stabilityai/stable-diffusion-3.5-large-turbo",
+            "steps": 4,
+            "guidance_scale": 0.0,
+            "batch_size": 4,
+        },
+        8057 + _T5_XXL + _CLIP_L + _CLIP_G + 84,
+        "stabilityai-ai-community",
+        1024,
+    ),
+    "flux-schnell": Checkpoint(
+        {
+            "name_or_path": "black-forest-labs/FLUX.1-schnell",
+            "steps": 4,
+            "guidance_scale": 0.0,
+            "height": 512,  # it was taught sizes from 0.1 to 2 megapixels
+            "width": 512,
+            "batch_size": 8,
+        },
+        11901 + _T5_XXL + _CLIP_L + 84,
+        "apache-2.0",
+        512,
+    ),
+    "pixart-alpha": Checkpoint(
+        {
+            "name_or_path": "PixArt-alpha/PixArt-XL-2-512x512",
+            "steps": 20,
+            "guidance_scale": 2.0,
+            "batch_size": 16,
+        },
+        611 + _T5_XXL + 84,
+        "openrail++",
+        512,
+    ),
+    "pixart-sigma": Checkpoint(
+        {
+            "name_or_path": "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+            "steps": 20,
+            "guidance_scale": 2.0,
+            "batch_size": 4,
+        },
+        611 + _T5_XXL + 84,
+        "openrail++",
+        1024,
+    ),
+    "sana-sprint": Checkpoint(
+        {
+            "name_or_path": "Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
+            "steps": 2,
+            "guidance_scale": 4.5,  # told to the model, as it was distilled
+            "batch_size": 8,
+        },
+        592 + 2614 + 312,  # its text encoder is Gemma 2, its autoencoder one of 32 pixels a latent
+        "none named; see its README.md",
+        1024,
     ),
 }
