@@ -57,7 +57,7 @@ def test_an_image_depends_on_its_prompt_and_its_seed_alone(kind: str, folders: d
     images = made(PROMPTS, [1, 2, 3])
     side = {"FluxPipeline": 16, "PixArtAlphaPipeline": 16, "SanaPipeline": 32, "SanaSprintPipeline": 32}.get(kind, 8)
     assert [(image.mode, image.size) for image in images] == [("RGB", (side, side))] * 3
-    assert all(10 < pixels(image).std() for image in images)
+    assert all(pixels(image).std() > 10 for image in images)
     for image, again in zip(images, made(PROMPTS, [1, 2, 3], batch_size=2), strict=True):
         assert difference(image, again) <= 2
     assert difference(images[1], made(["a two"], [2])[0]) <= 2
@@ -147,7 +147,7 @@ def test_few_steps_are_as_many_as_the_pipeline_can(folders: dict[str, Path]) -> 
     ]
     assert difference(made[0], made[1]) > 2 < difference(made[1], made[2])
     pixart, size = folders["PixArtAlphaPipeline"], SIZE["PixArtAlphaPipeline"]
-    with pytest.raises(ValueError, match="steps is 1, and .* in one step with the LCMScheduler alone"):
+    with pytest.raises(ValueError, match=r"steps is 1, and .* in one step with the LCMScheduler alone"):
         DiffusionGenerator(pixart, steps=1)
     assert len(DiffusionGenerator(pixart, steps=1, scheduler="LCMScheduler", **size).generate(["a two"], [1])) == 1
 
@@ -225,7 +225,7 @@ def test_a_transformer_takes_low_rank_weights(folders: dict[str, Path], tmp_path
         DiffusionGenerator(folder, lora=lora, **options).generate(["a two"], [1]) for lora in (None, tmp_path)
     )
     assert difference(plain, other) > 1
-    with pytest.raises(ValueError, match="lora is .*, and a PixArtSigmaPipeline takes none"):
+    with pytest.raises(ValueError, match=r"lora is .*, and a PixArtSigmaPipeline takes none"):
         DiffusionGenerator(folders["PixArtSigmaPipeline"], lora=tmp_path)
     with pytest.raises(ValueError, match="of whose weights none fits the pipeline"):
         DiffusionGenerator(folders["LatentConsistencyModelPipeline"], lora=tmp_path)

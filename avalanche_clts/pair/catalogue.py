@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .instructed_models import PROMPT
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -34,6 +36,9 @@ PREFIX = "a photo of a {class_name}"
 _SAFETY_CHECKER = 304
 _T5_XXL, _CLIP_L, _CLIP_G = 4762, 124, 695
 
+# An instruct model is told what to look at, and begins as the others do, so that every caption names its class.
+_CHAT: dict[str, Any] = {"prefix": PREFIX, "prompt": PROMPT, "max_new_tokens": 40}
+
 CAPTIONERS: dict[str, Checkpoint] = {
     "blip": Checkpoint(
         {"name_or_path": "Salesforce/blip-image-captioning-base", "prefix": PREFIX}, 247, "bsd-3-clause"
@@ -43,6 +48,19 @@ CAPTIONERS: dict[str, Checkpoint] = {
     ),
     "git": Checkpoint({"name_or_path": "microsoft/git-base-coco", "prefix": PREFIX}, 177, "mit"),
     "blip2": Checkpoint({"name_or_path": "Salesforce/blip2-opt-2.7b", "prefix": PREFIX, "batch_size": 16}, 3745, "mit"),
+    "florence2": Checkpoint({"name_or_path": "florence-community/Florence-2-base", "prefix": PREFIX}, 231, "mit"),
+    "smolvlm-256m": Checkpoint(
+        {"name_or_path": "HuggingFaceTB/SmolVLM-256M-Instruct", **_CHAT, "batch_size": 32}, 256, "apache-2.0"
+    ),
+    "smolvlm-500m": Checkpoint(
+        {"name_or_path": "HuggingFaceTB/SmolVLM-500M-Instruct", **_CHAT, "batch_size": 32}, 507, "apache-2.0"
+    ),
+    "qwen3-vl": Checkpoint(
+        {"name_or_path": "Qwen/Qwen3-VL-2B-Instruct", **_CHAT, "batch_size": 16}, 2127, "apache-2.0"
+    ),
+    "qwen25-vl": Checkpoint(
+        {"name_or_path": "Qwen/Qwen2.5-VL-3B-Instruct", **_CHAT, "batch_size": 16}, 3755, "qwen-research"
+    ),
 }
 # Training data wants low guidance, near 2, where the checkpoint has any (Sariyildiz et al., CVPR 2023).
 GENERATORS: dict[str, Checkpoint] = {

@@ -49,8 +49,8 @@ class Generator(Protocol):
 
 
 class DiffusionGenerator:
-    """Images by a text-to-image pipeline of diffusers: Stable Diffusion 1 and 2, XL, latent-consistency and turbo models
-    among them, Stable Diffusion 3, FLUX.1, PixArt, Sana and Sana-Sprint.
+    """Images by a text-to-image pipeline of diffusers: Stable Diffusion 1 to 3.5 and XL, turbo and latent-consistency
+    models among them, FLUX.1, PixArt, Sana and Sana-Sprint.
 
     The weights are looked for at once, fetched if they are not on this machine, and loaded when the first image is
     generated.
@@ -207,7 +207,7 @@ class DiffusionGenerator:
         return self._generate(prompts, seeds, size)
 
     def cut_prompts(self, prompts: Sequence[str]) -> int:
-        """How many of the prompts are longer than the text encoder has room for; where there are several, the roomiest."""
+        """How many of the prompts are longer than the text encoder, of several the roomiest, has room for."""
         pipeline = self._load()
         cut = {prompt for prompt in set(prompts) if is_cut(pipeline, self._kind, prompt)}
         return sum(prompt in cut for prompt in prompts)

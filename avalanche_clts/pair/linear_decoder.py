@@ -54,7 +54,7 @@ class LinearDecoder:
 
 
 def latents_of(encoded: Any) -> torch.Tensor:
-    """What an autoencoder's `encode` found: a tiny one and Sana's give the latents themselves, others a distribution."""
+    """What an autoencoder's `encode` found: a tiny one and Sana's give latents, others a distribution of them."""
     for name in ("latents", "latent"):
         if hasattr(encoded, name):
             latents: torch.Tensor = getattr(encoded, name)

@@ -229,7 +229,7 @@ def pair_identity(pair: Pair) -> list[str]:
 
 
 def _chosen(part: Any) -> list[str]:
-    names = ("prefix", "max_new_tokens", "variant", "steps", "guidance_scale", "height", "width", "scheduler")
+    names = ("prefix", "prompt", "max_new_tokens", "variant", "steps", "guidance_scale", "height", "width", "scheduler")
     values = {name: getattr(part, name, None) for name in names}
     decoding = getattr(part, "decoding", None)
     values["decoding"] = None if decoding == Decoding() else decoding

@@ -32,7 +32,8 @@ class PipelineKind:
 
     **Arguments:**
 
-    - encoded: what its `encode_prompt` returns, in order, by the names under which it takes it; "" for what it does not.
+    - encoded: what its `encode_prompt` returns, in order, by the names under which it takes it; "" for what it
+        does not.
     - readers: its text encoders, given the pipeline.
     - encoding: further arguments of `encode_prompt`, given the pipeline.
     - guided: whether guidance is classifier-free, and asks for the encoding of no prompt; others are told the scale.
