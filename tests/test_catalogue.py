@@ -12,8 +12,12 @@ from huggingface_hub import constants
 
 from avalanche_clts import BlipCaptioner, load_pair
 from avalanche_clts.pair.catalogue import CAPTIONERS, GENERATORS
-from tests.conftest import save_tiny_stable_diffusion
 from tests.test_families import CAPTIONER_FAMILIES, GENERATOR_FAMILIES, save_lora
+from tests.test_instructed import RECIPES as FAMILY_OF_INSTRUCTED
+from tests.test_pipelines import RECIPES as PIPELINE_OF
+from tests.tiny_pipelines import TINY
+
+FAMILY_OF = {"blip": "blip", "blip-large": "blip", "git": "git", "blip2": "blip-2", **FAMILY_OF_INSTRUCTED}
 
 
 def cached(cache: Path, name: str, revision: str, save: Callable[[Path], None]) -> None:
@@ -34,11 +38,10 @@ def save_as_half(folder: Path, save: Callable[[Path], None]) -> None:
 
 def test_catalogue_entries_are_what_the_classes_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    families = {"blip": "blip", "blip-large": "blip", "git": "git", "blip2": "blip-2"}
     for name, entry in CAPTIONERS.items():
-        cached(tmp_path, entry.arguments["name_or_path"], "abc", CAPTIONER_FAMILIES[families[name]])
+        cached(tmp_path, entry.arguments["name_or_path"], "abc", CAPTIONER_FAMILIES[FAMILY_OF[name]])
     for name, entry in GENERATORS.items():
-        save = GENERATOR_FAMILIES.get(name, save_tiny_stable_diffusion)
+        save = TINY[PIPELINE_OF[name]] if name in PIPELINE_OF else GENERATOR_FAMILIES[name.removesuffix("-lcm")]
         if "variant" in entry.arguments:
             save = partial(save_as_half, save=save)
         cached(tmp_path, entry.arguments["name_or_path"], "v2", save)
@@ -46,12 +49,13 @@ def test_catalogue_entries_are_what_the_classes_take(tmp_path: Path, monkeypatch
             pipeline = tmp_path / f"models--{entry.arguments['name_or_path'].replace('/', '--')}" / "snapshots"
             save = partial(save_lora, pipeline=next(pipeline.iterdir()))
             cached(tmp_path, entry.arguments["lora"], "main", save)
-    for captioner in CAPTIONERS:
-        for generator in GENERATORS:
-            pair = load_pair(f"{captioner}@abc+{generator}@v2")
-            assert (pair.captioner.revision, pair.generator.revision) == ("abc", "v2")
-            assert isinstance(pair.captioner, BlipCaptioner) == (captioner in ("blip", "blip-large"))
-            assert pair.generator.steps == GENERATORS[generator].arguments["steps"]
+    every = [(captioner, "sd15") for captioner in CAPTIONERS] + [("blip", generator) for generator in GENERATORS]
+    for captioner, generator in every:
+        pair = load_pair(f"{captioner}@abc+{generator}@v2")
+        assert (pair.captioner.revision, pair.generator.revision) == ("abc", "v2")
+        assert isinstance(pair.captioner, BlipCaptioner) == (captioner in ("blip", "blip-large"))
+        assert pair.captioner.prompt == CAPTIONERS[captioner].arguments.get("prompt")
+        assert pair.generator.steps == GENERATORS[generator].arguments["steps"]
     few = load_pair("git@abc+sd15-lcm@v2").generator
     assert few.generate(["a two"], [0])[0].size == (8, 8)
     assert type(few._pipeline.scheduler).__name__ == "LCMScheduler"
