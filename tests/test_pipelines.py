@@ -171,7 +171,8 @@ def test_the_size_is_the_one_that_a_pipeline_was_taught(folders: dict[str, Path]
 def test_a_linear_decoder_is_for_latents_that_are_pictures(folders: dict[str, Path]) -> None:
     for kind, folder in folders.items():
         if PIPELINES[kind].linear:
-            assert DiffusionGenerator(folder, decoder="linear").decoder == "linear"
+            (image,) = DiffusionGenerator(folder, steps=1, decoder="linear").generate(["a two"], [1])
+            assert image.size == (4, 4), "that of the latents"
             continue
         with pytest.raises(ValueError, match=f"decoder is 'linear', and .* is a {kind}; it must be one of StableDiff"):
             DiffusionGenerator(folder, decoder="linear")
