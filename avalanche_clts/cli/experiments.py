@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .parts import add_names, arguments_of_parts, is_of_part, pair_name
+
 if TYPE_CHECKING:
     from ..experiments.experiment import Experiment
 
@@ -76,8 +78,9 @@ def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int,
         nargs="+",
         action="extend",
         default=[],
-        metavar="STRATEGY.OPTION=VALUE",
-        help="hyper-parameters of a strategy, such as clts.replay_size=5000 (default: what the search found)",
+        metavar="NAME.OPTION=VALUE",
+        help="hyper-parameters of a strategy, such as clts.replay_size=5000 (default: what the search found), or "
+        "arguments of the pair's parts, such as pair.generator.steps=2",
     )
     parser.add_argument(
         "--network",
@@ -90,6 +93,7 @@ def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int,
         help="network of CLTS's router (default: small-cnn or cnn, by the size of the images)",
     )
     parser.add_argument("--pair", help="pair of captioner and generator: a name or a folder (default: embedded)")
+    add_names(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cpu)")
     parser.set_defaults(without_config={"stream": stream, "seeds": seeds})
 
@@ -118,10 +122,15 @@ def asked_experiment(arguments: argparse.Namespace) -> Experiment:
         asked = experiment_of(**arguments.without_config | given)
     else:
         asked = read_experiment(arguments.config, **given)
-    told = _hyperparameters(arguments.set)
-    if not told:
-        return asked
-    return asked.with_given(hyperparameters={k: asked.hyperparameters.get(k, {}) | v for k, v in told.items()})
+    told = _hyperparameters([text for text in arguments.set if not is_of_part(text)])
+    parts = arguments_of_parts([text for text in arguments.set if is_of_part(text)])
+    changed: dict[str, Any] = {name: getattr(asked, name) | options for name, options in parts.items() if options}
+    pair = pair_name(asked.pair, arguments)
+    if pair != asked.pair:
+        changed["pair"] = pair
+    if told:
+        changed["hyperparameters"] = {k: asked.hyperparameters.get(k, {}) | v for k, v in told.items()}
+    return asked.with_given(**changed) if changed else asked
 
 
 def _where(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .pipeline_kinds import native_size
+
 if TYPE_CHECKING:
     import torch
 
@@ -52,9 +54,12 @@ class LinearDecoder:
 
 
 def latents_of(encoded: Any) -> torch.Tensor:
-    """What an autoencoder's `encode` found: a tiny one gives the latents themselves, a full one a distribution."""
-    latents: torch.Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    return latents
+    """What an autoencoder's `encode` found: a tiny one and Sana's give latents, others a distribution of them."""
+    for name in ("latents", "latent"):
+        if hasattr(encoded, name):
+            latents: torch.Tensor = getattr(encoded, name)
+            return latents
+    return encoded.latent_dist.mode()
 
 
 def suffices(pipeline: Any, made: tuple[int | None, int | None], wanted: tuple[int, int] | None) -> bool:
@@ -67,8 +72,11 @@ def suffices(pipeline: Any, made: tuple[int | None, int | None], wanted: tuple[i
     """
     if wanted is None:
         return False
-    side, scale = pipeline.unet.config.sample_size, pipeline.vae_scale_factor
-    latents = [side if pixels is None else pixels // scale for pixels in made]
+    native = native_size(pipeline)[::-1]
+    latents = [
+        (own if pixels is None else pixels) // pipeline.vae_scale_factor
+        for own, pixels in zip(native, made, strict=True)
+    ]
     return all(have >= _FINER * need for have, need in zip(latents, wanted, strict=True))
 
 
