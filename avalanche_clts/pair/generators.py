@@ -21,6 +21,8 @@ from .pipelines import load_pipeline, make_fast
 from .precision import fast_multiplication
 from .prompt_encoding import as_read, encode_prompts, takes_encodings
 from .rgb import to_size
+from .sizes import fitting_size, own_side
+from .slices import Slices
 
 if TYPE_CHECKING:
     import torch
@@ -81,8 +83,10 @@ class DiffusionGenerator:
     - steps: denoising steps. None: the pipeline's own default.
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
-    - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at.
+    - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at; for images
+        that are then brought to another shape (`generate_sized`), about that shape, and as many pixels.
     - batch_size: images generated at a time at most; fewer while the device has no memory for them, see `BatchSize`.
+        They are decoded a million pixels at a time, and fewer where that is too many: see `Slices`.
     - device: where the pipeline runs. None: the CPU; with `pipeline`, where that is.
     - offload: where it waits between calls ("cpu"), to leave an accelerator's memory to the training. None: it stays.
     - compile: whether `torch.compile` makes the denoiser faster, or the name of its backend; the first images then take
@@ -141,6 +145,7 @@ class DiffusionGenerator:
         self.offload = offload
         self.compile = compile
         self._batch_size = BatchSize(batch_size)
+        self._slices = Slices()
         self._pipeline: Any = None
         self._plans: Plans = {}
         self.given: dict[str, Any] | None = None  # the parts of a pipeline that was given loaded
@@ -230,7 +235,8 @@ class DiffusionGenerator:
         if len(prompts) != len(seeds):
             raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
         pipeline = self._on_device()
-        linearly = self._decodes_linearly(size)
+        made = self._made(size)
+        linearly = self._decodes_linearly(made, size)
         # Equal prompts stand together, so that each is encoded once a batch.
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
         self._batch_size = self._batch_size.asked_for(self.batch_size)
@@ -239,7 +245,7 @@ class DiffusionGenerator:
                 order,
                 self._batch_size,
                 prepare=lambda batch: ([prompts[i] for i in batch], [seeds[i] for i in batch]),
-                compute=lambda batch: self._generate_batch(batch[0], batch[1], linearly),
+                compute=lambda batch: self._generate_batch(batch[0], batch[1], made, linearly),
                 finish=partial(_to_images, size=size),
                 device=self.device,
                 done=bar.update,
@@ -248,26 +254,34 @@ class DiffusionGenerator:
             pipeline.to(self.offload)
         return [image for _, image in sorted(zip(order, images, strict=True), key=lambda pair: pair[0])]
 
-    def _decodes_linearly(self, size: tuple[int, int] | None) -> bool:
+    def _made(self, size: tuple[int, int] | None) -> tuple[int | None, int | None]:
+        """Width and height in which images are generated that are to be of `size`; None for the pipeline's own."""
+        width, height = self.width, self.height
+        if width is None and height is None:
+            return fitting_size(self._load(), size) or (None, None)
+        if width is None or height is None:  # diffusers would heed neither
+            side = own_side(self._load())
+            width, height = width or side, height or side
+        return width, height
+
+    def _decodes_linearly(self, made: tuple[int | None, int | None], size: tuple[int, int] | None) -> bool:
         if self.decoder != "auto":
             return self.decoder == "linear"
         pipeline = self._load()
-        return takes_encodings(pipeline) and suffices(pipeline, (self.width, self.height), size)
+        return takes_encodings(pipeline) and suffices(pipeline, made, size)
 
-    def _generate_batch(self, prompts: list[str], seeds: list[int], linearly: bool) -> torch.Tensor:
+    def _generate_batch(
+        self, prompts: list[str], seeds: list[int], made: tuple[int | None, int | None], linearly: bool
+    ) -> torch.Tensor:
         """RGB, uint8, `(n, h, w, 3)`."""
         import torch
 
         pipeline = self._load()
-        height, width = self.height, self.width
-        if (height is None) != (width is None) and takes_encodings(pipeline):  # diffusers would heed neither
-            side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-            height, width = height or side, width or side
         chosen = {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
-            "height": height,
-            "width": width,
+            "width": made[0],
+            "height": made[1],
         }
         options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
         options["output_type"] = "latent" if linearly else "pt"
@@ -276,7 +290,7 @@ class DiffusionGenerator:
         # On an accelerator the weights themselves are in half precision.
         on_cpu = torch.device(self.device).type == "cpu"
         with torch.inference_mode():
-            with fast_multiplication("cpu") if on_cpu else nullcontext():
+            with self._slices.of(pipeline), fast_multiplication("cpu") if on_cpu else nullcontext():
                 output = pipeline(**encode_prompts(pipeline, prompts, self.guidance_scale), **options).images
             if linearly:
                 if not self._fitted:

@@ -1,0 +1,51 @@
+"""How large a pipeline makes images that are then brought to another size."""
+
+from __future__ import annotations
+
+import itertools
+from math import lcm, log, sqrt
+from typing import Any
+
+_MULTIPLE = 8  # of pixels, which diffusers' pipelines ask for
+
+
+def own_side(pipeline: Any) -> int | None:
+    """Of the square images that the pipeline was trained at, in pixels; None where that is not known."""
+    denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    latents = getattr(pipeline, "default_sample_size", None) or getattr(
+        getattr(denoiser, "config", None), "sample_size", None
+    )
+    scale = getattr(pipeline, "vae_scale_factor", None)
+    return latents * scale if isinstance(latents, int) and isinstance(scale, int) else None
+
+
+def fitting_size(pipeline: Any, wanted: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Width and height, in pixels, of about the shape of the wanted images, and of as many pixels as the pipeline was
+    trained at: what is made as a square and squashed shows things wider, or taller, than they are.
+
+    **Arguments:**
+
+    - wanted: width and height of the images that are asked for. None: not known.
+
+    Returns None where the pipeline's own size fits best, or is not known.
+    """
+    side = own_side(pipeline)
+    if side is None or wanted is None or wanted[0] == wanted[1]:
+        return None
+    step, ratio = _step(pipeline), wanted[0] / wanted[1]
+    ideal = side * sqrt(ratio), side / sqrt(ratio)
+
+    def misfit(made: tuple[int, int]) -> float:
+        width, height = made
+        return 2 * abs(log(width / height / ratio)) + abs(log(width * height / side**2))  # the shape comes first
+
+    widths, heights = ([max(step, int(pixels // step * step) + more) for more in (0, step)] for pixels in ideal)
+    best = min(itertools.product(widths, heights), key=misfit)
+    return None if best == (side, side) else best
+
+
+def _step(pipeline: Any) -> int:
+    """Pixels that a side is made in whole multiples of, so that latents can be halved as often as the denoiser does."""
+    denoiser = getattr(pipeline, "unet", None)
+    halvings = 1 if denoiser is None else len(denoiser.config.block_out_channels) - 1  # a transformer's patches are 2x2
+    return lcm(int(pipeline.vae_scale_factor) * 2**halvings, _MULTIPLE)
