@@ -27,6 +27,7 @@ from .runs.folder import ResultsFolder
 from .runs.lock import only_one
 from .runs.results import ABLATIONS_FILE, ablations_to_csv
 from .runs.runner import versions
+from .told import introduction, tell, telling_of_long_work
 from .variants import ABLATIONS, Variant
 
 
@@ -91,7 +92,8 @@ def ablate(
         "pair": conditions.pair,
         "settings": experiment.settings(),
     }
-    with only_one(out):
+    tell(introduction(experiment, benchmark, strategies=["clts"]))
+    with only_one(out), telling_of_long_work():
         results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), jobs, image_cache)
         document = _beside_earlier(out / ABLATIONS_FILE, shared, _answers(planned, results), command)
         keep(replace(experiment, ablations=tuple(document["ablations"])), out)

@@ -27,6 +27,7 @@ from .runs.folder import ResultsFolder, without_seconds
 from .runs.lock import only_one
 from .runs.results import RESULTS_FILE, to_csv
 from .runs.runner import versions
+from .told import introduction, tell, telling_of_long_work
 from .tuning import tune
 
 
@@ -66,7 +67,8 @@ def compare(
     require_fit(experiment, benchmark)
     pair = experiment.load_pair()
     conditions = Conditions(pair_identity(pair), versions())
-    with only_one(out):
+    tell(introduction(experiment, benchmark, strategies=experiment.chosen))
+    with only_one(out), telling_of_long_work():
         folder = ResultsFolder(out, conditions)
         if experiment.tune:
             found = tune(experiment, stream=stream, folder=folder, jobs=jobs)

@@ -16,6 +16,7 @@ from .._support.checks import require_flag, require_kind, require_names, require
 from .batches import BatchSize, run_batches
 from .composition import LOADING, STABLE_DIFFUSION, Plans, ready_generator
 from .devices import require_device
+from .estimates import Estimate
 from .linear_decoder import LinearDecoder, latents_of, suffices
 from .pipelines import load_pipeline, make_fast
 from .precision import fast_multiplication
@@ -240,6 +241,7 @@ class DiffusionGenerator:
         # Equal prompts stand together, so that each is encoded once a batch.
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
         self._batch_size = self._batch_size.asked_for(self.batch_size)
+        estimate = Estimate(f"generating {len(prompts):,} images", len(prompts))
         with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
             images = run_batches(
                 order,
@@ -248,7 +250,7 @@ class DiffusionGenerator:
                 compute=lambda batch: self._generate_batch(batch[0], batch[1], made, linearly),
                 finish=partial(_to_images, size=size),
                 device=self.device,
-                done=bar.update,
+                done=lambda count: estimate.done(bar, count),
             )
         if self.offload is not None:
             pipeline.to(self.offload)

@@ -18,9 +18,9 @@ _COLUMNS = {
     "oracle": "oracle_accuracy",
 }
 _FITS = {
-    "captions_named": "captions that name their class",
-    "regenerated_recognised": "regenerated images recognised",
-    "real_recognised": "real images recognised",
+    "captions_named": "captions",
+    "regenerated_recognised": "regenerated",
+    "real_recognised": "real",
 }
 _SYNTHESIS = ("captioning", "generation", "router")
 _STAGES = (*_SYNTHESIS, "evaluation")
@@ -75,7 +75,7 @@ def stage_cells(runs: Sequence[Results]) -> tuple[list[str], list[list[Cell]]] |
         if whole is not None:
             shown = [whole - sum(synthesis), *of_stage.values()]
             rows.append([Cell(strategy), *(Cell("-" if s is None else f"{s:.1f}", s) for s in shown)])
-    return (["strategy", "heads or network", *_STAGES], rows) if rows else None
+    return (["strategy", "training", *_STAGES], rows) if rows else None
 
 
 def _groups(runs: Sequence[Results]) -> list[tuple[str, list[Results]]]:
