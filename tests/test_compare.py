@@ -73,10 +73,16 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
             "router_confusion",
             "class_accuracy",
             "memory_bytes",
+            "pair_fit",
             "seconds",
         } == run.keys()
         assert run["memory_bytes"].keys() == {"captions", "exemplars", "heads", "router", "network"}
-        assert run["seconds"].keys() == {"total", "captioning", "generation", "router"}
+        assert run["seconds"].keys() == {"total", "captioning", "generation", "router", "evaluation"}
+        assert run["seconds"]["evaluation"] > 0
+        assert (run["pair_fit"] is not None) == (run["strategy"] == "clts")
+        for fit in run["pair_fit"] or []:
+            assert fit.keys() == {"captions_named", "regenerated_recognised", "real_recognised"}
+            assert fit["real_recognised"] is not None
         rows = 1 if run["strategy"] == "joint" else 5
         if run["router_confusion"] is not None:
             assert [sum(row) for row in run["router_confusion"]] == pytest.approx([1.0] * 5)
@@ -106,6 +112,7 @@ def test_csv_says_the_same(finished: Path) -> None:
         assert int(row["memory_bytes.heads"]) == run["memory_bytes"]["heads"]
         for matrix in ("accuracy_matrix", "router_confusion", "class_accuracy"):
             assert json.loads(row[matrix]) == run[matrix]
+        assert json.loads(row["pair_fit"]) == run["pair_fit"]
 
 
 def test_report_is_one_self_contained_page(finished: Path) -> None:

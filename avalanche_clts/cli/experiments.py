@@ -95,6 +95,13 @@ def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int,
     parser.add_argument("--pair", help="pair of captioner and generator: a name or a folder (default: embedded)")
     add_names(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.add_argument(
+        "--image-cache",
+        type=Path,
+        metavar="DIR",
+        help="generated images that runs share with each other and with other commands, 10 GB at most; the seconds of "
+        "such runs are not told (default: every run of compare generates its own)",
+    )
     parser.set_defaults(without_config={"stream": stream, "seeds": seeds})
 
 
@@ -139,6 +146,7 @@ def _where(arguments: argparse.Namespace) -> dict[str, Any]:
         "out": arguments.out,
         "data_root": arguments.data_root,
         "jobs": arguments.jobs,
+        "image_cache": arguments.image_cache,
         "command": shlex.join(["clts", *sys.argv[1:]]),
     }
 

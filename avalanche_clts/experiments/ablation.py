@@ -27,6 +27,7 @@ from .runs.folder import ResultsFolder
 from .runs.lock import only_one
 from .runs.results import ABLATIONS_FILE, ablations_to_csv
 from .runs.runner import versions
+from .told import introduction, tell, telling_of_long_work
 from .variants import ABLATIONS, Variant
 
 
@@ -47,9 +48,9 @@ class Planned:
     stream: Stream
     default: bool
 
-    def task(self, seed: int, folder: ResultsFolder) -> Task:
-        """Its run with one seed."""
-        return Task(self.experiment, self.variant.strategy, seed, self.stream, images=folder.images)
+    def task(self, seed: int, images: Path) -> Task:
+        """Its run with one seed, which takes images from a folder, and leaves them there."""
+        return Task(self.experiment, self.variant.strategy, seed, self.stream, images=images)
 
 
 def ablate(
@@ -58,6 +59,7 @@ def ablate(
     out: Path = Path("ablations"),
     data_root: Path | None = None,
     jobs: int = 1,
+    image_cache: Path | None = None,
     command: str = "",
 ) -> dict[str, Any]:
     """Run CLTS with one thing changed at a time, and write `ablations.json`, the same as CSV, the report and the
@@ -67,7 +69,7 @@ def ablate(
     comes, above all) is run once. Ablations that `out` already holds, of the same experiment, stay in its
     `ablations.json`.
 
-    **Arguments:** as in `compare`.
+    **Arguments:** as in `compare`, but for image_cache. None: the runs share the images that are kept in `out`.
 
     Raises `ValueError` for an unknown ablation, an absent device, and what the experiment's pair does not take.
     """
@@ -90,8 +92,9 @@ def ablate(
         "pair": conditions.pair,
         "settings": experiment.settings(),
     }
-    with only_one(out):
-        results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), jobs)
+    tell(introduction(experiment, benchmark, strategies=["clts"]))
+    with only_one(out), telling_of_long_work():
+        results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), jobs, image_cache)
         document = _beside_earlier(out / ABLATIONS_FILE, shared, _answers(planned, results), command)
         keep(replace(experiment, ablations=tuple(document["ablations"])), out)
         write_text(out / ABLATIONS_FILE, json.dumps(document, indent=1))
@@ -134,9 +137,11 @@ def _but_for_pair(experiment: Experiment) -> Experiment:
     return replace(experiment, captioner={}, generator={})
 
 
-def _run(planned: list[Planned], seeds: int, folder: ResultsFolder, jobs: int) -> list[list[Results]]:
+def _run(
+    planned: list[Planned], seeds: int, folder: ResultsFolder, jobs: int, images: Path | None
+) -> list[list[Results]]:
     """The results of every variant and seed, each computed once however often it is wanted."""
-    tasks = [[variant.task(seed, folder) for seed in range(seeds)] for variant in planned]
+    tasks = [[variant.task(seed, images or folder.images) for seed in range(seeds)] for variant in planned]
     missing = {folder.file(task): task for of_variant in tasks for task in of_variant if folder.load(task) is None}
     with tqdm(total=len(missing), unit="run") as bar:
         waiting = deque(folder.prepared(task) for task in missing.values())

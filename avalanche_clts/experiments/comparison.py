@@ -23,10 +23,11 @@ from .page.report import write_report
 from .page.samples import make_samples
 from .rows import ROWS, Results
 from .runs.execution import Task, execute
-from .runs.folder import ResultsFolder
+from .runs.folder import ResultsFolder, without_seconds
 from .runs.lock import only_one
 from .runs.results import RESULTS_FILE, to_csv
 from .runs.runner import versions
+from .told import introduction, tell, telling_of_long_work
 from .tuning import tune
 
 
@@ -37,6 +38,7 @@ def compare(
     data_root: Path | None = None,
     jobs: int = 1,
     real_images: bool = True,
+    image_cache: Path | None = None,
     command: str = "",
 ) -> list[Results]:
     """Run every strategy of the experiment with every seed, and write table, figures, report and the experiment as it
@@ -51,6 +53,8 @@ def compare(
     - data_root: where downloaded data sets are, or are put. None: Avalanche's default.
     - jobs: runs at a time, each in a process with its share of the cores.
     - real_images: whether the report shows real images beside regenerated ones; if not, no file in `out` holds any.
+    - image_cache: folder of generated images that runs share with each other and with other comparisons, see
+        `CachedGenerator`; the seconds of such runs are not reported. None: every run generates its own.
     - command: the command line, for the report.
 
     Raises `ValueError` for a strategy that cannot run on the stream or an absent device, and `OSError` for a folder
@@ -63,13 +67,14 @@ def compare(
     require_fit(experiment, benchmark)
     pair = experiment.load_pair()
     conditions = Conditions(pair_identity(pair), versions())
-    with only_one(out):
+    tell(introduction(experiment, benchmark, strategies=experiment.chosen))
+    with only_one(out), telling_of_long_work():
         folder = ResultsFolder(out, conditions)
         if experiment.tune:
             found = tune(experiment, stream=stream, folder=folder, jobs=jobs)
             experiment = replace(experiment, hyperparameters=experiment.hyperparameters | found, tune=False)
         keep(experiment, out)
-        runs = _run_all(experiment, stream, folder, jobs)
+        runs = _run_all(experiment, stream, folder, jobs, image_cache)
         _keep_samples(stream, pair, out / f"samples-{slug(stream.name)}.json", real_images)
         document = {
             "runs": runs,
@@ -93,7 +98,9 @@ def compare(
     return runs
 
 
-def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs: int) -> list[Results]:
+def _run_all(
+    experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs: int, images: Path | None
+) -> list[Results]:
     """The results of every strategy and seed, from the folder or computed and put there."""
     runs: dict[tuple[str, int], Results] = {}
     tasks: deque[Task] = deque()
@@ -103,7 +110,7 @@ def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs
     with tqdm(total=len(strategies) * experiment.seeds, unit="run", mininterval=0.5) as bar:
 
         def begin(strategy: str, seed: int, clts: Results | None = None) -> None:
-            task = Task(experiment, strategy, seed, stream, clts=clts)
+            task = Task(experiment, strategy, seed, stream, clts=clts, images=images)
             found = folder.load(task)
             if found is None:
                 tasks.append(folder.prepared(task, to_look_at=True))
@@ -125,7 +132,10 @@ def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs
                     begin(strategy, seed)
         for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
             folder.save(task, results)
-            finished(results, f"{results['seconds']['total']:6.1f} s")
+            if task.is_timed:
+                finished(results, f"{results['seconds']['total']:6.1f} s")
+            else:
+                finished(without_seconds(results), "(with images of others)")
     return sorted(runs.values(), key=lambda r: (strategies.index(r["strategy"]), r["seed"]))
 
 

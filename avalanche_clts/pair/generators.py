@@ -16,12 +16,15 @@ from .._support.checks import require_flag, require_kind, require_names, require
 from .batches import BatchSize, run_batches
 from .composition import LOADING, STABLE_DIFFUSION, Plans, ready_generator
 from .devices import require_device
+from .estimates import Estimate
 from .linear_decoder import LinearDecoder, latents_of, suffices
 from .pipeline_kinds import ONE_OF, PipelineKind, kind_of, native_size, not_linear
 from .pipelines import load_pipeline, make_fast
 from .precision import fast_multiplication
 from .prompt_encoding import encode_prompts, is_cut
 from .rgb import to_size
+from .sizes import fitting_size
+from .slices import Slices
 
 if TYPE_CHECKING:
     import torch
@@ -83,8 +86,10 @@ class DiffusionGenerator:
     - steps: denoising steps. None: the pipeline's own default.
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
-    - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at.
+    - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at; for images
+        that are then brought to another shape (`generate_sized`), about that shape, and as many pixels.
     - batch_size: images generated at a time at most; fewer while the device has no memory for them, see `BatchSize`.
+        They are decoded a million pixels at a time, and fewer where that is too many: see `Slices`.
     - device: where the pipeline runs. None: the CPU; with `pipeline`, where that is.
     - offload: where it waits between calls ("cpu"), to leave an accelerator's memory to the training. None: it stays.
     - compile: whether `torch.compile` makes the denoiser faster, or the name of its backend; the first images then take
@@ -143,6 +148,7 @@ class DiffusionGenerator:
         self.offload = offload
         self.compile = compile
         self._batch_size = BatchSize(batch_size)
+        self._slices = Slices()
         self._pipeline: Any = None
         self._plans: Plans = {}
         self.given: dict[str, Any] | None = None  # the parts of a pipeline that was given loaded
@@ -235,46 +241,57 @@ class DiffusionGenerator:
         if len(prompts) != len(seeds):
             raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
         pipeline = self._on_device()
-        linearly = self._decodes_linearly(size)
+        made = self._made(size)
+        linearly = self._decodes_linearly(made, size)
         # Equal prompts stand together, so that each is encoded once a batch.
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
         self._batch_size = self._batch_size.asked_for(self.batch_size)
+        estimate = Estimate(f"generating {len(prompts):,} images", len(prompts))
         with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
             images = run_batches(
                 order,
                 self._batch_size,
                 prepare=lambda batch: ([prompts[i] for i in batch], [seeds[i] for i in batch]),
-                compute=lambda batch: self._generate_batch(batch[0], batch[1], linearly),
+                compute=lambda batch: self._generate_batch(batch[0], batch[1], made, linearly),
                 finish=partial(_to_images, size=size),
                 device=self.device,
-                done=bar.update,
+                done=lambda count: estimate.done(bar, count),
             )
         if self.offload is not None:
             pipeline.to(self.offload)
         return [image for _, image in sorted(zip(order, images, strict=True), key=lambda pair: pair[0])]
 
-    def _decodes_linearly(self, size: tuple[int, int] | None) -> bool:
+    def _made(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """Width and height in which images are generated that are to be of `size`."""
+        pipeline = self._load()
+        if self.width is None and self.height is None:
+            return fitting_size(pipeline, size)
+        height, width = native_size(pipeline)  # diffusers would heed neither where one is missing
+        return self.width or width, self.height or height
+
+    def _decodes_linearly(self, made: tuple[int, int], size: tuple[int, int] | None) -> bool:
         if self.decoder != "auto":
             return self.decoder == "linear"
         pipeline = self._load()
-        return self._kind.linear and suffices(pipeline, (self.width, self.height), size)
+        return self._kind.linear and suffices(pipeline, made, size)
 
-    def _generate_batch(self, prompts: list[str], seeds: list[int], linearly: bool) -> torch.Tensor:
+    def _generate_batch(
+        self, prompts: list[str], seeds: list[int], made: tuple[int, int], linearly: bool
+    ) -> torch.Tensor:
         """RGB, uint8, `(n, h, w, 3)`."""
         import torch
 
         pipeline = self._load()
-        height, width = native_size(pipeline)
         chosen = {"num_inference_steps": self.steps, "guidance_scale": self.guidance_scale}
         options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-        options |= self._kind.calling(self.steps) | {"height": self.height or height, "width": self.width or width}
+        options |= self._kind.calling(self.steps) | {"width": made[0], "height": made[1]}
         options["output_type"] = "latent" if linearly else "pt"
         # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
         options["generator"] = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         # On an accelerator the weights themselves are in half precision.
         on_cpu = torch.device(self.device).type == "cpu"
         with torch.inference_mode():
-            with fast_multiplication("cpu") if on_cpu else nullcontext():
+            with self._slices.of(pipeline), fast_multiplication("cpu") if on_cpu else nullcontext():
                 output = pipeline(
                     **encode_prompts(pipeline, self._kind, prompts, self.guidance_scale), **options
                 ).images

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .pipeline_kinds import native_size
-
 if TYPE_CHECKING:
     import torch
 
@@ -62,21 +60,17 @@ def latents_of(encoded: Any) -> torch.Tensor:
     return encoded.latent_dist.mode()
 
 
-def suffices(pipeline: Any, made: tuple[int | None, int | None], wanted: tuple[int, int] | None) -> bool:
+def suffices(pipeline: Any, made: tuple[int, int], wanted: tuple[int, int] | None) -> bool:
     """Whether images as small as the latents serve just as well: they have twice the wanted width and height.
 
     **Arguments:**
 
-    - made: width and height of the pipeline's images in pixels, None for its own.
+    - made: width and height of the pipeline's images in pixels.
     - wanted: width and height of the images that are asked for. None: not known.
     """
     if wanted is None:
         return False
-    native = native_size(pipeline)[::-1]
-    latents = [
-        (own if pixels is None else pixels) // pipeline.vae_scale_factor
-        for own, pixels in zip(native, made, strict=True)
-    ]
+    latents = [pixels // pipeline.vae_scale_factor for pixels in made]
     return all(have >= _FINER * need for have, need in zip(latents, wanted, strict=True))
 
 

@@ -72,10 +72,11 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     }
     if len(domains) == 1 and domains[0].prefix is not None:
         captioner_arguments["prefix"] = domains[0].prefix
-    arguments = {
-        "captioner": captioner_arguments,
-        "generator": {**recipe.sampling, "batch_size": 250},
-    }
+    generator_arguments: dict[str, Any] = {**recipe.sampling, "batch_size": 250}
+    if any(width != height for width, height in (domain.format.size for domain in domains)):
+        # It has learnt from such images as squares, and makes them so.
+        generator_arguments |= {"width": recipe.side, "height": recipe.side}
+    arguments = {"captioner": captioner_arguments, "generator": generator_arguments}
     write_text(out / "pair.json", json.dumps(arguments, indent=1) + "\n")
     measured = out / "quality.json"
     if measured.exists():

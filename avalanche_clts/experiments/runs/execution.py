@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 
 from ..._support.processes import end_with_parent
-from ...pair.loading import Pair, load_pair, pair_identity
+from ...pair.image_cache import CachedGenerator
+from ...pair.loading import Pair, load_pair
 from ...streams.named import Stream
 from ..experiment import Experiment
 from ..rows import Results
-from .image_store import RememberingGenerator
 from .lock import require_still_there
-from .runner import run, versions
+from .runner import run
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Task:
     - stream: the experiment's, with the folder of downloaded data.
     - tensorboard: folder of the event files. None: there are none.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
-    - images: database of images to take from the last run that made them; see `RememberingGenerator`. None: every run
+    - images: folder of images to take from the last run that made them; see `CachedGenerator`. None: every run
         generates its own, as a run that is timed must.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. None: it starts anew.
     - kept: folder for the trained strategy, if it keeps captions. None: it is not kept.
@@ -169,9 +169,7 @@ def _pair(task: Task) -> Pair:
     pair = wanted.told(pair)
     if task.images is None:
         return pair
-    # What a generator draws depends on the device and on versions too.
-    identity = f"{pair_identity(pair)[1]} on {wanted.device} with {json.dumps(versions())}"
-    return Pair(pair.captioner, RememberingGenerator(pair.generator, identity, task.images))
+    return Pair(pair.captioner, CachedGenerator(pair.generator, task.images))
 
 
 @lru_cache(maxsize=1)  # variants ask for one pair after the other, and a device has room for one

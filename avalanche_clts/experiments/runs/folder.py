@@ -74,8 +74,9 @@ class ResultsFolder:
         except ValueError as error:
             print(f"{file} is damaged ({error}); its run is computed again", file=sys.stderr)
             return None
-        timed = results.pop(_TIMED, True)
-        return results if timed or not task.is_timed else None
+        if not results.pop(_TIMED, True):
+            return None if task.is_timed else without_seconds(results)
+        return results
 
     def save(self, task: Task, results: Results) -> None:
         """Keep a finished run, and no longer what it would have gone on from."""
@@ -85,8 +86,8 @@ class ResultsFolder:
 
     @property
     def images(self) -> Path:
-        """The database of images that runs which are not timed share."""
-        return self.path / "runs" / "images.sqlite"
+        """The folder of images that runs which are not timed share."""
+        return self.path / "runs" / "images"
 
     def file(self, task: Task) -> Path:
         """Where a finished run is kept."""
@@ -99,3 +100,8 @@ class ResultsFolder:
 
     def _unfinished(self, task: Task) -> Path:
         return self._runs / "unfinished" / self.file(task).stem
+
+
+def without_seconds(results: Results) -> Results:
+    """The results of a run whose seconds are not its own."""
+    return results | {"seconds": dict.fromkeys(results["seconds"])}
