@@ -69,7 +69,8 @@ def load_pair(
 
     **Arguments:**
 
-    - name_or_path: "embedded" (ships with the package, works offline, knows handwritten digits and drawn shapes); or
+    - name_or_path: "embedded" (ships with the package, works offline, knows handwritten 8x8 digits and drawn
+        shapes); or
         CAPTIONER+GENERATOR, such as "blip+sd15", either one that `clts pairs` lists, a repository on the hub
         (owner/name), a checkpoint's folder, or the folder of a pair, of which its part is taken; with "@REVISION"
         behind a name or a repository to pin a revision on the hub; or a folder with `captioner/` (an image-to-text
