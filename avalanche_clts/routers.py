@@ -15,9 +15,9 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
-from tqdm import tqdm
 
 from ._support.checks import require_flag, require_kind, require_one_of, require_whole
+from ._support.console import bar
 from ._support.extra_state import from_tensor, to_tensor
 from .images.avalanche import class_ids
 from .memory.buffer import CaptionBuffer
@@ -322,7 +322,7 @@ class RouterTraining:
         end_factor = 0.0 if self.falling_rate else 1.0
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end_factor, total_iters=steps)
         criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
-        for epoch in tqdm(range(self.epochs), desc="training the router", leave=False, disable=None):
+        for epoch in bar(range(self.epochs), desc="training the router", leave=False):
             for step, (x, target) in enumerate(loader):
                 loss = criterion(unit_logits(features(x.to(device))), target.to(device))
                 require_finite(loss, title, f"epoch {epoch}, iteration {step}")

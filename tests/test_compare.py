@@ -307,7 +307,7 @@ def test_where_classes_come_again_rivals_keep_as_many_images_as_there_are_captio
     captions = 3 * 10 * QUICK.captions_per_class
     assert clts["router_accuracy"] is not None
     assert replay["memory_bytes"]["exemplars"] == captions * 64
-    assert "icarl is left out: iCaRL gives each class to one experience" in capsys.readouterr().out
+    assert "icarl is left out: iCaRL gives each class to one experience" in capsys.readouterr().err
     with pytest.raises(ValueError, match="strategies has icarl, which cannot run on digits: iCaRL gives each class"):
         compare(replace(few, strategies=("icarl",)), out=tmp_path)
 

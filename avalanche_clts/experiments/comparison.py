@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from avalanche.benchmarks import NCScenario
-from tqdm import tqdm
 
+from .._support.console import bar, tell
 from .._support.files import write_text
 from ..pair.loading import Pair, pair_identity, pair_nbytes
 from ..streams.named import Stream, parse_stream, slug
@@ -100,7 +100,7 @@ def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs
     strategies = experiment.chosen
     # Some budgets depend on the CLTS run with the same seed: those runs follow it.
     after_clts = [strategy for strategy in strategies if ROWS[strategy].after_clts]
-    with tqdm(total=len(strategies) * experiment.seeds, unit="run", mininterval=0.5) as bar:
+    with bar(total=len(strategies) * experiment.seeds, unit="run", mininterval=0.5) as shown:
 
         def begin(strategy: str, seed: int, clts: Results | None = None) -> None:
             task = Task(experiment, strategy, seed, stream, clts=clts)
@@ -113,8 +113,8 @@ def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs
         def finished(results: Results, remark: str) -> None:
             runs[results["strategy"], results["seed"]] = results
             label = f"{results['strategy']}, seed {results['seed']}"
-            bar.write(f"{label:28} average accuracy {100 * results['average_accuracy']:5.1f} %  {remark}")
-            bar.update()
+            tell(f"{label:28} average accuracy {100 * results['average_accuracy']:5.1f} %  {remark}")
+            shown.update()
             if results["strategy"] == "clts":
                 for strategy in after_clts:
                     begin(strategy, results["seed"], results)
@@ -123,7 +123,7 @@ def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs
             for strategy in strategies:
                 if strategy not in after_clts:
                     begin(strategy, seed)
-        for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
+        for task, results in execute(tasks, jobs=jobs, progress=shown.set_postfix_str):
             folder.save(task, results)
             finished(results, f"{results['seconds']['total']:6.1f} s")
     return sorted(runs.values(), key=lambda r: (strategies.index(r["strategy"]), r["seed"]))
@@ -144,5 +144,5 @@ def _fitting(experiment: Experiment, benchmark: NCScenario) -> list[str]:
     for name, reason in reasons.items():
         if experiment.strategies is not None:
             raise ValueError(f"strategies has {name}, which cannot run on {experiment.stream}: {reason}; leave it out")
-        print(f"{name} is left out: {reason}")
+        tell(f"{name} is left out: {reason}")
     return [name for name in experiment.chosen if name not in reasons]

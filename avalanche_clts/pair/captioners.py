@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from tqdm import tqdm
 
 from .._support.checks import require_names, require_whole
+from .._support.console import bar
 from .batches import BatchSize, run_batches
 from .captioning_models import CaptioningModel
 from .composition import ready_captioner
@@ -147,7 +147,7 @@ class AutoCaptioner:
             groups.setdefault(prompt, []).append(i)
         captions = [""] * len(images)
         self._batch_size = self._batch_size.asked_for(self.batch_size)
-        with tqdm(total=len(images), desc="captioning", unit="image", leave=False, disable=None) as bar:
+        with bar(total=len(images), desc="captioning", unit="image", leave=False) as shown:
             for prompt, members in groups.items():
                 texts = run_batches(
                     [images[i] for i in members],
@@ -156,7 +156,7 @@ class AutoCaptioner:
                     compute=partial(self._tokens, prompt),
                     finish=partial(self._texts, prompt),
                     device=self.device,
-                    done=bar.update,
+                    done=shown.update,
                 )
                 for i, text in zip(members, texts, strict=True):
                     captions[i] = text
