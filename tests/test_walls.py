@@ -28,6 +28,7 @@ ORDER = [
     "checkpoint",
     "plugin_state",
     "metrics",
+    "loggers",
     "plugins",
     "footprint",
     "refusals",

@@ -12,6 +12,7 @@ from avalanche.benchmarks import NCScenario
 
 from .._support.console import bar, tell
 from .._support.files import write_text
+from ..loggers import WandBRuns, require_wandb
 from ..pair.loading import Pair, pair_identity, pair_nbytes
 from ..streams.named import Stream, parse_stream, slug
 from .begin import require_fit, require_machine
@@ -38,6 +39,7 @@ def compare(
     jobs: int = 1,
     real_images: bool = True,
     command: str = "",
+    wandb: str | None = None,
 ) -> list[Results]:
     """Run every strategy of the experiment with every seed, and write table, figures, report and the experiment as it
     was run to `out`.
@@ -52,10 +54,13 @@ def compare(
     - jobs: runs at a time, each in a process with its share of the cores.
     - real_images: whether the report shows real images beside regenerated ones; if not, no file in `out` holds any.
     - command: the command line, for the report.
+    - wandb: project on Weights & Biases to which every run is logged that is computed now. None: none is.
 
     Raises `ValueError` for a strategy that cannot run on the stream or an absent device, and `OSError` for a folder
     that cannot be written.
     """
+    if wandb is not None:
+        require_wandb()
     require_machine(experiment, jobs)
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)
@@ -69,7 +74,7 @@ def compare(
             found = tune(experiment, stream=stream, folder=folder, jobs=jobs)
             experiment = replace(experiment, hyperparameters=experiment.hyperparameters | found, tune=False)
         keep(experiment, out)
-        runs = _run_all(experiment, stream, folder, jobs)
+        runs = _run_all(experiment, stream, folder, jobs, WandBRuns(wandb, out) if wandb else None)
         _keep_samples(stream, pair, out / f"samples-{slug(stream.name)}.json", real_images)
         document = {
             "runs": runs,
@@ -93,7 +98,9 @@ def compare(
     return runs
 
 
-def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs: int) -> list[Results]:
+def _run_all(
+    experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs: int, wandb: WandBRuns | None
+) -> list[Results]:
     """The results of every strategy and seed, from the folder or computed and put there."""
     runs: dict[tuple[str, int], Results] = {}
     tasks: deque[Task] = deque()
@@ -106,7 +113,7 @@ def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs
             task = Task(experiment, strategy, seed, stream, clts=clts)
             found = folder.load(task)
             if found is None:
-                tasks.append(folder.prepared(task, to_look_at=True))
+                tasks.append(replace(folder.prepared(task, to_look_at=True), wandb=wandb))
             else:
                 finished(found, "(already there)")
 

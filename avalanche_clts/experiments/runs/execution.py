@@ -19,6 +19,7 @@ from PIL import Image
 
 from ..._support.console import Verbosity, begin, detail, set_verbosity
 from ..._support.processes import end_with_parent
+from ...loggers import WandBRuns
 from ...pair.loading import Pair, load_pair, pair_identity
 from ...streams.named import Stream
 from ..experiment import Experiment
@@ -37,6 +38,7 @@ class Task:
     - experiment: how it is run.
     - stream: the experiment's, with the folder of downloaded data.
     - tensorboard: folder of the event files. None: there are none.
+    - wandb: where it is logged on Weights & Biases. None: nowhere.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - images: database of images to take from the last run that made them; see `RememberingGenerator`. None: every run
         generates its own, as a run that is timed must.
@@ -49,6 +51,7 @@ class Task:
     seed: int
     stream: Stream
     tensorboard: Path | None = None
+    wandb: WandBRuns | None = None
     clts: Results | None = None
     images: Path | None = None
     unfinished: Path | None = None
@@ -142,6 +145,7 @@ def _perform(task: Task, progress: Callable[[str], None] = lambda message: None)
             stream=task.stream,
             pair=_pair(task),
             tensorboard=task.tensorboard,
+            wandb=task.wandb,
             clts=task.clts,
             unfinished=task.unfinished,
             kept=task.kept,
