@@ -15,9 +15,9 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
-from tqdm import tqdm
 
 from ._support.checks import require_flag, require_kind, require_one_of, require_whole
+from ._support.console import bar
 from ._support.extra_state import from_tensor, to_tensor
 from .images.avalanche import class_ids
 from .memory.buffer import CaptionBuffer
@@ -322,7 +322,7 @@ class RouterTraining:
         end_factor = 0.0 if self.falling_rate else 1.0
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end_factor, total_iters=steps)
         criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
-        with tqdm(total=steps, desc="training the router", unit="batch", leave=False, disable=None) as bar:
+        with bar(total=steps, desc="training the router", unit="batch", leave=False) as shown:
             for epoch in range(self.epochs):
                 for step, (x, target) in enumerate(loader):
                     loss = criterion(unit_logits(features(x.to(device))), target.to(device))
@@ -331,7 +331,7 @@ class RouterTraining:
                     loss.backward()
                     optimizer.step()
                     schedule.step()
-                    bar.update()
+                    shown.update()
 
     def _computing(self, router: TaskRouter, example: Tensor) -> AbstractContextManager[Callable[[Tensor], Tensor]]:
         if self.precision == "float32":

@@ -252,15 +252,15 @@ def test_bytes_are_readable() -> None:
             r"strategies has gem; known strategies: joint, cumulative, clts, .*naive",
         ),
         (["compare", "--seeds", "0"], r"seeds is 0"),
-        (["compare", "--batch-size", "0"], r"train_mb_size is 0"),
+        (["compare", "--batch-size", "0"], r"--batch-size is 0"),
         (["compare", "--set", "clts.replay_size"], r"--set is given 'clts.replay_size'; write STRATEGY.OPTION=VALUE"),
-        (["compare", "--set", "gem.size=3"], r"hyperparameters has gem; known strategies: joint"),
+        (["compare", "--set", "gem.size=3"], r"--set has gem; known strategies: joint"),
         (["compare", "--set", "ewc.ewc_lambda=much"], r"ewc.ewc_lambda of 'much'; it must be a number above 0"),
         (
             ["compare", "--tune", "--set", "ewc.ewc_lambda=3"],
-            r"hyperparameters has ewc, which the search would overrule",
+            r"--set has ewc, which the search would overrule",
         ),
-        (["compare", "--set", "ewc.size=3"], r"hyperparameters has ewc.size; the hyper-parameters of ewc: ewc_lambda"),
+        (["compare", "--set", "ewc.size=3"], r"--set has ewc.size; the hyper-parameters of ewc: ewc_lambda"),
         (
             ["compare", "--network", "captioner", "--router", "cnn"],
             r"router is 'cnn', but with network 'captioner' it is",
@@ -314,7 +314,7 @@ def test_where_classes_come_again_rivals_keep_as_many_images_as_there_are_captio
     captions = 3 * 10 * QUICK.captions_per_class
     assert clts["router_accuracy"] is not None
     assert replay["memory_bytes"]["exemplars"] == captions * 64
-    assert "icarl is left out: iCaRL gives each class to one experience" in capsys.readouterr().out
+    assert "icarl is left out: iCaRL gives each class to one experience" in capsys.readouterr().err
     with pytest.raises(ValueError, match="strategies has icarl, which cannot run on digits: iCaRL gives each class"):
         compare(replace(few, strategies=("icarl",)), out=tmp_path)
 

@@ -30,6 +30,13 @@ def add_commands(commands: Any) -> None:
     compare.add_argument(
         "--no-real-images", action="store_true", help="show no real images in the report: no file will hold any"
     )
+    compare.add_argument(
+        "--wandb",
+        nargs="?",
+        const="avalanche-clts",
+        metavar="PROJECT",
+        help="log every run to Weights & Biases too (default project: %(const)s)",
+    )
     compare.add_argument("--list", action="store_true", help="list streams and strategies, and stop")
     compare.set_defaults(run=_compare)
 
@@ -163,7 +170,12 @@ def _compare(arguments: argparse.Namespace) -> int:
             print(f"{title}:")
             print("\n".join(f"  {name:20}{entry.description}" for name, entry in entries.items()))
         return 0
-    runs = compare(asked_experiment(arguments), **_where(arguments), real_images=not arguments.no_real_images)
+    runs = compare(
+        asked_experiment(arguments),
+        **_where(arguments),
+        real_images=not arguments.no_real_images,
+        wandb=arguments.wandb,
+    )
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from avalanche.benchmarks import NCScenario
-from tqdm import tqdm
 
+from .._support.console import bar, tell
 from .._support.files import write_text
 from ..memory.origins import names_in_words
 from ..pair.loading import pair_identity
@@ -27,7 +27,7 @@ from .runs.folder import ResultsFolder
 from .runs.lock import only_one
 from .runs.results import ABLATIONS_FILE, ablations_to_csv
 from .runs.runner import versions
-from .told import introduction, tell, telling_of_long_work
+from .told import introduction
 from .variants import ABLATIONS, Variant
 
 
@@ -92,8 +92,9 @@ def ablate(
         "pair": conditions.pair,
         "settings": experiment.settings(),
     }
-    tell(introduction(experiment, benchmark, strategies=["clts"]))
-    with only_one(out), telling_of_long_work():
+    for line in introduction(experiment, benchmark, strategies=["clts"]):
+        tell(line)
+    with only_one(out):
         results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), jobs, image_cache)
         document = _beside_earlier(out / ABLATIONS_FILE, shared, _answers(planned, results), command)
         keep(replace(experiment, ablations=tuple(document["ablations"])), out)
@@ -117,7 +118,7 @@ def plan(experiment: Experiment, stream: Stream, num_experiences: int, identity:
                 changed = variant.changed(experiment)
                 its_identity = pair_identity(changed.load_pair())
             except ValueError as error:
-                print(f"{name}, {variant.label}: left out, as {error}")
+                tell(f"{name}, {variant.label}: left out, as {error}")
                 continue
             try:
                 there = parse_stream(changed.stream, stream.data_root) if variant.stream else stream
@@ -143,11 +144,11 @@ def _run(
     """The results of every variant and seed, each computed once however often it is wanted."""
     tasks = [[variant.task(seed, images or folder.images) for seed in range(seeds)] for variant in planned]
     missing = {folder.file(task): task for of_variant in tasks for task in of_variant if folder.load(task) is None}
-    with tqdm(total=len(missing), unit="run") as bar:
+    with bar(total=len(missing), unit="run") as shown:
         waiting = deque(folder.prepared(task) for task in missing.values())
-        for task, outcome in execute(waiting, jobs=jobs, progress=bar.set_description):
+        for task, outcome in execute(waiting, jobs=jobs, progress=shown.set_postfix_str):
             folder.save(task, outcome)
-            bar.update()
+            shown.update()
     return [[_loaded(folder, task) for task in of_variant] for of_variant in tasks]
 
 
@@ -189,7 +190,7 @@ def _beside_earlier(file: Path, shared: dict[str, Any], answers: dict[str, Any],
     differing = [name for name in now if earlier and earlier.get(name) != now[name]]
     commands = [command]
     if differing:
-        print(f"{file} holds answers under other {', '.join(differing)}, which the new ones replace; its runs are kept")
+        tell(f"{file} holds answers under other {', '.join(differing)}, which the new ones replace; its runs are kept")
     elif earlier:
         commands = list(dict.fromkeys([*earlier["command"].split(" ; "), command]))
         answers = earlier["ablations"] | answers

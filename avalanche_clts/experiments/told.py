@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from avalanche.benchmarks import NCScenario
-from tqdm import tqdm
 
 from ..images.avalanche import image_format
 from ..plugins import IMAGES_PER_CLASS
 from .config import searched_on
 from .experiment import Experiment
 from .rows import ROWS
-
-
-def tell(lines: Sequence[str]) -> None:
-    """To the standard error, above any bar."""
-    for line in lines:
-        tqdm.write(line, file=sys.stderr)
 
 
 def introduction(experiment: Experiment, benchmark: NCScenario, *, strategies: Sequence[str]) -> list[str]:
@@ -79,26 +69,3 @@ def _work(experiment: Experiment, benchmark: NCScenario) -> str:
     images = sum(IMAGES_PER_CLASS * n for n in so_far) if given is None else given * len(classes)
     runs = "in one run" if experiment.seeds == 1 else f"in each of {experiment.seeds} runs"
     return f"up to {captions:,} captions and {images:,} images {runs} of CLTS"
-
-
-@contextmanager
-def telling_of_long_work() -> Iterator[None]:
-    """A context in which it is told how long generation will take, once its first batch has shown it: a line, where no
-    bar shows it."""
-    logger, handler = logging.getLogger("avalanche_clts"), _Lines()
-    if sys.stderr.isatty():
-        yield
-        return
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
-class _Lines(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        tell([record.getMessage()])

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tqdm import tqdm
-
+from .._support.console import bar
 from .._support.files import write_text
 from ..streams.named import Stream, slug
 from .experiment import Experiment
@@ -50,7 +49,7 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
     searched = experiment.chosen
     file = folder.path / f"tuning-{slug(stream.name)}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    with tqdm(total=TRIALS * len(searched), unit="trial") as bar:
+    with bar(total=TRIALS * len(searched), unit="trial") as shown:
         # Where a budget is that of CLTS, it is that of CLTS with its best setting: those come in a second round.
         best_clts: Results | None = None
         for after_clts in (False, True):
@@ -71,10 +70,10 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
                 for name in names
             }
             missing = [folder.prepared(t) for tasks in tasks_of.values() for t in tasks if folder.load(t) is None]
-            bar.update(TRIALS * len(names) - len(missing))
-            for task, results in execute(deque(missing), jobs=jobs, progress=bar.set_description):
+            shown.update(TRIALS * len(names) - len(missing))
+            for task, results in execute(deque(missing), jobs=jobs, progress=shown.set_postfix_str):
                 folder.save(task, results)
-                bar.update()
+                shown.update()
             for name, tasks in tasks_of.items():
                 found[name] = _outcome(name, tasks, folder)
             if "clts" in tasks_of:

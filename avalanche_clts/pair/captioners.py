@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from tqdm import tqdm
 
 from .._support.checks import require_names, require_whole
+from .._support.console import bar
 from .batches import BatchSize, run_batches
 from .captioning_models import Asked, CaptioningModel
 from .composition import ready_captioner
@@ -165,7 +165,7 @@ class AutoCaptioner:
             groups.setdefault(None if self._kind.mixes else one.prefix, []).append(i)
         captions = [""] * len(images)
         self._batch_size = self._batch_size.asked_for(self.batch_size)
-        with tqdm(total=len(images), desc="captioning", unit="image", leave=False, disable=None) as bar:
+        with bar(total=len(images), desc="captioning", unit="image", leave=False) as shown:
             for members in groups.values():
                 texts = run_batches(
                     members,
@@ -174,7 +174,7 @@ class AutoCaptioner:
                     compute=lambda batch: (batch.asked, self._tokens(batch)),
                     finish=lambda made: self._texts(*made),
                     device=self.device,
-                    done=bar.update,
+                    done=shown.update,
                 )
                 for i, text in zip(members, texts, strict=True):
                     captions[i] = text

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
 from tqdm import tqdm
 
-_logger = logging.getLogger("avalanche_clts")
+from .._support.console import begin
+
 _LONG = 60  # seconds, from which on it is told
 
 
 class Estimate:
-    """Counts what is done, and logs once, at INFO, how long all of it takes, if that is long.
+    """Counts what is done, and tells once how long all of it takes, if that is long and no bar shows it.
 
     **Arguments:**
 
@@ -35,4 +35,4 @@ class Estimate:
         self._told = True
         seconds = (time.perf_counter() - self._began) * self._total / count
         if seconds >= _LONG:
-            _logger.info("%s: about %d min", self._what, round(seconds / 60))
+            begin(f"{self._what}: about {round(seconds / 60)} min")

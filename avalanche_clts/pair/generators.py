@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from PIL.Image import Image
-from tqdm import tqdm
 
 from .._support.checks import require_flag, require_kind, require_names, require_one_of, require_whole
+from .._support.console import bar
 from .batches import BatchSize, run_batches
 from .composition import LOADING, STABLE_DIFFUSION, Plans, ready_generator
 from .devices import require_device
@@ -247,7 +247,7 @@ class DiffusionGenerator:
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
         self._batch_size = self._batch_size.asked_for(self.batch_size)
         estimate = Estimate(f"generating {len(prompts):,} images", len(prompts))
-        with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
+        with bar(total=len(prompts), desc="generating", unit="image", leave=False) as shown:
             images = run_batches(
                 order,
                 self._batch_size,
@@ -255,7 +255,7 @@ class DiffusionGenerator:
                 compute=lambda batch: self._generate_batch(batch[0], batch[1], made, linearly),
                 finish=partial(_to_images, size=size),
                 device=self.device,
-                done=lambda count: estimate.done(bar, count),
+                done=lambda count: estimate.done(shown, count),
             )
         if self.offload is not None:
             pipeline.to(self.offload)

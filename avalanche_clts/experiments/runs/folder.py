@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..._support.console import tell
 from ..._support.files import write_text
 from ...streams.named import slug
 from ..experiment import Conditions
@@ -72,7 +72,7 @@ class ResultsFolder:
         try:
             results: Results = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            print(f"{file} is damaged ({error}); its run is computed again", file=sys.stderr)
+            tell(f"{file} is damaged ({error}); its run is computed again")
             return None
         if not results.pop(_TIMED, True):
             return None if task.is_timed else without_seconds(results)

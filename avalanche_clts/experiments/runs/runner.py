@@ -30,6 +30,7 @@ from ...checkpoint import load_checkpoint, save_checkpoint
 from ...footprint import caption_buffers, memory_bytes
 from ...images.avalanche import image_format
 from ...images.normalisation import measure_normalisation
+from ...loggers import WandBRuns
 from ...metrics import TextTensorboardLogger, clts_metrics, synthesis_seconds
 from ...networks import BACKBONES, network_for
 from ...pair.loading import Pair
@@ -55,6 +56,7 @@ def run(
     stream: Stream,
     pair: Pair,
     tensorboard: Path | None = None,
+    wandb: WandBRuns | None = None,
     clts: Results | None = None,
     unfinished: Path | None = None,
     kept: Path | None = None,
@@ -67,6 +69,7 @@ def run(
     - seed: of the order of classes, of all initial weights and of every random choice.
     - stream, pair: those of the experiment, made.
     - tensorboard: folder of the event files. None: there are none.
+    - wandb: where the run is logged on Weights & Biases. None: nowhere.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. Strategies that keep captions write
         one after each experience. None: there are none.
@@ -76,7 +79,8 @@ def run(
     agent, benchmark = build(experiment, strategy, seed, stream=stream, pair=pair, tensorboard=tensorboard, clts=clts)
     # Stored images are not in a checkpoint: no run goes on without them.
     resumes = caption_buffers(agent) and experiment.memory != "images"
-    course, metrics = _train_and_evaluate(agent, benchmark, unfinished if resumes else None, progress)
+    with _logged(agent, wandb, f"{stream.name}, {strategy}, seed {seed}", experiment):
+        course, metrics = _train_and_evaluate(agent, benchmark, unfinished if resumes else None, progress)
     if kept is not None and caption_buffers(agent):
         save_checkpoint(agent, kept)
     synthesis = synthesis_seconds(agent)
@@ -170,6 +174,16 @@ class _Course:
     pair_fit: list[dict[str, float | None]] = field(default_factory=list)
     seconds: float = 0.0
     evaluation: float = 0.0
+
+
+@contextmanager
+def _logged(agent: SupervisedTemplate, wandb: WandBRuns | None, name: str, experiment: Experiment) -> Iterator[None]:
+    if wandb is None:
+        yield
+        return
+    with wandb.logger(name, experiment.settings()) as logger:
+        agent.evaluator.loggers.append(logger)
+        yield
 
 
 def _train_and_evaluate(
