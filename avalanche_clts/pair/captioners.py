@@ -19,6 +19,7 @@ from .batches import BatchSize, run_batches
 from .captioning_models import CaptioningModel
 from .composition import ready_captioner
 from .decoding import Decoding, without_loops
+from .likelihoods import text_log_likelihoods
 from .prompts import fill, require_template
 
 if TYPE_CHECKING:
@@ -171,6 +172,27 @@ class AutoCaptioner:
         other = copy(self)
         other.prefix = prefix
         return other
+
+    def log_likelihoods(self, images: Sequence[Image], texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """log p(text | image); see `HasLikelihoods`. What a prompt adds to a text before it is not counted."""
+        for of_image in texts:
+            require_names("texts", of_image)
+        if len(texts) != len(images):
+            raise ValueError(f"texts has {len(texts)} lists for {len(images)} images; give the texts of each image")
+        self._batch_size = self._batch_size.asked_for(self.batch_size)
+        return run_batches(
+            list(zip(images, texts, strict=True)),
+            self._batch_size,
+            prepare=lambda pairs: (self._pixels([image for image, _ in pairs]), [of_image for _, of_image in pairs]),
+            compute=lambda prepared: self._log_likelihoods(*prepared),
+            finish=lambda rows: [row.numpy() for row in rows],
+            device=self.device,
+        )
+
+    def _log_likelihoods(self, pixels: torch.Tensor, texts: Sequence[Sequence[str]]) -> list[torch.Tensor]:
+        loaded = self._load()
+        pixels = pixels.to(loaded.model.device, loaded.model.dtype)
+        return text_log_likelihoods(loaded, pixels, texts, at_once=4 * self.batch_size)
 
     def _pixels(self, images: Sequence[Image]) -> torch.Tensor:
         rgb = [image.convert("RGB") for image in images]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import get_args
 
 from avalanche.training.templates import SupervisedTemplate
-from torch import nn
-
 from ...models import RoutedModel
 from ...pair.captioners import LabelCaptioner
 from ...pair.loading import Pair
@@ -21,10 +19,10 @@ _TAUGHT = {f"router_{name}": name for name in ("epochs", "data", "targets", "lab
 
 
 def build(setup: Setup) -> SupervisedTemplate:
-    """`CLTS`, with a router that is a network of its own, or a linear layer on the backbone, as every head then is."""
+    """`CLTS`, with a router that is a network of its own, or on a backbone."""
     model = RoutedModel(
         head=setup.network(setup.num_classes),
-        router=nn.Identity() if setup.backbone is not None else setup.router(setup.num_classes),
+        router=setup.router(setup.num_classes),
         backbone=setup.backbone,
         routing=setup.routing,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from avalanche.training.plugins import EvaluationPlugin
@@ -23,15 +23,28 @@ Grid = Mapping[str, Sequence[Any]]
 Memory = Literal["captions", "labels", "images"]
 
 
+class Networks(NamedTuple):
+    """The networks that every strategy of a comparison is made of.
+
+    **Arguments:**
+
+    - network: makes the network, given its number of outputs; called once for each copy that a strategy needs.
+    - router: makes the router's network in the same way: what is below its growing output.
+    - backbone: frozen, below every network and the router. None: they see the input.
+    """
+
+    network: Callable[[int], nn.Module]
+    router: Callable[[int], nn.Module]
+    backbone: nn.Module | None
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a strategy is built from.
 
     **Arguments:**
 
-    - network: makes the network, given its number of outputs; called once for each copy that a strategy needs.
-    - router: makes the router's network in the same way.
-    - backbone: frozen, below every network. None: networks see the input.
+    - network, router, backbone: see `Networks`.
     - num_classes: of the stream.
     - captions_per_class, num_captions: as many as CLTS keeps of a class in an experience that shows it, and of the
         whole stream.
@@ -126,8 +139,11 @@ class Row:
     - keeps_stream: whether it keeps the whole stream, so that no budget is its own.
     - after_clts: whether its memory budget is that of the CLTS run on the same stream and seed.
     - uses_pair: whether its outcome depends on the pair.
+    - on_features: whether it is made of a frozen backbone's features, and of nothing else.
+    - like: the strategy whose hyper-parameters it has where none of its own are given. Empty: those that it comes with.
     - compared: whether it is a row of the comparison; if not, it serves an ablation.
     - unfit: why it cannot run on a benchmark. None: it can.
+    - unfit_pair: why it cannot run with a pair. None: it can.
     """
 
     name: str
@@ -144,8 +160,11 @@ class Row:
     keeps_stream: bool = False
     after_clts: bool = False
     uses_pair: bool = False
+    on_features: bool = False
+    like: str = ""
     compared: bool = True
     unfit: Callable[[Any], str | None] = lambda benchmark: None
+    unfit_pair: Callable[[Pair], str | None] = lambda pair: None
 
     @property
     def needs_pair(self) -> bool:

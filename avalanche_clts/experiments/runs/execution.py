@@ -39,6 +39,7 @@ class Task:
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - images: database of images to take from the last run that made them; see `RememberingGenerator`. None: every run
         generates its own, as a run that is timed must.
+    - features: database of the features of frozen backbones. None: they are kept in memory.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. None: it starts anew.
     - kept: folder for the trained strategy, if it keeps captions. None: it is not kept.
     """
@@ -50,6 +51,7 @@ class Task:
     tensorboard: Path | None = None
     clts: Results | None = None
     images: Path | None = None
+    features: Path | None = None
     unfinished: Path | None = None
     kept: Path | None = None
 
@@ -136,6 +138,7 @@ def _perform(task: Task, progress: Callable[[str], None] = lambda message: None)
             clts=task.clts,
             unfinished=task.unfinished,
             kept=task.kept,
+            features=task.features,
             progress=progress,
         )
 
