@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from avalanche_clts import cli
+from avalanche_clts.cli.experiments import asked_experiment
 from avalanche_clts.experiments import Experiment, read_experiment
 from avalanche_clts.experiments.config import experiment_of, read_fields, recorded_experiment, recorded_settings
 from avalanche_clts.experiments.tuning import TRIALS
@@ -43,7 +44,7 @@ def test_both_embedded_streams_are_recorded() -> None:
 def test_what_was_not_searched_is_what_its_command_asks_for(name: str) -> None:
     """With the hyper-parameters of a search, but for what the command says."""
     document = RECORDED[name]
-    asked = cli._experiment(cli._parser().parse_args(shlex.split(document["command"])[1:]))
+    asked = asked_experiment(cli._parser().parse_args(shlex.split(document["command"])[1:]))
     assert Experiment(**recorded_settings(document)).settings() == asked.settings()
 
 
