@@ -139,4 +139,3 @@ def _keep_samples(stream: Stream, pair: Pair, file: Path, real_images: bool) -> 
     if {name: kept.get(name) for name in wanted} != wanted:
         made = make_samples(stream.build(0), pair, real_images=real_images)
         write_text(file, json.dumps({**wanted, "samples": made}))
-

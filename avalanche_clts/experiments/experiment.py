@@ -44,8 +44,8 @@ class Experiment:
     - fine_tune: whether every network has a copy of the backbone and trains it. False: it is frozen, and shared.
     - network: of every strategy, a key of `NETWORKS`; on a backbone, of `ON_FEATURES`. None: by the size of the images;
         on a backbone, "linear".
-    - router: network of CLTS's router, a key of `NETWORKS`, or a backbone with a network on its frozen features, such as
-        "captioner" or "captioner,network=mlp". None: by the size of the images, whatever `network` is, since a router
+    - router: network of CLTS's router, a key of `NETWORKS`, or a backbone with a network on its frozen features:
+        "captioner", "captioner,network=mlp". None: by the size of the images, whatever `network` is, since a router
         sees every image that is regenerated and its time is most of what CLTS costs. Where heads stand on a frozen
         backbone, the router does too: "linear", as with None, or "mlp".
     - train_epochs, train_mb_size, eval_mb_size, learning_rate: of every strategy (Adam).

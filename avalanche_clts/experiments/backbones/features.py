@@ -134,9 +134,7 @@ class FrozenFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, 1 or 3, h, w)` to `(n, width)`, without gradients."""
-        keys = [
-            blake2b(image.numpy().tobytes(), digest_size=16, key=self._salt).digest() for image in x.detach().cpu()
-        ]
+        keys = [blake2b(image.numpy().tobytes(), digest_size=16, key=self._salt).digest() for image in x.detach().cpu()]
         known = self._store.found(keys)
         new = {key: i for i, key in enumerate(keys) if key not in known}  # an image that comes twice is computed once
         for start in range(0, len(new), _AT_ONCE):

@@ -102,6 +102,7 @@ class Backbone(nn.Module):
         self._normalisation = normalisation
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(n, 1 or 3, h, w)` to `(n, width)`."""
         features = self.encode(self._normalisation.undone(x).expand(-1, 3, -1, -1))
         return F.layer_norm(features, features.shape[-1:])
 
@@ -133,13 +134,10 @@ def load_pretrained(argument: str, spec: BackboneSpec, pair: Pair | None = None)
                 f"{argument} is {spec.text!r}, which does not take images of {module.size[1]}x{module.size[0]} pixels "
                 f"({_first_line(error)}); leave size out"
             ) from None
-    return Pretrained(
-        module,
-        f"{spec.kind}:{spec.name} at {module.size[1]}x{module.size[0]}, "
-        f"{spec.kind if spec.kind in ('torchvision',) else 'timm'} "
-        f"{version('torchvision' if spec.kind == 'torchvision' else 'timm')}, sha256:{_digest(module)}",
-        sum(t.nbytes for t in [*module.parameters(), *module.buffers()]),
-    )
+    library = "torchvision" if spec.kind == "torchvision" else "timm"
+    height, width = module.size
+    identity = f"{spec.kind}:{spec.name} at {width}x{height}, {library} {version(library)}, sha256:{_digest(module)}"
+    return Pretrained(module, identity, sum(t.nbytes for t in [*module.parameters(), *module.buffers()]))
 
 
 def _of_captioner(argument: str, pair: Pair | None) -> Pretrained:
@@ -187,9 +185,7 @@ def _of_lite(argument: str, spec: BackboneSpec) -> SizedInput:
 def _sized(network: nn.Module, config: Mapping[str, Any], spec: BackboneSpec) -> SizedInput:
     height, width = config["input_size"][1:]
     size = (height, width) if spec.size is None else (spec.size, spec.size)
-    return SizedInput(
-        network, size=size, mean=config["mean"], std=config["std"], interpolation=config["interpolation"]
-    )
+    return SizedInput(network, size=size, mean=config["mean"], std=config["std"], interpolation=config["interpolation"])
 
 
 def _of_torchvision(argument: str, spec: BackboneSpec) -> SizedInput:

@@ -52,7 +52,7 @@ def parse_backbone(argument: str, text: str, *, with_network: bool = False) -> B
     allowed = (*_OPTIONS, _NETWORK) if with_network else _OPTIONS
     whole, *parts = text.split(",")
     kind, colon, name = whole.partition(":")
-    known = kind in _LIBRARIES and name or (not colon and kind in KINDS)
+    known = (kind in _LIBRARIES and name) or (not colon and kind in KINDS)
     if not known:
         networks = ", ".join([*NETWORKS, *KINDS]) if with_network else ", ".join(KINDS)
         raise ValueError(f"{argument} is {text!r}; known {'networks' if with_network else 'backbones'}: {networks}")

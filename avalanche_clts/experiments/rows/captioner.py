@@ -109,7 +109,9 @@ class LikeliestClass(AskedCaptioner):
         assert isinstance(self._captioner, HasLikelihoods)
         prefix = getattr(self._captioner, "prefix", None)
         names, known = list(self.names.values()), Names(self.names.values())
-        asked = [[fill(prefix, name) for name in names] if prefix else _in(caption, names, known) for caption in captions]
+        asked = [
+            [fill(prefix, name) for name in names] if prefix else _in(caption, names, known) for caption in captions
+        ]
         found = self._captioner.log_likelihoods(images, asked)
         # All names in the place of one word, then all in that of the next.
         return torch.stack([torch.from_numpy(row).reshape(-1, len(names)).amax(0) for row in found])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from avalanche.training.templates import SupervisedTemplate
+
 from ...models import RoutedModel
 from ...pair.captioners import LabelCaptioner
 from ...pair.loading import Pair

@@ -1,4 +1,4 @@
-"""Replay of features drawn from a Gaussian a class, on a frozen backbone (as SLCA's alignment: Zhang et al., ICCV 2023)."""
+"""Replay of features drawn from a Gaussian a class, on a frozen backbone (after SLCA: Zhang et al., ICCV 2023)."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class OnePassModel(nn.Module):
 
 
 class OnePass(SupervisedTemplate):
-    """Avalanche's training of a `OnePassModel`: one epoch, and no optimizer."""
+    """Avalanche's training of a `OnePassModel`: one epoch, no optimizer, and nothing to measure while it goes on."""
 
     model: OnePassModel
 
@@ -47,14 +47,13 @@ class OnePass(SupervisedTemplate):
         """Show the model every sample once."""
         self.model.eval()
         with torch.no_grad():
-            self.model.learn(self.experience, self._batches(**kwargs))
+            self.model.learn(self.experience, self._batches())
 
-    def _batches(self, **kwargs: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        for self.mbatch in self.dataloader:
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.dataloader:
+            self.mbatch = batch
             self._unpack_minibatch()
-            self._before_training_iteration(**kwargs)
             yield self.mb_x, self.mb_y
-            self._after_training_iteration(**kwargs)
 
 
 class FeatureStatistics(OnePassModel):

@@ -29,9 +29,7 @@ class RidgeClassifier(FeatureStatistics):
     random: Tensor | None
     _weights: Tensor | None
 
-    def __init__(
-        self, backbone: nn.Module, width: int, num_classes: int, *, ridge: float, projection: int = 0
-    ) -> None:
+    def __init__(self, backbone: nn.Module, width: int, num_classes: int, *, ridge: float, projection: int = 0) -> None:
         super().__init__(backbone, num_classes)
         drawn = torch.randn(width, projection) / math.sqrt(width) if projection else None
         self.register_buffer("random", drawn)

@@ -11,8 +11,8 @@ from .row import Row, Setup
 
 
 class StreamingDiscriminants(FeatureStatistics):
-    """Class means and one covariance, streamed: what Avalanche's `StreamingLDA` keeps after the same samples in the same
-    order, but for rounding.
+    """Class means and one covariance, streamed: what Avalanche's `StreamingLDA` keeps after the same samples in the
+    same order, but for rounding.
 
     Avalanche's own multiplies and stores a covariance for every sample and inverts it for every batch, hours for a few
     thousand features; and its predictions are the strategy's, so that whoever asks its model gets features.

@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ...images.normalisation import measure_normalisation
-from ...networks import NETWORKS, ON_FEATURES, network_for
 from ...images.avalanche import image_format
+from ...images.normalisation import measure_normalisation
+from ...networks import ON_FEATURES, network_for
 from ...pair.loading import Pair, pair_identity
 from ..backbones import Backbone, BackboneSpec, FeatureStore, FrozenFeatures, Pretrained, load_pretrained
 from ..experiment import Experiment
