@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from .._support.checks import require_flag, require_names, require_one_of, require_whole
+from .._support.checks import require_flag, require_names, require_one_of, require_share, require_whole
 from ..models import Routing
 from ..networks import NETWORKS, ON_FEATURES
 from ..pair.abilities import TakesPrefix
@@ -17,7 +17,7 @@ from ..streams.named import STREAMS
 from ..views import RouterView
 from .backbones.spec import BackboneSpec, parse_backbone
 from .rows import COMPARED, ROWS
-from .rows.row import Memory
+from .rows.row import AUGMENTATION, Memory
 
 # What only strategies with a pair take notice of.
 PAIR_FIELDS = ("memory", "captioner", "generator", "routing", "router_view", "router")
@@ -49,6 +49,8 @@ class Experiment:
         sees every image that is regenerated and its time is most of what CLTS costs. Where heads stand on a frozen
         backbone, the router does too: "linear", as with None, or "mlp".
     - train_epochs, train_mb_size, eval_mb_size, learning_rate: of every strategy (Adam).
+    - validation: share of every training experience's images that strategies are measured on, and not trained on, in
+        the place of test images, as a search does. 0: they are measured on test images, and trained on all others.
     - captions_per_class: captions that CLTS keeps of each class of each experience.
     - memory: what CLTS keeps of an image: "captions"; "labels", its class name in a template; or "images", the image
         itself.
@@ -77,6 +79,7 @@ class Experiment:
     train_mb_size: int = 32
     eval_mb_size: int = 256
     learning_rate: float = 1e-3
+    validation: float = 0.0
     captions_per_class: int = 20
     memory: Memory = "captions"
     routing: Routing = "soft"
@@ -99,6 +102,7 @@ class Experiment:
             raise TypeError(f"learning_rate is {self.learning_rate!r}; it must be a number above 0")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be a number above 0")
+        require_share("validation", self.validation)
         for name, literal in (("memory", Memory), ("routing", Routing), ("router_view", RouterView)):
             require_one_of(name, getattr(self, name), literal)
         for name in ("captioner", "generator", "hyperparameters"):
@@ -109,6 +113,11 @@ class Experiment:
         _require_known("hyperparameters", self.hyperparameters)
         for name, options in self.hyperparameters.items():
             ROWS[name].require_options(options)
+            if self.on_features and options.get(AUGMENTATION, "none") != "none":
+                raise ValueError(
+                    f"hyperparameters has {name}.augmentation of {options[AUGMENTATION]!r}, but backbone "
+                    f"{self.backbone!r} is frozen: its features are computed once, of images as they are"
+                )
         given = {name: dict(options) for name, options in self.hyperparameters.items() if options}
         object.__setattr__(self, "hyperparameters", given)
 
@@ -168,7 +177,8 @@ class Experiment:
         """This experiment with other fields, as a file or a command line gives them.
 
         Hyper-parameters are replaced strategy by strategy. Epochs are given for everyone: no longer as a search had
-        found them for some, unless those are given as well. With another backbone, the networks are its usual ones.
+        found them for some, unless those are given as well. With another backbone, the networks are its usual ones, and
+        what a search found of augmentation is left out.
 
         Raises `ValueError` for a field that does not exist, and for hyper-parameters that a search would overrule.
         """
@@ -183,8 +193,9 @@ class Experiment:
             raise TypeError(f"hyperparameters is {told!r}; it must be a table of names and values")
         if given.get("backbone") is not None:  # networks that were chosen for images are none for features
             given = {"network": None, "router": None} | given
+            own = {name: {k: v for k, v in options.items() if k != AUGMENTATION} for name, options in own.items()}
         changed = replace(self, **given | {"hyperparameters": own | dict(told)})
-        overruled = [name for name in told if changed.tune and ROWS[name].grid and name in changed.chosen]
+        overruled = [name for name in told if changed.tune and ROWS[name].compared and name in changed.chosen]
         if overruled:
             listed = ", ".join(overruled)
             raise ValueError(f"hyperparameters has {listed}, which the search would overrule; leave either out")

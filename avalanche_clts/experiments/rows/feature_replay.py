@@ -123,7 +123,7 @@ ROWS = [
         colour=colours.SLATE,
         line="--",
         marker="P",
-        grid={"batch_size_mem": [8, 16, 32, 64, 128, 256]},
+        grid={"batch_size_mem": [32, 8, 16, 64, 128, 256]},
         choices={"covariance": get_args(Covariance)},
         on_features=True,
     )

@@ -59,6 +59,7 @@ ROWS = [
         colour=colours.OLIVE,
         line=":",
         marker="D",
+        trained=False,
         on_features=True,
     )
 ]

@@ -79,7 +79,8 @@ ROWS = [
         keeps="products of features with each other and with classes",
         colour=colours.OLIVE,
         marker="v",
-        grid={"ridge": [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]},
+        grid={"ridge": [1e-2, 1e-4, 1e-3, 3e-3, 3e-2, 0.1, 1.0, 10.0]},
+        trained=False,
         on_features=True,
     ),
     Row(
@@ -89,7 +90,8 @@ ROWS = [
         keeps="a random projection, and products of what it yields with itself and with classes",
         colour=colours.SLATE,
         marker="v",
-        grid={"projection": [1000, 2000], "ridge": [1e-4, 1e-2, 1.0]},
+        grid={"projection": [2000, 1000], "ridge": [1e-2, 1e-4, 0.1, 1.0]},
+        trained=False,
         on_features=True,
     ),
 ]

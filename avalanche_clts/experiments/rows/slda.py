@@ -79,7 +79,8 @@ ROWS = [
         colour=colours.OLIVE,
         line="--",
         marker="s",
-        grid={"shrinkage": [1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3]},
+        grid={"shrinkage": [1e-2, 1e-4, 3e-4, 1e-3, 3e-3, 3e-2, 0.1, 0.3]},
+        trained=False,
         on_features=True,
     )
 ]
