@@ -169,7 +169,7 @@ def test_variants_that_a_pair_cannot_serve_are_left_out_and_told_of(
     identity = pair_identity(asked.load_pair())
     every = [*ABLATIONS["decoder"].variants, *ABLATIONS["steps"].variants]
     assert [one.variant for one in plan(asked, parse_stream("digits"), 5, identity)] == every
-    seeing_features = replace(asked, ablations=["view"], network="captioner")
+    seeing_features = replace(asked, ablations=["view"], backbone="captioner")
     (left,) = plan(seeing_features, parse_stream("digits"), 5, identity)
     assert left.default
     assert "view, the input after the generator's autoencoder: left out, as router_view is" in capsys.readouterr().err
@@ -265,14 +265,12 @@ def test_settings_that_no_pair_has_are_refused(tiny_pair_folder: Path, tmp_path:
 
 def test_frozen_captioner_serves_every_strategy_and_weighs_nothing(tiny_pair_folder: Path, tmp_path: Path) -> None:
     asked = replace(QUICK, strategies=("clts", "naive"), seeds=1, pair=str(tiny_pair_folder))
-    clts, naive = compare(replace(asked, network="captioner"), out=tmp_path)
+    clts, naive = compare(replace(asked, backbone="captioner"), out=tmp_path)
     linear = (16 * 10 + 10) * 4  # the tiny captioner's 16 features to 10 classes, float32
     assert clts["memory_bytes"]["heads"] == 5 * linear
     assert clts["memory_bytes"]["router"] == linear
     assert naive["memory_bytes"]["network"] == linear
-    with pytest.raises(
-        ValueError, match="network is 'resnet'; known networks: small-cnn, cnn, slim-resnet18, captioner"
-    ):
+    with pytest.raises(ValueError, match="network is 'resnet'; known networks: small-cnn, cnn, slim-resnet18"):
         replace(asked, network="resnet")
 
 

@@ -22,7 +22,6 @@ from avalanche_clts import Pair
 from avalanche_clts.cli import main
 from avalanche_clts.experiments import Experiment, compare, experiment
 from avalanche_clts.experiments.page.table import format_markdown, format_table, human_bytes
-from avalanche_clts.experiments.rows import COMPARED
 from avalanche_clts.experiments.runs import execution
 from avalanche_clts.experiments.runs.measures import summarize_matrix
 from avalanche_clts.experiments.runs.runner import build
@@ -31,6 +30,7 @@ from avalanche_clts.streams.embedded_digits import CLASS_NAMES, stream_digits
 from avalanche_clts.streams.named import STREAMS, parse_stream
 from tests.test_report import assert_nothing_from_outside
 
+COMPARED = Experiment().chosen
 QUICK = Experiment(
     train_epochs=1,
     learning_rate=3e-3,
@@ -88,8 +88,10 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
             assert [sum(row) for row in run["router_confusion"]] == pytest.approx([1.0] * 5)
         assert [len(row) for row in run["accuracy_matrix"]] == [5] * rows
         assert run["average_accuracy"] == pytest.approx(sum(run["accuracy_matrix"][-1]) / 5)
-        assert (run["router_accuracy"] is not None) == (run["strategy"] in ("clts", "expert-gate", "heads"))
-        assert (run["seconds"]["generation"] is not None) == (run["strategy"] in ("clts", "caption-replay"))
+        routed = ("clts", "name-only", "expert-gate", "heads")
+        assert (run["router_accuracy"] is not None) == (run["strategy"] in routed)
+        generating = ("clts", "name-only", "caption-replay")
+        assert (run["seconds"]["generation"] is not None) == (run["strategy"] in generating)
 
 
 def test_replay_budgets_follow_the_captions(finished: Path) -> None:
@@ -262,8 +264,8 @@ def test_bytes_are_readable() -> None:
         ),
         (["compare", "--set", "ewc.size=3"], r"--set has ewc.size; the hyper-parameters of ewc: ewc_lambda"),
         (
-            ["compare", "--network", "captioner", "--router", "cnn"],
-            r"router is 'cnn', but with network 'captioner' it is",
+            ["compare", "--backbone", "captioner", "--router", "cnn"],
+            r"router is 'cnn', but with backbone 'captioner' it stands on that too; known networks there: linear, mlp$",
         ),
         (
             ["compare", "--set", "clts.replay_size=1e3"],
@@ -279,7 +281,7 @@ def test_bytes_are_readable() -> None:
             ["compare", "--strategies", "naive", "--network", "slim-resnet18"],
             r"network is 'slim-resnet18', which cannot take images of 8x8 pixels and 1 channels; choose another",
         ),
-        (["compare", "--router", "vgg"], r"router is 'vgg'; known networks: small-cnn, cnn, slim-resnet18$"),
+        (["compare", "--router", "vgg"], r"router is 'vgg'; known networks: small-cnn, .*captioner, .*timm:NAME"),
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
         (
             ["compare", "--pair", "nowhere"],

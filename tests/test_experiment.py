@@ -162,10 +162,16 @@ def test_a_run_depends_on_what_its_strategy_takes_notice_of() -> None:
     assert changed(routing="hard") == changed(generator={"steps": 3}) == with_pair
     assert changed(Conditions(["captioner", "another"], here.versions)) == with_pair
     assert changed(Conditions(here.pair, {"torch": "3"})) == set(ROWS)
+    below = {"backbone": "timm:resnet18"}
+    one, other = (
+        {name: replace(QUICK, **below).digest(name, Conditions([], {}, {"timm:resnet18": w})) for name in ROWS}
+        for w in "xy"
+    )
+    assert not set(one.values()) & set(other.values()), "other weights under the same name"
     ewc = QUICK.hyperparameters | {"ewc": {"ewc_lambda": 3.0}}
     assert changed(hyperparameters=ewc) == {"ewc"}
     clts = QUICK.hyperparameters | {"clts": {"replay_size": 13}}
-    assert changed(hyperparameters=clts) == {"clts", "er-bytes", "er-63x", "er-total"}
+    assert changed(hyperparameters=clts) == {"clts", "name-only", "er-bytes", "er-63x", "er-total"}
 
 
 def test_what_is_derived_is_written_while_the_folder_is_locked(

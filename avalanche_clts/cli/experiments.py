@@ -90,14 +90,23 @@ def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int,
         "arguments of the pair's parts, such as pair.generator.steps=2",
     )
     parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="a pretrained network below every strategy's, frozen: captioner, efficientnet-lite0, timm:NAME or "
+        "torchvision:NAME (default: none)",
+    )
+    parser.add_argument(
+        "--fine-tune", action="store_const", const=True, help="have every network train a backbone of its own"
+    )
+    parser.add_argument(
         "--network",
-        help="of every strategy: small-cnn, cnn, slim-resnet18, or captioner, a linear layer on its frozen features "
-        "(default: the stream's)",
+        help="of every strategy: small-cnn, cnn, slim-resnet18 (default: the stream's); on a backbone: linear or mlp "
+        "(default: linear)",
     )
     parser.add_argument(
         "--router",
         metavar="NETWORK",
-        help="network of CLTS's router (default: small-cnn or cnn, by the size of the images)",
+        help="network of CLTS's router, or a backbone (default: small-cnn or cnn, by the size of the images)",
     )
     parser.add_argument("--pair", help="pair of captioner and generator: a name or a folder (default: embedded)")
     add_names(parser)
@@ -120,6 +129,8 @@ _FIELDS = (
     "tune",
     "pair",
     "device",
+    "backbone",
+    "fine_tune",
     "network",
     "router",
     "train_epochs",

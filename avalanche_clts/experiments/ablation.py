@@ -22,6 +22,7 @@ from .experiment import Conditions, Experiment
 from .page.provenance import provenance
 from .page.report import write_report
 from .rows import Results
+from .runs.backbones import backbone_identities
 from .runs.execution import Task, execute
 from .runs.folder import ResultsFolder
 from .runs.lock import only_one
@@ -79,8 +80,9 @@ def ablate(
         raise ValueError(f"ablations has {', '.join(unknown)}; known ablations: {', '.join(ABLATIONS)}")
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)
-    require_fit(experiment, benchmark)
-    conditions = Conditions(pair_identity(experiment.load_pair()), versions())
+    pair = experiment.load_pair()
+    require_fit(experiment, benchmark, pair)
+    conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))
     planned = list(plan(experiment, stream, len(benchmark.train_stream), conditions.pair))
     shared = {
         "stream": experiment.stream,

@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from avalanche.benchmarks import NCScenario
-
 from .._support.console import bar, tell
 from .._support.files import write_text
 from ..loggers import WandBRuns, require_wandb
 from ..pair.loading import Pair, pair_identity, pair_nbytes
 from ..streams.named import Stream, parse_stream, slug
-from .begin import require_fit, require_machine
+from .begin import fitting, require_fit, require_machine
 from .config import keep
 from .experiment import Conditions, Experiment
 from .page.memory_curve import areas
@@ -23,6 +21,7 @@ from .page.provenance import provenance
 from .page.report import write_report
 from .page.samples import make_samples
 from .rows import ROWS, Results
+from .runs.backbones import backbone_identities, backbone_nbytes, compute_features
 from .runs.execution import Task, execute
 from .runs.folder import ResultsFolder, without_seconds
 from .runs.lock import only_one
@@ -68,14 +67,15 @@ def compare(
     require_machine(experiment, jobs)
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)
-    experiment = replace(experiment, strategies=tuple(_fitting(experiment, benchmark)))
-    require_fit(experiment, benchmark)
     pair = experiment.load_pair()
-    conditions = Conditions(pair_identity(pair), versions())
+    experiment = replace(experiment, strategies=tuple(fitting(experiment, benchmark, pair)))
+    require_fit(experiment, benchmark, pair)
+    conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))
     for line in introduction(experiment, benchmark, strategies=experiment.chosen):
         tell(line)
     with only_one(out):
         folder = ResultsFolder(out, conditions)
+        compute_features(experiment, benchmark, pair, folder.features)
         if experiment.tune:
             found = tune(experiment, stream=stream, folder=folder, jobs=jobs)
             experiment = replace(experiment, hyperparameters=experiment.hyperparameters | found, tune=False)
@@ -94,6 +94,8 @@ def compare(
             },
             "settings": experiment.settings(),
             "pair": {"name": experiment.pair, "identity": conditions.pair, "bytes": pair_nbytes(pair)},
+            "backbones": conditions.backbones,
+            "backbone_bytes": backbone_nbytes(experiment, pair),
             "command": command,
             **provenance(experiment.device),
             "versions": conditions.versions,
@@ -157,13 +159,3 @@ def _keep_samples(stream: Stream, pair: Pair, file: Path, real_images: bool) -> 
     if {name: kept.get(name) for name in wanted} != wanted:
         made = make_samples(stream.build(0), pair, real_images=real_images)
         write_text(file, json.dumps({**wanted, "samples": made}))
-
-
-def _fitting(experiment: Experiment, benchmark: NCScenario) -> list[str]:
-    """The strategies that can run on the stream; the others are told of, or refused if they were asked for."""
-    reasons = {name: reason for name in experiment.chosen if (reason := ROWS[name].unfit(benchmark)) is not None}
-    for name, reason in reasons.items():
-        if experiment.strategies is not None:
-            raise ValueError(f"strategies has {name}, which cannot run on {experiment.stream}: {reason}; leave it out")
-        tell(f"{name} is left out: {reason}")
-    return [name for name in experiment.chosen if name not in reasons]

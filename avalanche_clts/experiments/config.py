@@ -62,9 +62,10 @@ def read_experiment(file: Path, **given: Any) -> Experiment:
 
 
 def read_fields(file: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises `FileNotFoundError`, and `ValueError` for what is not TOML."""
+    """The content of a TOML file, by the names of today's fields. Raises `FileNotFoundError`, and `ValueError` for what
+    is not TOML."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return _of_today(tomllib.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise FileNotFoundError(f"{file} is not there; give the file of an experiment") from None
     except tomllib.TOMLDecodeError as error:
@@ -110,7 +111,14 @@ def recorded_settings(document: dict[str, Any]) -> dict[str, Any]:
     names = {"tuned": "hyperparameters", "view": "router_view"}
     settings = {names.get(name, name): value for name, value in document.get("settings", {}).items()}
     settings.pop("evidence", None)  # what a row of its own is for: `heads`
-    return settings
+    return _of_today(settings)
+
+
+def _of_today(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields in which a frozen backbone once was a network."""
+    if fields.get("network") != "captioner":
+        return fields
+    return fields | {"backbone": "captioner", "network": None, "router": None}
 
 
 def recorded_experiment(document: dict[str, Any]) -> Experiment:

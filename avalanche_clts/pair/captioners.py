@@ -20,6 +20,7 @@ from .captioning_models import Asked, CaptioningModel
 from .composition import ready_captioner
 from .decoding import Decoding, without_loops
 from .instructed_models import PROMPT, ChatModel, family_of, model_kind
+from .likelihoods import text_log_likelihoods
 from .parts import INSTRUCTED
 from .prompts import fill, require_template
 
@@ -140,6 +141,8 @@ class AutoCaptioner:
             family = ready_captioner(self.name_or_path, revision).listing.json("config.json")["model_type"]
         else:
             family = family_of(model)
+        if family in INSTRUCTED:  # whose texts stand within a conversation
+            self.log_likelihoods = None  # type: ignore[method-assign, assignment]
         if prompt is not None:
             require_template("prompt", prompt)
             if family not in INSTRUCTED:
@@ -199,6 +202,30 @@ class AutoCaptioner:
         other.prefix = prefix
         return other
 
+    def log_likelihoods(self, images: Sequence[Image], texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """log p(text | image); see `HasLikelihoods`. What a prompt adds to a text before it is not counted."""
+        for of_image in texts:
+            require_names("texts", of_image)
+        if len(texts) != len(images):
+            raise ValueError(f"texts has {len(texts)} lists for {len(images)} images; give the texts of each image")
+        self._batch_size = self._batch_size.asked_for(self.batch_size)
+        return run_batches(
+            list(zip(images, texts, strict=True)),
+            self._batch_size,
+            prepare=lambda pairs: (self._pixels([image for image, _ in pairs]), [of_image for _, of_image in pairs]),
+            compute=lambda prepared: self._log_likelihoods(*prepared),
+            finish=lambda rows: [row.numpy() for row in rows],
+            device=self.device,
+        )
+
+    def _log_likelihoods(self, pixels: torch.Tensor, texts: Sequence[Sequence[str]]) -> list[torch.Tensor]:
+        loaded = self._load()
+        pixels = pixels.to(loaded.model.device, loaded.model.dtype)
+        return text_log_likelihoods(loaded, pixels, texts, at_once=4 * self.batch_size)
+
+    def _pixels(self, images: Sequence[Image]) -> torch.Tensor:
+        return self._inputs(images).inputs["pixel_values"]
+
     def _inputs(self, images: Sequence[Image], asked: Sequence[Asked] | None = None) -> _Batch:
         asked = list(asked or [Asked()] * len(images))
         rgb = [image.convert("RGB") for image in images]
@@ -248,7 +275,7 @@ class BlipCaptioner(AutoCaptioner):
         rows = run_batches(
             images,
             self._batch_size,
-            prepare=lambda batch: self._inputs(batch).inputs["pixel_values"],
+            prepare=self._pixels,
             compute=self._encode,
             finish=lambda rows: list(rows.cpu().numpy()),
             device=self.device,

@@ -42,6 +42,7 @@ class Task:
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - images: folder of images to take from the last run that made them; see `CachedGenerator`. None: every run
         generates its own, as a run that is timed must.
+    - features: database of the features of frozen backbones. None: they are kept in memory.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. None: it starts anew.
     - kept: folder for the trained strategy, if it keeps captions. None: it is not kept.
     """
@@ -54,6 +55,7 @@ class Task:
     wandb: WandBRuns | None = None
     clts: Results | None = None
     images: Path | None = None
+    features: Path | None = None
     unfinished: Path | None = None
     kept: Path | None = None
 
@@ -149,6 +151,7 @@ def _perform(task: Task, progress: Callable[[str], None] = lambda message: None)
             clts=task.clts,
             unfinished=task.unfinished,
             kept=task.kept,
+            features=task.features,
             progress=progress,
         )
 

@@ -51,7 +51,8 @@ class ResultsFolder:
 
         - to_look_at: whether event files and the trained strategy are kept as well.
         """
-        task = replace(task, unfinished=self._unfinished(task))
+        features = self.features if task.experiment.backbones else None
+        task = replace(task, unfinished=self._unfinished(task), features=features)
         if not to_look_at:
             return task
         events = self.path / "tensorboard" / slug(task.stream.name) / f"{task.strategy}-seed{task.seed}"
@@ -88,6 +89,11 @@ class ResultsFolder:
     def images(self) -> Path:
         """The folder of images that runs which are not timed share."""
         return self.path / "runs" / "images"
+
+    @property
+    def features(self) -> Path:
+        """The database of features of frozen backbones, which all runs share."""
+        return self.path / "runs" / "features.sqlite"
 
     def file(self, task: Task) -> Path:
         """Where a finished run is kept."""

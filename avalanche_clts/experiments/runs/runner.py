@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,14 @@ from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
-from torch import nn
 
 from ... import __version__
 from ..._support.files import write_text
 from ...checkpoint import load_checkpoint, save_checkpoint
 from ...footprint import caption_buffers, memory_bytes
 from ...images.avalanche import image_format
-from ...images.normalisation import measure_normalisation
 from ...loggers import WandBRuns
 from ...metrics import TextTensorboardLogger, clts_metrics, synthesis_seconds
-from ...networks import BACKBONES, network_for
 from ...pair.loading import Pair
 from ...plugins import CLTSPlugin
 from ...streams.named import Stream
@@ -41,6 +37,7 @@ from ..rows import ROWS, Results, Setup
 from ..rows.row import SHARED
 from ..rows.shared import apply_shared
 from ..validation import held_out
+from .backbones import networks_of
 from .lock import require_still_there
 from .measures import class_accuracy, last_value, router_confusion, summarize_matrix
 
@@ -60,6 +57,7 @@ def run(
     clts: Results | None = None,
     unfinished: Path | None = None,
     kept: Path | None = None,
+    features: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Results:
     """Train `strategy` through the experiment's stream and return its record, as `results.json` holds it.
@@ -74,9 +72,19 @@ def run(
     - unfinished: folder of the checkpoints that an interrupted run goes on from. Strategies that keep captions write
         one after each experience. None: there are none.
     - kept: folder for a checkpoint of the trained strategy, if it keeps captions. None: it is not kept.
+    - features: database of the features of frozen backbones. None: they are kept in memory.
     - progress: told where the run is.
     """
-    agent, benchmark = build(experiment, strategy, seed, stream=stream, pair=pair, tensorboard=tensorboard, clts=clts)
+    agent, benchmark = build(
+        experiment,
+        strategy,
+        seed,
+        stream=stream,
+        pair=pair,
+        tensorboard=tensorboard,
+        clts=clts,
+        features=features,
+    )
     # Stored images are not in a checkpoint: no run goes on without them.
     resumes = caption_buffers(agent) and experiment.memory != "images"
     with _logged(agent, wandb, f"{stream.name}, {strategy}, seed {seed}", experiment):
@@ -114,6 +122,7 @@ def build(
     pair: Pair,
     tensorboard: Path | None = None,
     clts: Results | None = None,
+    features: Path | None = None,
 ) -> tuple[SupervisedTemplate, NCScenario]:
     """The strategy, untrained, and the benchmark. **Arguments:** as in `run`."""
     RNGManager.set_random_seeds(seed)
@@ -122,18 +131,10 @@ def build(
         benchmark = held_out(benchmark, experiment.validation)
     format = image_format(benchmark.train_stream[0].dataset)
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
-    if experiment.network in BACKBONES:
-        normalisation = measure_normalisation(benchmark.train_stream[0].dataset)
-        backbone = BACKBONES[experiment.network](pair, normalisation)
-        network: Callable[[int], nn.Module] = partial(nn.Linear, backbone.width)
-    else:
-        backbone, network = None, network_for(format, experiment.network)
-    options = experiment.hyperparameters.get(strategy, {})
+    options = experiment.options_of(strategy)
     shared = {name: value for name, value in options.items() if name in SHARED}
     setup = Setup(
-        network=network,
-        router=network_for(format, experiment.router),
-        backbone=backbone,
+        **networks_of(experiment, benchmark, pair, features)._asdict(),
         num_classes=benchmark.n_classes,
         captions_per_class=experiment.captions_per_class,
         num_captions=experiment.captions_per_class
