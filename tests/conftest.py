@@ -11,21 +11,22 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 from hypothesis import HealthCheck, settings
 from torch import nn
 from transformers import (
-    BertTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessor,
     BlipProcessor,
     CLIPTextConfig,
     CLIPTextModel,
-    CLIPTokenizer,
+    CLIPTokenizerFast,
 )
 
 from avalanche_clts import CLTS, Pair, RoutedModel, load_pair
+from avalanche_clts.pretraining.layout import lay_out_for_all
+from avalanche_clts.pretraining.tokenizers import pair_tokenizer, word_tokenizer
 from tests.hub import Hub, served
 
 torch.set_num_threads(1)  # tests run in parallel processes
@@ -72,7 +73,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for module in (constants, file_download):  # older clients have a copy of their own
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         yield hub
 
@@ -84,8 +86,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def save_tiny_blip(folder: Path, words: Sequence[str] = WORDS) -> None:
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *words]
-    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(vocabulary)}, bos_token="[DEC]")
+    tokenizer = word_tokenizer(words, bos_token="[DEC]")
     width = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
     config = BlipConfig(
         vision_config={**width, "image_size": 16, "patch_size": 8},
@@ -117,7 +118,7 @@ def tiny_vae() -> AutoencoderKL:
 
 
 def save_tiny_stable_diffusion(folder: Path) -> None:
-    tokenizer = CLIPTokenizer(model_max_length=12).train_new_from_iterator([" ".join(WORDS)], vocab_size=600)
+    tokenizer = pair_tokenizer(CLIPTokenizerFast, [" ".join(WORDS)], vocab_size=600, model_max_length=12)
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -151,6 +152,7 @@ def save_tiny_stable_diffusion(folder: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
+    lay_out_for_all(folder)
 
 
 def small_net(outputs: int = 10) -> nn.Sequential:

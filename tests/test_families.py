@@ -22,13 +22,13 @@ from diffusers import (
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import (
-    BertTokenizer,
+    BertTokenizerFast,
     BlipImageProcessor,
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    CLIPTokenizer,
+    CLIPTokenizerFast,
     GitConfig,
     GitForCausalLM,
     GPT2Config,
@@ -44,6 +44,7 @@ from avalanche_clts import AutoCaptioner, DiffusionGenerator, load_pair
 from avalanche_clts.pair.captioning_models import _PROMPTS, Asked
 from avalanche_clts.pair.catalogue import GENERATORS
 from avalanche_clts.pair.parts import CHATS, FAMILIES
+from avalanche_clts.pretraining.tokenizers import pair_tokenizer, word_tokenizer
 from tests.conftest import WORDS, save_tiny_blip, save_tiny_stable_diffusion, tiny_vae
 from tests.tiny_captioners import TINY, gpt2_tokenizer
 
@@ -61,9 +62,8 @@ def pictures(count: int) -> list[Image.Image]:
 SPELT = [*WORDS, "aquarium", "_", "fish", "t", "-", "shirt", "/", "top", "cafe", "'", "s", "##s"]
 
 
-def bert_tokenizer() -> BertTokenizer:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *SPELT]
-    return BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+def bert_tokenizer() -> BertTokenizerFast:
+    return word_tokenizer(["[DEC]", *SPELT])
 
 
 def save_blip2(folder: Path) -> None:
@@ -312,11 +312,11 @@ def test_known_families_are_those_that_can_be_told_a_prompt() -> None:
 # Generators
 
 
-def clip_tokenizer() -> CLIPTokenizer:
-    return CLIPTokenizer(model_max_length=12).train_new_from_iterator([" ".join(WORDS)], vocab_size=600)
+def clip_tokenizer() -> CLIPTokenizerFast:
+    return pair_tokenizer(CLIPTokenizerFast, [" ".join(WORDS)], vocab_size=600, model_max_length=12)
 
 
-def text_config(tokenizer: CLIPTokenizer, **options: object) -> CLIPTextConfig:
+def text_config(tokenizer: CLIPTokenizerFast, **options: object) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         **WIDTH,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from huggingface_hub import constants
@@ -85,13 +86,20 @@ def stocked(hub: Hub, repositories: Path) -> Hub:
     return hub
 
 
-OF_BLIP = {"config.json", "generation_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
+# What transformers saves a tokenizer and an image processor as.
+VERSION_4 = transformers.__version__.startswith("4.")
+OF_BLIP = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"} | (
+    {"preprocessor_config.json", "special_tokens_map.json", "vocab.txt"} if VERSION_4 else {"processor_config.json"}
+)
 OF_SD = {
     "model_index.json",
     "feature_extractor/preprocessor_config.json",
     "scheduler/scheduler_config.json",
     "tokenizer/tokenizer.json",
     "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    *(["tokenizer/special_tokens_map.json"] if VERSION_4 else []),
     *(f"{part}/config.json" for part in ("safety_checker", "text_encoder", "unet", "vae")),
 }
 

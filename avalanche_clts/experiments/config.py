@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,11 @@ from .._support.files import write_text
 from ..streams.named import STREAMS, parse_stream
 from .experiment import Experiment
 from .rows import ROWS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 EXPERIMENT_FILE = "experiment.toml"  # in every folder of results
 # Chosen by the search of `clts compare --tune` on a seed that no comparison reports.

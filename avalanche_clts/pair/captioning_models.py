@@ -70,17 +70,18 @@ class CaptioningModel:
         """
         from transformers import AutoModelForImageTextToText
 
-        from .isolated import isolated_loading
+        from .isolated import isolated_loading, without_warnings
 
         plan = ready_captioner(name_or_path, revision)
         weights = weights_of(plan.listing, "")
-        with isolated_loading():
+        with isolated_loading(), without_warnings():
             # From the folder, so that the hub is not asked: not for the files, and not to convert them.
             model, info = AutoModelForImageTextToText.from_pretrained(
                 plan.folder,
                 dtype=half_precision(device),
                 use_safetensors=weights.format == "safetensors",
                 weights_only=True,
+                ignore_mismatched_sizes=True,  # which are then told of
                 output_loading_info=True,
             )
             require_all_weights(name_or_path, model, info)
@@ -89,9 +90,15 @@ class CaptioningModel:
     @classmethod
     def _with(cls, model: Any, folder: Path) -> CaptioningModel:
         """The model, and what reads images and text for it."""
-        from transformers import AutoImageProcessor, AutoTokenizer
+        from transformers import AutoImageProcessor, AutoTokenizer, __version__
 
-        return cls(model, AutoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+        # Version 4 has a processor by Pillow and one by torchvision, of which the later versions take the second.
+        by_torchvision = {"use_fast": True} if __version__.startswith("4.") else {}
+        return cls(
+            model,
+            AutoImageProcessor.from_pretrained(folder, **by_torchvision),
+            AutoTokenizer.from_pretrained(folder),
+        )
 
     @classmethod
     def of(cls, model: Any, processor: Any) -> CaptioningModel:

@@ -42,8 +42,23 @@ def is_cut(pipeline: Any, kind: PipelineKind, prompt: str) -> bool:
 
 def as_read(pipeline: Any, reader: Reader, prompt: str) -> str:
     """As much of the prompt as the text encoder has room for."""
-    tokens = getattr(pipeline, reader.tokenizer)(
-        reader.lead + prompt, truncation=True, max_length=reader.room, return_offsets_mapping=True
-    )
-    end = max(end for _, end in tokens.offset_mapping) - len(reader.lead)
+    tokenizer, whole = getattr(pipeline, reader.tokenizer), reader.lead + prompt
+    if tokenizer.is_fast:
+        tokens = tokenizer(whole, truncation=True, max_length=reader.room, return_offsets_mapping=True)
+        end = max(end for _, end in tokens.offset_mapping)
+    else:
+        end = _end_without_offsets(tokenizer, whole, reader.room)
+    end -= len(reader.lead)
     return prompt if not prompt[end:].strip() else prompt[:end]
+
+
+def _end_without_offsets(tokenizer: Any, prompt: str, length: int | None) -> int:
+    """Where what is read of the prompt ends, for tokenizers of transformers 4 that do not tell a token's place: such
+    tokens have, spaces aside, the prompt's characters in order."""
+    room = (length or tokenizer.model_max_length) - tokenizer.num_special_tokens_to_add()
+    tokens = tokenizer.tokenize(prompt)
+    if len(tokens) <= room:
+        return len(prompt)
+    read = "".join(tokenizer.convert_tokens_to_string(tokens[:room]).split())
+    places = [place for place, character in enumerate(prompt) if not character.isspace()]
+    return places[min(len(read), len(places)) - 1] + 1 if read else 0

@@ -161,7 +161,8 @@ def _telling_of_its_run(task: Task) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note(f"in the run of {task.label}")
+        # As `add_note` of Python 3.11 does.
+        error.__dict__.setdefault("__notes__", []).append(f"in the run of {task.label}")
         raise
 
 
