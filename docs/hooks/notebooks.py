@@ -22,7 +22,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
         page, figures = rendered(Path(file.abs_src_path or ""))
         folder, _, name = file.src_uri.rpartition("/")
-        page += f"\n[This page as a notebook]({name}){{ download }}\n"
+        page = f"---\nhide: [toc]\n---\n{page}\n[This page as a notebook]({name}){{ download }}\n"
         files.append(File.generated(config, file.src_uri.replace(".ipynb", ".md"), content=page))
         for figure, content in figures.items():
             files.append(File.generated(config, f"{folder}/{figure}", content=content))
@@ -39,7 +39,10 @@ def _rendered(path: Path, content: str) -> tuple[str, dict[str, bytes]]:
     notebook = nbformat.reads(content, as_version=4)
     with TemporaryDirectory() as folder:
         if path.stem not in NOT_RUN:
-            ExecutePreprocessor(timeout=1800).preprocess(notebook, {"metadata": {"path": folder}})
+            run = ExecutePreprocessor(timeout=1800, coalesce_streams=True)
+            run.preprocess(notebook, {"metadata": {"path": folder}})
+    for cell in notebook.cells:  # bars and warnings are for who waits
+        cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
     resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     page, resources = MarkdownExporter().from_notebook_node(notebook, resources)
     return page, resources["outputs"]
