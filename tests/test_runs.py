@@ -80,7 +80,7 @@ class Spy:
 def test_every_strategy_has_as_many_trials_of_what_it_can_have(stream: str) -> None:
     tried = {name: tuning.trials(ROWS[name], stream) for name in COMPARED}
     for name, settings in tried.items():
-        nothing_to_search = name.startswith("captioner")
+        nothing_to_search = not (ROWS[name].trained or ROWS[name].grid)
         assert len({json.dumps(s) for s in settings}) == (1 if nothing_to_search else tuning.TRIALS), name
         assert settings == tuning.trials(ROWS[name], stream), "drawn anew"
         for options in settings:

@@ -50,10 +50,8 @@ class OnePass(SupervisedTemplate):
             self.model.learn(self.experience, self._batches())
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.dataloader:
-            self.mbatch = batch
-            self._unpack_minibatch()
-            yield self.mb_x, self.mb_y
+        for x, y, *_ in self.dataloader:
+            yield x.to(self.device), y.to(self.device)
 
 
 class FeatureStatistics(OnePassModel):

@@ -133,8 +133,11 @@ def build(
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
     options = experiment.options_of(strategy)
     shared = {name: value for name, value in options.items() if name in SHARED}
+    networks = networks_of(experiment, benchmark, pair, features)
     setup = Setup(
-        **networks_of(experiment, benchmark, pair, features)._asdict(),
+        network=networks.network,
+        router=networks.router,
+        backbone=networks.backbone,
         num_classes=benchmark.n_classes,
         captions_per_class=experiment.captions_per_class,
         num_captions=experiment.captions_per_class
