@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import torch
 import transformers
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPImageProcessor
@@ -24,30 +24,11 @@ from avalanche_clts.pair.fetching import fetch
 from avalanche_clts.pair.loading import pair_identity, pair_nbytes
 from avalanche_clts.pair.weights import MissingWeightsError
 from tests.conftest import save_tiny_blip, save_tiny_stable_diffusion
-from tests.hub import Hub, served
+from tests.hub import Hub
 from tests.test_families import save_lora
 
 BLIP = "Salesforce/blip-image-captioning-base"
 WORK = {"steps": 1, "guidance_scale": 1.0}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that the client in this process asks, with an empty cache of its own, as if there were a network."""
-    with served() as hub:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-        for module in (constants, file_download):  # older clients have a copy of their own
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        yield hub
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it, and the client asks no hub any more."""
-    return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_recorded_results_are_of_the_pair_that_ships(name: str) -> None:
 def test_what_was_not_searched_is_what_its_command_asks_for(name: str) -> None:
     """With the hyper-parameters of a search, but for what the command says."""
     document = RECORDED[name]
-    asked = asked_experiment(cli._parser().parse_args(shlex.split(document["command"])[1:]))
+    asked = asked_experiment(cli._parsers()[0].parse_args(shlex.split(document["command"])[1:]))
     assert Experiment(**recorded_settings(document)).settings() == asked.settings()
 
 

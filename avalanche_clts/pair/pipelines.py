@@ -30,7 +30,7 @@ def load_pipeline(plans: Mapping[Kind, Plan], *, scheduler: str | None, device: 
     Raises `MissingWeightsError` if one of its models does not find all its weights, `ValueError` for a scheduler that
     diffusers does not know or low-rank weights of which none fits, and `ImportError` for low-rank weights without peft.
     """
-    from diffusers import AutoPipelineForText2Image
+    import diffusers
 
     from .isolated import isolated_loading
 
@@ -44,7 +44,8 @@ def load_pipeline(plans: Mapping[Kind, Plan], *, scheduler: str | None, device: 
         if "safety_checker" in left_out:
             models["requires_safety_checker"] = False
         with _any_module_passed():
-            pipeline = AutoPipelineForText2Image.from_pretrained(plan.folder, **models)
+            kind = getattr(diffusers, plan.listing.json("model_index.json")["_class_name"])
+            pipeline = kind.from_pretrained(plan.folder, **models)
         if scheduler is not None:
             pipeline.scheduler = scheduler_class(scheduler).from_config(pipeline.scheduler.config)
         if "lora" in plans:
