@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 from avalanche_clts import DiffusionGenerator
 from avalanche_clts._support.files import write_text
 from avalanche_clts.experiments.runs.runner import versions
 from avalanche_clts.pair.output import checked_images
+from avalanche_clts.pretraining.tokenizers import pair_tokenizer
 
 STREAM = 32
 
@@ -58,7 +59,7 @@ def _peak() -> int:
 
 
 def _pipeline(side: int) -> StableDiffusionPipeline:
-    tokenizer = CLIPTokenizer(model_max_length=12).train_new_from_iterator(["a thing 0123456789"], vocab_size=600)
+    tokenizer = pair_tokenizer(CLIPTokenizerFast, ["a thing 0123456789"], vocab_size=600, model_max_length=12)
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
     )

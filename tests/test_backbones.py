@@ -11,7 +11,7 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
-from timm.models import save_for_hf
+from timm.models._hub import save_for_hf
 from torch import nn
 
 from avalanche_clts import Pair

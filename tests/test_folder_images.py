@@ -161,7 +161,7 @@ SEEN = {
     "RGB with a transparent colour": (keyed("RGB", (1, 2, 3)), RED, WHITE),
     "grey with a transparent shade": (keyed("L", 200), 9, 255),
     "CMYK": (saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), (255, 0, 0), (255, 0, 0)),
-    "YCbCr": (saved(Image.new("RGB", (8, 8), RED).convert("YCbCr"), "TIFF"), RED, RED),
+    "YCbCr": (saved(Image.new("RGB", (8, 8), RED).convert("YCbCr"), "TIFF", compression="jpeg"), RED, RED),
     "1 bit": (saved(Image.new("1", (8, 8), 1), "PNG"), 255, 255),
     "16 bits": (saved(RAMP, "PNG"), 0, 28),
     "a palette of colours": (saved(Image.new("RGB", (8, 8), RED).quantize(4), "PNG"), RED, RED),

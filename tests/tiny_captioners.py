@@ -12,7 +12,7 @@ from transformers import (
     CLIPImageProcessor,
     Florence2Config,
     Florence2ForConditionalGeneration,
-    GPT2Tokenizer,
+    GPT2TokenizerFast,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
@@ -20,12 +20,14 @@ from transformers import (
     PreTrainedTokenizerBase,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen2Tokenizer,
+    Qwen2TokenizerFast,
     Qwen2VLImageProcessor,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    __version__,
 )
 
+from avalanche_clts.pretraining.tokenizers import pair_tokenizer
 from tests.conftest import WORDS
 
 TEXT = {
@@ -52,10 +54,8 @@ QWEN_TEMPLATE = (
 )
 
 
-def gpt2_tokenizer(**special: str) -> GPT2Tokenizer:
-    return GPT2Tokenizer().train_new_from_iterator(
-        [" ".join(WORDS)], vocab_size=400, new_special_tokens=None, **special
-    )
+def gpt2_tokenizer() -> GPT2TokenizerFast:
+    return pair_tokenizer(GPT2TokenizerFast, [" ".join(WORDS)], vocab_size=400)
 
 
 def save(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, images: Any, **files: Any) -> None:
@@ -104,8 +104,11 @@ def save_smolvlm(folder: Path) -> None:
     )
 
 
-def qwen_tokenizer() -> Qwen2Tokenizer:
-    tokenizer = Qwen2Tokenizer().train_new_from_iterator([" ".join(WORDS)], vocab_size=400)
+ROPE = "rope_scaling" if __version__.startswith("4.") else "rope_parameters"
+
+
+def qwen_tokenizer() -> Qwen2TokenizerFast:
+    tokenizer = pair_tokenizer(Qwen2TokenizerFast, [" ".join(WORDS)], vocab_size=400)
     names = ["<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
     tokenizer.add_tokens(names, special_tokens=True)
@@ -122,7 +125,7 @@ def save_qwen(folder: Path, kind: Callable[..., PreTrainedModel], config: type, 
             "head_dim": 8,
             "vocab_size": len(tokenizer),
             "max_position_embeddings": 300,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
+            ROPE: {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
             "pad_token_id": tokenizer.pad_token_id,
         },
         vision_config=vision,

@@ -115,9 +115,13 @@ class ChatModel(InstructedModel):
 
 def _seen_whole(kind: str, image_processor: Any) -> dict[str, Any]:
     """Options by which an image is read as one, at a size that shows what a sentence says."""
+    import transformers
+
     if kind == "idefics3":  # which would see one of 32x32 pixels as sixteen tiles of 512x512 and a whole
         return {"do_image_splitting": False, "size": dict(image_processor.max_image_size)}
     if kind in CHATS:
+        if transformers.__version__.startswith("4."):  # which knows the same by other names
+            return {"min_pixels": _LEAST, "max_pixels": _MOST}
         return {"size": {"shortest_edge": _LEAST, "longest_edge": _MOST}}
     return {}
 
