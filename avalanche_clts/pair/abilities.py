@@ -58,6 +58,15 @@ class HasFeatures(Protocol):
 
 
 @runtime_checkable
+class HasLikelihoods(Protocol):
+    """A captioner that says how likely it finds a text of an image."""
+
+    def log_likelihoods(self, images: Sequence[Image], texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """For each image, log p(text | image) of each of its texts, `texts[i]`: the sum over the text's tokens."""
+        ...
+
+
+@runtime_checkable
 class Autoencodes(Protocol):
     """A generator whose images come out of an autoencoder that can be asked for what it makes of any image."""
 
@@ -96,6 +105,6 @@ def offer_abilities_of(part: Any, wrapper: Any) -> None:
 
     They are attributes of its own: from Python 3.12 on, `isinstance` does not ask `__getattr__` for them.
     """
-    for name in ("generate_sized", "cut_prompts", "features", "autoencode"):
+    for name in ("generate_sized", "cut_prompts", "features", "log_likelihoods", "autoencode"):
         if hasattr(part, name) and not hasattr(type(wrapper), name):
             setattr(wrapper, name, getattr(part, name))
