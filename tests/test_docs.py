@@ -39,7 +39,8 @@ SHOWS = {
     "clts_strategy": ("clts", r"Top1_Acc_Stream/eval_phase/test_stream/Task000 = ([\d.]+)"),
     "caption_replay_plugin": ("caption-replay", r"captions +([\d.]+) %"),
 }
-NEEDS_DOWNLOADS = {"README.md", "docs/many-devices.md", "docs/pairs.md"}
+# Weights that are downloaded, a GPU, or an account (of Weights & Biases).
+NEEDS_DOWNLOADS = {"README.md", "docs/many-devices.md", "docs/metrics.md", "docs/pairs.md"}
 
 
 def blocks(text: str, *, marked: bool = False) -> list[str]:
