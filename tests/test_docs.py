@@ -13,6 +13,7 @@ import functools
 import os
 import re
 import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
@@ -39,8 +40,7 @@ SHOWS = {
     "clts_strategy": ("clts", r"Top1_Acc_Stream/eval_phase/test_stream/Task000 = ([\d.]+)"),
     "caption_replay_plugin": ("caption-replay", r"captions +([\d.]+) %"),
 }
-# Weights that are downloaded, a GPU, or an account (of Weights & Biases).
-NEEDS_DOWNLOADS = {"README.md", "docs/many-devices.md", "docs/metrics.md", "docs/pairs.md"}
+NEEDS_DOWNLOADS = {"README.md", "docs/many-devices.md", "docs/pairs.md"}
 
 
 def blocks(text: str, *, marked: bool = False) -> list[str]:
@@ -94,9 +94,10 @@ def _two_experiences(*args: Any, **options: Any) -> CLScenario:
 
 
 @pytest.fixture
-def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> dict[str, Any]:
+def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> Iterator[dict[str, Any]]:
     """What an example finds, in a folder of its own that holds `photos` and the pair `my-pair`."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "photos").symlink_to(photos)
     (tmp_path / "my-pair").symlink_to(Path(_whole_pair().captioner.name_or_path).parent)
     monkeypatch.setattr(avalanche_clts, "load_pair", _pair)
@@ -105,7 +106,9 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> 
     names: dict[str, Any] = {"__name__": "example"}
     for code in blocks(PREFACE.read_text(encoding="utf-8")):
         exec(compile(code, str(PREFACE), "exec"), names)
-    return names
+    yield names
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # it reads its environment once
 
 
 @pytest.mark.parametrize("place", EXAMPLES)
