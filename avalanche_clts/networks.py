@@ -92,8 +92,11 @@ def require_fitting(argument: str, name: str | None, dataset: AvalancheDataset) 
             network_for(image_format(dataset), name)(2).eval()(x)
     except RuntimeError:
         _, channels, height, width = x.shape
+        images = f"images of {width}x{height} pixels and {channels} channels"
+        if name is None:
+            raise ValueError(f"stream has {images}, too small for a {argument}; bring larger ones") from None
         raise ValueError(
-            f"{argument} is {name!r}, which cannot take images of {width}x{height} pixels and {channels} channels; "
+            f"{argument} is {name!r}, which cannot take {images}; "
             f"choose another: {', '.join(other for other in NETWORKS if other != name)}"
         ) from None
 

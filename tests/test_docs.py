@@ -32,7 +32,7 @@ from avalanche_clts.streams.embedded_shapes import CLASS_NAMES, stream_shapes
 
 TOP = Path(__file__).parents[1]
 PREFACE = TOP / "docs" / "api" / "index.md"
-PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^(?P<mark><!-- no-run -->\n+)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 # By script: a strategy of the recorded comparison, and where its accuracy stands in what is printed.
 SHOWS = {
@@ -207,3 +207,8 @@ def test_script_runs_as_it_stands(
     shown = float(re.findall(figure, printed)[-1])
     shown = 100 * shown if shown <= 1 else shown
     assert abs(shown - mean(recorded)) <= max(1.0, 2 * stdev(recorded))
+
+
+def test_citation_and_changelog_name_this_version() -> None:
+    assert f"\nversion: {avalanche_clts.__version__}\n" in (TOP / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {avalanche_clts.__version__} " in (TOP / "CHANGELOG.md").read_text(encoding="utf-8")

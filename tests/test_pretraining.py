@@ -324,7 +324,7 @@ def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path, monkeypatch)
     pool = pools.digit_pool(40)
     work, recipe = tmp_path / "work", replace(QUICK, distillation_steps=0)
     train_generator(pool, tmp_path / "generator", work=work, recipe=recipe)
-    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "generator", dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "generator").to(torch.float32)
     tokens = generator_tokens(pipeline.tokenizer, pool.captions)
     # In the pipeline's precision, whatever the processor.
     monkeypatch.setattr(distillation, "fast_multiplication", lambda device: nullcontext())

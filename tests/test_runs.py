@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
-from PIL import Image
 
 from avalanche_clts import CLTS, Pair
 from avalanche_clts.experiments import ablate, compare, tuning
@@ -22,7 +19,6 @@ from avalanche_clts.experiments.rows.shared import augmented
 from avalanche_clts.experiments.runs import execution
 from avalanche_clts.experiments.runs.execution import Task
 from avalanche_clts.experiments.runs.folder import ResultsFolder
-from avalanche_clts.experiments.runs.image_store import RememberingGenerator
 from avalanche_clts.experiments.runs.runner import build
 from avalanche_clts.experiments.validation import held_out
 from avalanche_clts.pair.loading import load_pair, pair_identity
@@ -49,43 +45,6 @@ def test_stored_images_do_not_go_on_from_a_checkpoint(tiny_pair_folder: Path, tm
     stopped, whole = (compare(asked, out=tmp_path / name)[0] for name in ("stopped", "whole"))
     assert len(calls) == 2
     assert stopped["accuracy_matrix"] == whole["accuracy_matrix"]
-
-
-def test_images_are_made_once_and_kept_for_other_processes(tiny_pair: Pair, tmp_path: Path) -> None:
-    calls: list[int] = []
-
-    class Counting:
-        def generate(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
-            calls.append(len(prompts))
-            return tiny_pair.generator.generate(prompts, seeds)
-
-    first = RememberingGenerator(Counting(), "a", tmp_path / "images.sqlite")
-    made = first.generate(["one", "two", "one"], [1, 2, 3])
-    again = RememberingGenerator(Counting(), "a", tmp_path / "images.sqlite")
-    known = again.generate(["two", "new", "one", "one"], [2, 9, 1, 3])
-    assert [k.tobytes() for k in (known[2], known[0], known[3])] == [m.tobytes() for m in made]
-    assert calls == [3, 1]
-    RememberingGenerator(Counting(), "b", tmp_path / "images.sqlite").generate(["one"], [1])
-    assert calls == [3, 1, 1], "images of another generator were taken"
-    (tmp_path / "images.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(OSError, match=r"images.sqlite cannot be used \(file is not a database\); make room"):
-        RememberingGenerator(Counting(), "a", tmp_path / "images.sqlite")
-
-
-def test_images_of_other_versions_are_not_taken(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    stream = parse_stream("digits")
-    images = tmp_path / "images.sqlite"
-    task = Task(replace(QUICK, pair=str(tiny_pair_folder)), "clts", 0, stream, images=images)
-
-    def number_of_images() -> int:
-        generator = execution._pair(task).generator
-        generator.generate(["a seven"], [0])
-        with closing(sqlite3.connect(images)) as database:
-            return database.execute("SELECT count(*) FROM images").fetchone()[0]
-
-    assert [number_of_images(), number_of_images()] == [1, 1]
-    monkeypatch.setattr(execution, "versions", lambda: {"torch": "another"})
-    assert number_of_images() == 2
 
 
 def test_seconds_of_runs_that_share_images_are_not_reported(

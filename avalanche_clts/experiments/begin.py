@@ -6,6 +6,7 @@ import torch
 from avalanche.benchmarks import NCScenario
 
 from .._support.checks import require_whole
+from .._support.console import tell
 from ..networks import NETWORKS, require_fitting
 from ..pair.loading import Pair
 from .experiment import Experiment
@@ -44,7 +45,7 @@ def fitting(experiment: Experiment, benchmark: NCScenario, pair: Pair) -> list[s
     for name, reason in reasons.items():
         if experiment.strategies is not None:
             raise ValueError(f"strategies has {name}, which cannot run on {experiment.stream}: {reason}; leave it out")
-        print(f"{name} is left out: {reason}")
+        tell(f"{name} is left out: {reason}")
     return [name for name in experiment.chosen if name not in reasons]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,11 @@ from .._support.files import write_text
 from ..streams.named import STREAMS, parse_stream
 from .experiment import Experiment
 from .rows import ROWS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 EXPERIMENT_FILE = "experiment.toml"  # in every folder of results
 # Chosen by the search of `clts compare --tune` on a seed that no comparison reports.
@@ -26,12 +31,17 @@ def experiment_of(stream: str, **given: Any) -> Experiment:
     Streams for which no hyper-parameters were searched have those of Split Shapes.
     """
     kind = parse_stream(stream).kind
-    own = _DEFAULTS / f"{kind}.toml"
-    if own.exists():
-        fields = read_fields(own)
-    else:
-        fields = {"hyperparameters": read_fields(_DEFAULTS / f"{_LIKE}.toml")["hyperparameters"]}
+    searched, found = searched_on(stream)
+    fields = read_fields(_DEFAULTS / f"{kind}.toml") if searched == kind else {"hyperparameters": found}
     return Experiment(stream=stream, network=STREAMS[kind].network, **fields).with_given(**given)
+
+
+def searched_on(stream: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The embedded stream on which the hyper-parameters were searched that the package has for a stream, and these."""
+    kind = parse_stream(stream).kind
+    searched = kind if (_DEFAULTS / f"{kind}.toml").exists() else _LIKE
+    found: dict[str, dict[str, Any]] = read_fields(_DEFAULTS / f"{searched}.toml")["hyperparameters"]
+    return searched, found
 
 
 def read_experiment(file: Path, **given: Any) -> Experiment:

@@ -108,6 +108,9 @@ class Experiment:
         for name in ("captioner", "generator", "hyperparameters"):
             if not isinstance(getattr(self, name), dict):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a table of names and values")
+            nothing = [option for option, value in getattr(self, name).items() if value is None]
+            if nothing:  # which the file of an experiment could not say
+                raise ValueError(f"{name} has {', '.join(nothing)} without a value; give one, or leave it out")
         self._require_networks()
         _require_known("strategies", self.strategies or ())
         _require_known("hyperparameters", self.hyperparameters)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tqdm import tqdm
-
+from .._support.console import bar
 from .._support.files import write_text
 from ..streams.named import Stream, slug
 from .experiment import Experiment
@@ -56,7 +55,7 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
     file = folder.path / f"tuning-{slug(stream.name)}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     settings = {name: trials(ROWS[name], stream.kind, on_features=experiment.on_features) for name in searched}
-    with tqdm(total=sum(map(len, settings.values())), unit="trial") as bar:
+    with bar(total=sum(map(len, settings.values())), unit="trial") as shown:
         # Where a budget is that of CLTS, it is that of CLTS with its best setting: those come in a second round.
         best_clts: Results | None = None
         for after_clts in (False, True):
@@ -77,10 +76,10 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
                 for name in names
             }
             missing = [folder.prepared(t) for tasks in tasks_of.values() for t in tasks if folder.load(t) is None]
-            bar.update(sum(len(settings[name]) for name in names) - len(missing))
-            for task, results in execute(deque(missing), jobs=jobs, progress=bar.set_description):
+            shown.update(sum(len(settings[name]) for name in names) - len(missing))
+            for task, results in execute(deque(missing), jobs=jobs, progress=shown.set_postfix_str):
                 folder.save(task, results)
-                bar.update()
+                shown.update()
             for name, tasks in tasks_of.items():
                 found[name] = _outcome(name, tasks, folder)
             if "clts" in tasks_of:

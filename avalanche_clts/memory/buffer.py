@@ -105,7 +105,8 @@ class CaptionBuffer(ExemplarsBuffer):
         self.images_per_class = images_per_class
         self.class_names = class_names
         self.recombine = recombine
-        self.first_seed = int(torch.randint(2**31, ())) if seed is None else seed
+        # Below 2**31, PyTorch 2.6 draws otherwise than later versions do; below 2**62, as they do.
+        self.first_seed = int(torch.randint(2**62, ())) % 2**31 if seed is None else seed
         self.origins: list[Origin] = []  # of the experiences captioned, and of the one that is open
         self.num_experiences = 0  # that are captioned to their end
         self.num_written = 0

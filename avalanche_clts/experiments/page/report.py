@@ -17,7 +17,7 @@ from . import figures
 from .looks import description_of
 from .memory_curve import of_unknown_memory
 from .samples import Sample, classes_by_experience
-from .table import ablation_cells, human_bytes, table_cells, total
+from .table import ablation_cells, fit_cells, human_bytes, stage_cells, table_cells, total
 
 _PAGE = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -110,6 +110,8 @@ def _stream(stream: str, runs: Sequence[Results], samples: Sequence[Sample]) -> 
         "one_seed": most == 1,
         "header": header,
         "rows": rows,
+        "stages": stage_cells(runs),
+        "pair_fit": fit_cells(runs),
         "accuracy": figures.accuracy_curves(runs),
         "memory": figures.memory_accuracy(runs),
         "unknown_memory": of_unknown_memory(runs),

@@ -10,8 +10,8 @@ import torch
 from avalanche.benchmarks import NCScenario
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+from ..._support.console import bar
 from ...images.avalanche import image_format
 from ...images.normalisation import measure_normalisation
 from ...networks import ON_FEATURES, network_for
@@ -88,11 +88,11 @@ def compute_features(experiment: Experiment, benchmark: NCScenario, pair: Pair, 
     backbone = networks_of(experiment, benchmark, pair, file).backbone
     assert backbone is not None
     datasets = [e.dataset.eval() for stream in (benchmark.train_stream, benchmark.test_stream) for e in stream]
-    with tqdm(total=sum(map(len, datasets)), desc="features", unit="image", leave=False, disable=None) as bar:
+    with bar(total=sum(map(len, datasets)), desc="features", unit="image", leave=False) as shown:
         for dataset in datasets:
             for x, *_ in DataLoader(dataset, batch_size=experiment.eval_mb_size):
                 backbone(x.to(experiment.device))
-                bar.update(len(x))
+                shown.update(len(x))
 
 
 def _is_fixed(dataset: Any) -> bool:
