@@ -26,6 +26,11 @@ from tests.test_families import captioner_folder, pictures  # noqa: F401 - a fix
 def test_a_texts_likelihood_is_that_with_which_the_model_says_it(captioner_folder: Path) -> None:  # noqa: F811
     """Every family's: what `generate` gave each token that it took, with and without a prompt's tokens before it."""
     captioner = AutoCaptioner(captioner_folder)
+    if not captioner.knows_likelihoods:
+        assert "does not say how likely" in str(ROWS["captioner"].unfit_pair(Pair(captioner, None)))
+        with pytest.raises(ValueError, match="likelihoods are known of blip, blip-2, git, vision-encoder-decoder, not"):
+            captioner.log_likelihoods(pictures(1), [["a seven"]])
+        return
     loaded, images = captioner._load(), pictures(3)
     for image in images:
         pixels = captioner._pixels([image])
@@ -55,6 +60,8 @@ def test_a_texts_likelihood_is_that_with_which_the_model_says_it(captioner_folde
 
 
 def test_likelihoods_depend_on_no_batch(captioner_folder: Path) -> None:  # noqa: F811
+    if not AutoCaptioner(captioner_folder).knows_likelihoods:
+        return
     images = pictures(5)
     texts = [["seven", "a thin eight"], ["two"], ["a photo of a seven"], ["one", "two", "three"], ["a thin eight"]]
     together = AutoCaptioner(captioner_folder, batch_size=3).log_likelihoods(images, texts)

@@ -20,7 +20,7 @@ from .captioning_models import Asked, CaptioningModel
 from .composition import ready_captioner
 from .decoding import Decoding, without_loops
 from .instructed_models import PROMPT, ChatModel, family_of, model_kind
-from .likelihoods import text_log_likelihoods
+from .likelihoods import KINDS_WITH_LIKELIHOODS, text_log_likelihoods
 from .parts import INSTRUCTED
 from .prompts import fill, require_template
 
@@ -217,6 +217,11 @@ class AutoCaptioner:
             finish=lambda rows: [row.numpy() for row in rows],
             device=self.device,
         )
+
+    @property
+    def knows_likelihoods(self) -> bool:
+        """Whether `log_likelihoods` is there for this kind of model; the model is loaded if it is not yet."""
+        return self._load().model.config.model_type in KINDS_WITH_LIKELIHOODS
 
     def _log_likelihoods(self, pixels: torch.Tensor, texts: Sequence[Sequence[str]]) -> list[torch.Tensor]:
         loaded = self._load()
