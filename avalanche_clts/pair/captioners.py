@@ -204,6 +204,9 @@ class AutoCaptioner:
 
     def log_likelihoods(self, images: Sequence[Image], texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
         """log p(text | image); see `HasLikelihoods`. What a prompt adds to a text before it is not counted."""
+        if not self.knows_likelihoods:
+            kind = self._load().model.config.model_type
+            raise ValueError(f"likelihoods are known of {', '.join(KINDS_WITH_LIKELIHOODS)}, not of a {kind} model")
         for of_image in texts:
             require_names("texts", of_image)
         if len(texts) != len(images):
