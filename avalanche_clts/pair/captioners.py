@@ -20,7 +20,7 @@ from .captioning_models import Asked, CaptioningModel
 from .composition import ready_captioner
 from .decoding import Decoding, without_loops
 from .instructed_models import PROMPT, ChatModel, family_of, model_kind
-from .likelihoods import KINDS_WITH_LIKELIHOODS, text_log_likelihoods
+from .likelihoods import text_log_likelihoods
 from .parts import INSTRUCTED
 from .prompts import fill, require_template
 
@@ -204,9 +204,6 @@ class AutoCaptioner:
 
     def log_likelihoods(self, images: Sequence[Image], texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
         """log p(text | image); see `HasLikelihoods`. What a prompt adds to a text before it is not counted."""
-        if not self.knows_likelihoods:
-            kind = self._load().model.config.model_type
-            raise ValueError(f"likelihoods are known of {', '.join(KINDS_WITH_LIKELIHOODS)}, not of a {kind} model")
         for of_image in texts:
             require_names("texts", of_image)
         if len(texts) != len(images):
@@ -220,11 +217,6 @@ class AutoCaptioner:
             finish=lambda rows: [row.numpy() for row in rows],
             device=self.device,
         )
-
-    @property
-    def knows_likelihoods(self) -> bool:
-        """Whether `log_likelihoods` is there for this kind of model; the model is loaded if it is not yet."""
-        return self._load().model.config.model_type in KINDS_WITH_LIKELIHOODS
 
     def _log_likelihoods(self, pixels: torch.Tensor, texts: Sequence[Sequence[str]]) -> list[torch.Tensor]:
         loaded = self._load()

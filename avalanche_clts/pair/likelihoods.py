@@ -145,4 +145,3 @@ _READS: dict[str, Callable[[CaptioningModel, Tensor, Tensor], Tensor]] = {
     "git": _git,
     "vision-encoder-decoder": _encoder_decoder,
 }
-KINDS_WITH_LIKELIHOODS = tuple(_SEES)

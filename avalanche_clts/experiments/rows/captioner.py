@@ -167,7 +167,7 @@ def unfit(benchmark: Any) -> str | None:
 
 def unfit_pair(pair: Pair) -> str | None:
     """Why a pair's captioner cannot be asked for the likeliest class, or None."""
-    if isinstance(pair.captioner, HasLikelihoods) and getattr(pair.captioner, "knows_likelihoods", True):
+    if isinstance(pair.captioner, HasLikelihoods):
         return None
     return f"a {type(pair.captioner).__name__} does not say how likely it finds a text"
 
