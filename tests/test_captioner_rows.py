@@ -16,7 +16,6 @@ from avalanche_clts.experiments.rows import ROWS
 from avalanche_clts.experiments.rows.captioner import LikeliestClass, NamedClass
 from avalanche_clts.experiments.runs.runner import build, run
 from avalanche_clts.memory.origins import names_in_words
-from avalanche_clts.pair.abilities import HasLikelihoods
 from avalanche_clts.streams.named import parse_stream
 from tests.test_compare import QUICK
 from tests.test_families import captioner_folder, pictures  # noqa: F401 - a fixture
@@ -27,7 +26,7 @@ from tests.test_families import captioner_folder, pictures  # noqa: F401 - a fix
 def test_a_texts_likelihood_is_that_with_which_the_model_says_it(captioner_folder: Path) -> None:  # noqa: F811
     """Every family's: what `generate` gave each token that it took, with and without a prompt's tokens before it."""
     captioner = AutoCaptioner(captioner_folder)
-    if not isinstance(captioner, HasLikelihoods):
+    if captioner.log_likelihoods is None:
         assert "does not say how likely" in str(ROWS["captioner"].unfit_pair(Pair(captioner, None)))
         return
     loaded, images = captioner._load(), pictures(3)
@@ -59,7 +58,7 @@ def test_a_texts_likelihood_is_that_with_which_the_model_says_it(captioner_folde
 
 
 def test_likelihoods_depend_on_no_batch(captioner_folder: Path) -> None:  # noqa: F811
-    if not isinstance(AutoCaptioner(captioner_folder), HasLikelihoods):
+    if AutoCaptioner(captioner_folder).log_likelihoods is None:
         return
     images = pictures(5)
     texts = [["seven", "a thin eight"], ["two"], ["a photo of a seven"], ["one", "two", "three"], ["a thin eight"]]
