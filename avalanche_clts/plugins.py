@@ -24,6 +24,9 @@ from .refusals import require_own_head, require_routed_sequence, require_trainab
 from .routers import RouterTraining, optimizer_like, require_finite, router_settings
 from .views import RouterView, view_of
 
+IMAGES_PER_CLASS = 100  # regenerated where no replay_size is given, as many as the recorded comparisons have
+_BY_CLASSES = f"{IMAGES_PER_CLASS} images for each class seen"
+
 
 class CaptionReplayPlugin(ReplayPlugin):
     """Replay with text in the place of a buffer of images, in any supervised strategy.
@@ -45,7 +48,7 @@ class CaptionReplayPlugin(ReplayPlugin):
     - pair: writes the captions and turns them back into images.
     - mem_size: captions kept at most, in equal parts for all classes seen.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
-    - replay_size: images regenerated for each experience. None: one for each caption.
+    - replay_size: images regenerated for each experience. None: 100 for each class seen.
     - recombine: whether captions lend each other their words where there are more images than captions; see
         `CaptionBuffer`.
     - batch_size, batch_size_mem, task_balanced_dataloader: as in Avalanche's `ReplayPlugin`.
@@ -66,6 +69,7 @@ class CaptionReplayPlugin(ReplayPlugin):
         task_balanced_dataloader: bool = False,
     ) -> None:
         require_whole("mem_size", mem_size)
+        require_whole("replay_size", replay_size, none=_BY_CLASSES)
         require_whole("batch_size", batch_size, none="that of the strategy")
         require_whole("batch_size_mem", batch_size_mem, none="batch_size")
         super().__init__(
@@ -74,7 +78,12 @@ class CaptionReplayPlugin(ReplayPlugin):
             batch_size_mem=batch_size_mem,
             task_balanced_dataloader=task_balanced_dataloader,
             storage_policy=CaptionBuffer(
-                pair=pair, max_size=mem_size, class_names=class_names, replay_size=replay_size, recombine=recombine
+                pair=pair,
+                max_size=mem_size,
+                replay_size=replay_size,
+                images_per_class=IMAGES_PER_CLASS,
+                class_names=class_names,
+                recombine=recombine,
             ),
         )
 
@@ -110,7 +119,8 @@ class CLTSPlugin(SupervisedPlugin):
 
     - pair: writes the captions and turns them back into images.
     - captions_per_class: captions kept of each class of each experience.
-    - replay_size: images regenerated after each experience, in equal parts for every experience so far.
+    - replay_size: images regenerated after each experience, in equal parts for every experience so far. None: 100 for
+        each class seen.
     - router_training: how the router is taught. None: `RouterTraining()`.
     - router_epochs: short for `RouterTraining(epochs=...)`. None: as `router_training` says.
     - router_view: what the router is shown: "input", or "autoencoded", the input after the generator's autoencoder, by
@@ -125,7 +135,7 @@ class CLTSPlugin(SupervisedPlugin):
         *,
         pair: Pair,
         captions_per_class: int = 20,
-        replay_size: int = 500,
+        replay_size: int | None = None,
         router_training: RouterTraining | None = None,
         router_epochs: int | None = None,
         router_view: RouterView = "input",
@@ -134,12 +144,13 @@ class CLTSPlugin(SupervisedPlugin):
     ) -> None:
         super().__init__()
         require_whole("captions_per_class", captions_per_class)
-        require_whole("replay_size", replay_size)
+        require_whole("replay_size", replay_size, none=_BY_CLASSES)
         require_whole("router_epochs", router_epochs, none="as router_training says")
         self.storage_policy = CaptionBuffer(
             pair=pair,
             captions_per_class=captions_per_class,
             replay_size=replay_size,
+            images_per_class=IMAGES_PER_CLASS,
             recombine=recombine,
             class_names=class_names,
         )

@@ -63,7 +63,8 @@ class CLTS(SupervisedTemplate):
     - model: the heads and their router.
     - pair: captioner and generator, from `load_pair`.
     - captions_per_class: captions kept of each class of each experience.
-    - replay_size: images regenerated after each experience, in equal parts for every experience so far.
+    - replay_size: images regenerated after each experience, in equal parts for every experience so far. None: 100 for
+        each class seen.
     - router_training: how the router is taught: epochs, optimizer, targets and more. None: `RouterTraining()`.
     - router_epochs: short for `RouterTraining(epochs=...)`. None: as `router_training` says.
     - router_view: what the router is shown, "input" or "autoencoded"; see `CLTSPlugin`.
@@ -84,7 +85,7 @@ class CLTS(SupervisedTemplate):
         criterion: Any = CrossEntropyLoss(),
         pair: Pair,
         captions_per_class: int = 20,
-        replay_size: int = 500,
+        replay_size: int | None = None,
         router_training: RouterTraining | None = None,
         router_epochs: int | None = None,
         router_view: RouterView = "input",

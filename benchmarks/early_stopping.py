@@ -27,10 +27,10 @@ STOPPING = {
 }
 
 
-def measure(seed: int, watched: str, patience: int, batch_size: int) -> dict[str, Any]:
+def measure(seed: int, watched: str, patience: int, batch_size: int, validation: float) -> dict[str, Any]:
     """Accuracies in the end, in percent, and epochs of each experience."""
     RNGManager.set_random_seeds(seed)
-    benchmark = benchmark_with_validation_stream(split_digits(5, seed=seed), 0.2, shuffle=True, seed=seed)
+    benchmark = benchmark_with_validation_stream(split_digits(5, seed=seed), validation, shuffle=True, seed=seed)
     valid = benchmark.streams["valid"]
 
     def network() -> torch.nn.Module:
@@ -71,11 +71,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--validation", type=float, default=0.2, help="share of each experience's images")
     arguments = parser.parse_args()
     rows = []
     for seed in range(arguments.seeds):
         for watched in STOPPING:
-            rows.append(measure(seed, watched, 3, arguments.batch_size))
+            rows.append(measure(seed, watched, 3, arguments.batch_size, arguments.validation))
             print(rows[-1])
     means = {
         watched: {
@@ -85,7 +86,7 @@ def main() -> None:
     }
     command = (
         f"python benchmarks/early_stopping.py --seeds {arguments.seeds} --batch-size {arguments.batch_size} "
-        f"--out {arguments.out}"
+        f"--validation {arguments.validation} --out {arguments.out}"
     )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"command": command, "means": means, "runs": rows}, indent=1) + "\n")

@@ -20,13 +20,12 @@ benchmark = split_digits(n_experiences=5, seed=0)
 model = RoutedModel(head=network(), router=network(64))
 strategy = CLTS(
     model=model,
-    optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
+    optimizer=torch.optim.Adam(model.parameters(), lr=3e-3),
     criterion=nn.CrossEntropyLoss(),
     pair=load_pair("embedded"),
     captions_per_class=20,
-    replay_size=200,
     train_mb_size=32,
-    train_epochs=5,
+    train_epochs=10,
     eval_mb_size=128,
     evaluator=EvaluationPlugin(
         accuracy_metrics(stream=True), clts_metrics(samples=False), loggers=[InteractiveLogger()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from avalanche_clts import CaptionBuffer, Pair, split_digits
+from avalanche_clts import CaptionBuffer, CaptionReplayPlugin, CLTSPlugin, Pair, split_digits
 from avalanche_clts.streams.benchmarks import ImageDataset
 
 
@@ -164,3 +165,16 @@ def test_prompts_are_told_without_generating_an_image(witness: Pair) -> None:
     buffer.regenerate()
     assert buffer.prompts == told
     assert witness.generator.calls == [[prompt.text for prompt in told]]
+
+
+@pytest.mark.parametrize("kind", ["clts", "caption-replay"])
+def test_where_no_replay_size_is_given_a_hundred_images_a_class_are_made(tiny_pair: Pair, kind: str) -> None:
+    """Of each class seen, however many captions it has: what the recorded comparisons show."""
+    plugin = {
+        "clts": lambda: CLTSPlugin(pair=tiny_pair, captions_per_class=2),
+        "caption-replay": lambda: CaptionReplayPlugin(pair=tiny_pair, mem_size=8),
+    }[kind]()
+    memory = plugin.storage_policy
+    for seen, experience in enumerate(digits().train_stream[:3], start=1):
+        memory.post_adapt(None, experience)
+        assert Counter(prompt.caption.target for prompt in memory.prompts) == dict.fromkeys(range(2 * seen), 100)

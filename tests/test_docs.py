@@ -15,22 +15,31 @@ import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pytest
 import torch
+from avalanche.benchmarks import classic, nc_benchmark
 from avalanche.benchmarks.scenarios import CLScenario
-from avalanche.models import SimpleMLP
+from torchvision.transforms import ToTensor
 
 import avalanche_clts
-from avalanche_clts import load_pair, split_digits
+from avalanche_clts import load_pair, plugins, split_digits
+from avalanche_clts.experiments.runs.results import read_runs
+from avalanche_clts.streams.benchmarks import ImageDataset
 from avalanche_clts.streams.embedded_shapes import CLASS_NAMES, stream_shapes
 
 TOP = Path(__file__).parents[1]
 PREFACE = TOP / "docs" / "api" / "index.md"
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^(?P<mark><!-- no-run -->\n+)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDS_DOWNLOADS = {"docs/many-devices.md", "docs/pairs.md"}
+# By script: a strategy of the recorded comparison, and where its accuracy stands in what is printed.
+SHOWS = {
+    "clts_strategy": ("clts", r"Top1_Acc_Stream/eval_phase/test_stream/Task000 = ([\d.]+)"),
+    "caption_replay_plugin": ("caption-replay", r"captions +([\d.]+) %"),
+}
+NEEDS_DOWNLOADS = {"README.md", "docs/many-devices.md", "docs/pairs.md"}
 
 
 def blocks(text: str, *, marked: bool = False) -> list[str]:
@@ -95,9 +104,6 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> 
     names: dict[str, Any] = {"__name__": "example"}
     for code in blocks(PREFACE.read_text(encoding="utf-8")):
         exec(compile(code, str(PREFACE), "exec"), names)
-    # README and the first page speak of any networks.
-    names["SomeClassifier"] = lambda num_classes: SimpleMLP(num_classes=num_classes, input_size=64)
-    names["SomeBackbone"] = lambda: SimpleMLP(input_size=64)
     return names
 
 
@@ -111,6 +117,30 @@ def test_example_of_docstring_runs(place: str, namespace: dict[str, Any]) -> Non
 def test_examples_of_page_run(page: str, namespace: dict[str, Any]) -> None:
     for code in RUN_PAGES[page]:
         exec(compile(code, page, "exec"), namespace)
+
+
+def test_script_for_a_gpu_runs_on_a_stand_in_of_its_stream(namespace: dict[str, Any], monkeypatch) -> None:
+    """README's script with BLIP and Stable Diffusion: all of it, with the embedded pair, on a CPU, in a short stream of
+    CIFAR's format."""
+    (script,) = blocks((TOP / "README.md").read_text(encoding="utf-8"), marked=True)
+    images, targets = stream_shapes()[1]
+    few = [index for index, target in enumerate(targets) if target < 4][:24]
+    part = ImageDataset([images[i] for i in few], [targets[i] for i in few], CLASS_NAMES)
+    stand_in = nc_benchmark(part, part, 2, False, train_transform=ToTensor(), eval_transform=ToTensor(), seed=0)
+    monkeypatch.setattr(classic, "SplitCIFAR100", lambda n_experiences, seed: stand_in)
+    monkeypatch.setattr(avalanche_clts, "load_pair", lambda name, device: _whole_pair())
+    monkeypatch.setattr(plugins, "IMAGES_PER_CLASS", 4)
+    assert '"cuda"' in script
+    assert "train_epochs=20" in script
+    short = script.replace('"cuda"', '"cpu"').replace("train_epochs=20", "train_epochs=1")
+    exec(compile(short, "README.md", "exec"), namespace)
+    assert (Path("runs") / "clts").is_dir()
+    assert namespace["model"].num_heads == 2
+
+
+def test_readme_runs_within_its_first_screen() -> None:
+    lines = (TOP / "README.md").read_text(encoding="utf-8").splitlines()
+    assert lines.index("```python") < 40
 
 
 @pytest.mark.parametrize("name", avalanche_clts.__all__)
@@ -169,4 +199,11 @@ def test_script_runs_as_it_stands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     runpy.run_path(os.fspath(script), run_name="__main__")
-    assert capsys.readouterr().out
+    printed = capsys.readouterr().out
+    # Each ends with the accuracy that the table has of its strategy: one seed of it, within the seeds' spread.
+    strategy, figure = SHOWS[script.stem]
+    runs = read_runs(TOP / "benchmarks" / "results" / "digits")["runs"]
+    recorded = [100 * run["average_accuracy"] for run in runs if run["strategy"] == strategy]
+    shown = float(re.findall(figure, printed)[-1])
+    shown = 100 * shown if shown <= 1 else shown
+    assert abs(shown - mean(recorded)) <= max(1.0, 2 * stdev(recorded))

@@ -13,6 +13,7 @@ import pytest
 
 from avalanche_clts import cli
 from avalanche_clts.cli import main
+from avalanche_clts.cli.experiments import asked_experiment
 from avalanche_clts.experiments import Experiment, ablate, compare, experiment_of, read_experiment
 from avalanche_clts.experiments.config import write_experiment
 from avalanche_clts.experiments.experiment import Conditions
@@ -91,7 +92,7 @@ def test_the_command_line_overrules_a_file(file: Path, tmp_path: Path, capsys) -
     assert main(["ablate", "--config", str(file), "--only", "luck", "--out", str(tmp_path / "out")]) == 2
     assert "ablations has luck; known ablations: router-data" in capsys.readouterr().err
     asked = ["compare", "--config", str(file), "--stream", "shapes", "--strategies", "ewc", "--seeds", "4"]
-    found = cli._experiment(cli._parser().parse_args([*asked, "--epochs", "7", "--set", "clts.replay_size=99"]))
+    found = asked_experiment(cli._parser().parse_args([*asked, "--epochs", "7", "--set", "clts.replay_size=99"]))
     assert (found.stream, found.strategies, found.seeds, found.train_epochs) == ("shapes", ("ewc",), 4, 7)
     assert found.hyperparameters["clts"] == {"replay_size": 99, "router_epochs": 1}
     assert found.generator == {"steps": 2}

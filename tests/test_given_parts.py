@@ -16,8 +16,8 @@ from PIL import Image
 from transformers import AutoProcessor, BlipForConditionalGeneration
 
 from avalanche_clts import AutoCaptioner, BlipCaptioner, DiffusionGenerator, Pair, load_pair
+from avalanche_clts.cli.parts import add_commands, arguments_of_parts
 from avalanche_clts.pair import inspection
-from avalanche_clts.pair.commands import add_check, add_fetch, arguments_of_parts
 from avalanche_clts.pair.inspection import check
 from avalanche_clts.pair.loading import pair_arguments, pair_identity, pair_nbytes
 from tests.test_families import save_lora
@@ -203,8 +203,7 @@ def test_what_looks_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_commands_do_it(tmp_path: Path, tiny_pair_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(required=True)
-    add_fetch(commands)
-    add_check(commands)
+    add_commands(commands)
 
     def run(*words: str) -> int:
         arguments = parser.parse_args(words)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from avalanche.core import SupervisedPlugin
 from PIL import Image
 
 from avalanche_clts import CLTS, Pair
 from avalanche_clts.experiments import ablate, compare, tuning
 from avalanche_clts.experiments.experiment import Conditions
+from avalanche_clts.experiments.rows import COMPARED, ROWS
+from avalanche_clts.experiments.rows.shared import augmented
 from avalanche_clts.experiments.runs import execution
 from avalanche_clts.experiments.runs.execution import Task
 from avalanche_clts.experiments.runs.folder import ResultsFolder
 from avalanche_clts.experiments.runs.image_store import RememberingGenerator
+from avalanche_clts.experiments.runs.runner import build
+from avalanche_clts.experiments.validation import held_out
 from avalanche_clts.pair.loading import load_pair, pair_identity
-from avalanche_clts.streams.named import parse_stream
+from avalanche_clts.streams.named import core50_run, parse_stream
 from tests.test_compare import QUICK
 
 
@@ -110,18 +117,88 @@ class Spy:
         return spied
 
 
+@pytest.mark.parametrize("stream", ["digits", "shapes", "split-cifar10"])
+def test_every_strategy_has_as_many_trials_of_what_it_can_have(stream: str) -> None:
+    tried = {name: tuning.trials(ROWS[name], stream) for name in COMPARED}
+    for name, settings in tried.items():
+        assert len({json.dumps(s) for s in settings}) == tuning.TRIALS, name
+        assert settings == tuning.trials(ROWS[name], stream), "drawn anew"
+        for options in settings:
+            ROWS[name].require_options(options)
+            assert {"learning_rate", "falling_rate", "augmentation"} <= options.keys(), name
+    of_clts = {name: {s[name] for s in tried["clts"]} for name in tried["clts"][0]}
+    for beyond_the_paper in ("router_label_smoothing", "router_falling_rate", "router_targets", "recombine"):
+        assert len(of_clts[beyond_the_paper]) == 2, "it is on in every trial"
+    assert min(len(of_clts[name]) for name in ("replay_size", "router_epochs")) > 1
+
+
+def test_search_looks_at_images_that_no_strategy_is_trained_on_nor_reported_on() -> None:
+    stream = parse_stream("digits")
+    torch.manual_seed(0)
+    whole, judged = stream.build(tuning.TUNING_SEED), held_out(stream.build(tuning.TUNING_SEED), tuning.VALIDATION)
+    digest = lambda dataset: Counter(x.numpy().tobytes() for x, *_ in dataset.eval())  # noqa: E731
+    for original, train, test, reported in zip(
+        whole.train_stream, judged.train_stream, judged.test_stream, whole.test_stream, strict=True
+    ):
+        assert digest(train.dataset) + digest(test.dataset) == digest(original.dataset)
+        assert not digest(test.dataset) & (digest(train.dataset) + digest(reported.dataset))
+        assert len(test.dataset) / len(original.dataset) == pytest.approx(tuning.VALIDATION, abs=0.02)
+        classes = set(original.classes_in_this_experience)
+        assert classes == set(train.classes_in_this_experience) == set(test.classes_in_this_experience)
+
+
+def test_no_reported_seed_has_the_searchs_order_of_classes() -> None:
+    for name in ("digits", "shapes"):
+        stream = parse_stream(name)
+        assert stream.build(tuning.TUNING_SEED).classes_order not in [stream.build(s).classes_order for s in range(10)]
+    assert core50_run(tuning.TUNING_SEED) not in {core50_run(seed) for seed in range(20)}
+
+
+def test_augmented_images_are_shifted_and_mirrored_one_by_one() -> None:
+    """Every one is the image behind a window of its own, or the mirror image of that."""
+    image = torch.arange(64.0).reshape(1, 1, 8, 8)
+    framed = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")[0, 0]
+    windows = [framed[y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
+    for mirrored, expected in ((False, windows), (True, [*windows, *(w.flip(1) for w in windows)])):
+        made = augmented(image.expand(400, 1, 8, 8), mirrored=mirrored)
+        found = {tuple(m.flatten().tolist()) for m in made}
+        assert found == {tuple(w.flatten().tolist()) for w in expected}
+
+
+def test_what_is_everyones_reaches_the_strategy(tiny_pair: Pair) -> None:
+    shared = {"learning_rate": 0.02, "falling_rate": True, "augmentation": "shifted"}
+    for name in ("naive", "icarl", "clts", "der++"):
+        asked = replace(QUICK, hyperparameters={name: shared})
+        agent, benchmark = build(asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair)
+        rates, seen = [], []
+
+        class Watch(SupervisedPlugin):
+            def before_training_iteration(self, strategy, **kwargs):
+                rates.append(strategy.optimizer.param_groups[0]["lr"])  # noqa: B023
+                seen.append((strategy.mb_x, strategy))  # noqa: B023
+
+            def after_forward(self, strategy, **kwargs):
+                assert strategy.mb_x is not seen[-1][0], "the batch is as it was"  # noqa: B023
+
+        agent.plugins.append(Watch())
+        for experience in benchmark.train_stream[:2]:
+            agent.train(experience)
+            assert rates[0] == 0.02, name
+            assert rates[-1] < 0.02 or asked.train_epochs == 1
+            rates.clear()
+
+
 def test_search_takes_the_best_of_as_many_trials_for_everyone(
     tiny_pair_folder: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    for grid in [*tuning.grids(parse_stream("shapes")).values(), *tuning.grids(parse_stream("digits")).values()]:
-        trials = 1
-        for values in grid.values():
-            trials *= len(values)
-        assert trials == tuning.TRIALS
+    few = {
+        "lwf": [{"alpha": 0.5, "temperature": 2.0}, {"alpha": 1.0, "temperature": 2.0, "falling_rate": True}],
+        "er-bytes": [{"batch_size_mem": 8}, {"batch_size_mem": 16, "augmentation": "shifted"}],
+        "clts": [{"replay_size": 12, "router_epochs": 1}, {"replay_size": 12, "router_label_smoothing": 0.0}],
+        "naive": [{"learning_rate": 1e-3}, {"learning_rate": 3e-3}],
+    }
     monkeypatch.setattr(tuning, "TRIALS", 2)
-    grids = {"lwf": {"alpha": [0.5, 1.0], "temperature": [2.0]}, "er-bytes": {"batch_size_mem": [8, 16]}}
-    grids["clts"] = {"replay_size": [12], "router_epochs": [1, 2]}
-    monkeypatch.setattr(tuning, "grids", lambda stream: grids)
+    monkeypatch.setattr(tuning, "trials", lambda row, kind: few[row.name])
     stream = parse_stream("digits")
     folder = ResultsFolder(tmp_path, Conditions(pair_identity(load_pair(tiny_pair_folder)), {}))
 
@@ -131,17 +208,18 @@ def test_search_takes_the_best_of_as_many_trials_for_everyone(
 
     chosen = search("clts", "er-bytes", "lwf", "naive")
     document = json.loads((tmp_path / "tuning-digits.json").read_text())
-    assert document.keys() == chosen.keys() == grids.keys()
+    assert document.keys() == chosen.keys() == few.keys()
     for strategy, found in document.items():
         scores = {json.dumps(t["options"]): t["results"]["average_accuracy"] for t in found["trials"]}
         assert len(scores) == 2
         assert found["best"] == chosen[strategy]
         assert scores[json.dumps(found["best"])] == max(scores.values())
         assert {t["results"]["seed"] for t in found["trials"]} == {tuning.TUNING_SEED}
+        assert found["conditions"]["settings"]["validation"] == tuning.VALIDATION, "a search looked at test images"
     assert "pair" in document["er-bytes"]["conditions"]
     assert "pair" not in document["lwf"]["conditions"]
     monkeypatch.setattr(execution, "run", lambda *a, **k: pytest.fail("a finished trial was run again"))
-    assert search("clts", "er-bytes", "lwf") == chosen
+    assert search("clts", "er-bytes", "lwf", "naive") == chosen
     assert search("lwf") == {"lwf": chosen["lwf"]}
     assert json.loads((tmp_path / "tuning-digits.json").read_text()) == document
 

@@ -324,7 +324,7 @@ BASES = {
 def test_text_replay_in_any_strategy(tiny_pair: Pair, base: str) -> None:
     witness = Witness(tiny_pair.generator)
     network = small_net()
-    plugin = CaptionReplayPlugin(pair=Pair(tiny_pair.captioner, witness), mem_size=10)
+    plugin = CaptionReplayPlugin(pair=Pair(tiny_pair.captioner, witness), mem_size=10, replay_size=10)
     strategy = BASES[base](
         model=network,
         optimizer=torch.optim.Adam(network.parameters()),

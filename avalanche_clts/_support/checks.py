@@ -22,6 +22,15 @@ def require_whole(name: str, value: Any, *, least: int = 1, none: str | None = N
         raise ValueError(f"{name} is {value!r}; {allowed}")
 
 
+def require_share(name: str, value: Any) -> None:
+    """Raise `TypeError` or `ValueError` unless `value` is a number from 0 to below 1."""
+    allowed = "it must be a number from 0 to below 1, such as 0.2"
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; {allowed}")
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is {value!r}; {allowed}")
+
+
 def require_one_of(name: str, value: Any, literal: Any) -> None:
     """Raise `ValueError` unless `value` is one of the values of a `Literal`."""
     if value not in get_args(literal):

@@ -69,7 +69,7 @@ def read_fields(file: Path) -> dict[str, Any]:
 def write_experiment(file: Path, experiment: Experiment) -> None:
     """Write what `read_experiment` reads as the same experiment, whatever the package has for the stream: strategies
     without hyper-parameters are named too."""
-    own = {name: experiment.hyperparameters.get(name, {}) for name, row in ROWS.items() if row.grid}
+    own = {name: experiment.hyperparameters.get(name, {}) for name, row in ROWS.items() if row.compared}
     write_text(file, to_toml({**asdict(experiment), "hyperparameters": own}))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from .._support.checks import require_flag, require_names, require_one_of, require_whole
+from .._support.checks import require_flag, require_names, require_one_of, require_share, require_whole
 from ..models import Routing
 from ..networks import BACKBONES, NETWORKS
 from ..pair.abilities import TakesPrefix
@@ -43,6 +43,8 @@ class Experiment:
     - router: network of CLTS's router, a key of `NETWORKS`. None: by the size of the images, whatever `network` is,
         since a router sees every image that is regenerated and its time is most of what CLTS costs.
     - train_epochs, train_mb_size, eval_mb_size, learning_rate: of every strategy (Adam).
+    - validation: share of every training experience's images that strategies are measured on, and not trained on, in
+        the place of test images, as a search does. 0: they are measured on test images, and trained on all others.
     - captions_per_class: captions that CLTS keeps of each class of each experience.
     - memory: what CLTS keeps of an image: "captions"; "labels", its class name in a template; or "images", the image
         itself.
@@ -69,6 +71,7 @@ class Experiment:
     train_mb_size: int = 32
     eval_mb_size: int = 256
     learning_rate: float = 1e-3
+    validation: float = 0.0
     captions_per_class: int = 20
     memory: Memory = "captions"
     routing: Routing = "soft"
@@ -90,6 +93,7 @@ class Experiment:
             raise TypeError(f"learning_rate is {self.learning_rate!r}; it must be a number above 0")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be a number above 0")
+        require_share("validation", self.validation)
         for name, literal in (("memory", Memory), ("routing", Routing), ("router_view", RouterView)):
             require_one_of(name, getattr(self, name), literal)
         for name in ("captioner", "generator", "hyperparameters"):
@@ -143,7 +147,7 @@ class Experiment:
         if not isinstance(told, Mapping):
             raise TypeError(f"hyperparameters is {told!r}; it must be a table of names and values")
         changed = replace(self, **given | {"hyperparameters": own | dict(told)})
-        overruled = [name for name in told if changed.tune and ROWS[name].grid and name in changed.chosen]
+        overruled = [name for name in told if changed.tune and ROWS[name].compared and name in changed.chosen]
         if overruled:
             listed = ", ".join(overruled)
             raise ValueError(f"hyperparameters has {listed}, which the search would overrule; leave either out")

@@ -1,11 +1,13 @@
-"""One search for the hyper-parameters of every strategy: the same number of trials for each, on a held-out seed."""
+"""One search for the hyper-parameters of every strategy: the same number of trials for each, on images held out of
+training, in an order of classes that no comparison reports."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,22 +17,27 @@ from .._support.files import write_text
 from ..streams.named import Stream, slug
 from .experiment import Experiment
 from .rows import ROWS, Results
-from .rows.row import Grid
+from .rows.row import Row
 from .runs.execution import Task, execute
 from .runs.folder import ResultsFolder
 
 TUNING_SEED = 1000  # comparisons report seeds 0, 1, 2, ...
-TRIALS = 6
+TRIALS = 8
+VALIDATION = 0.2  # of every training experience's images; the search never sees a test image
 _KEPT = ("stream", "strategy", "seed", "average_accuracy", "router_accuracy", "memory_bytes")
 
 
-def grids(stream: Stream) -> dict[str, Grid]:
-    """What is tried on a stream, by strategy; strategies that have nothing of their own are left out."""
-    return {name: row.searched(stream.kind) for name, row in ROWS.items() if row.grid}
+def trials(row: Row, stream_kind: str, count: int = TRIALS) -> list[dict[str, Any]]:
+    """The settings that are tried of a strategy on a kind of streams: the first values of all its hyper-parameters, and
+    others, drawn at random (Bergstra and Bengio, JMLR 2012), the same ones each time."""
+    grid = row.searched(stream_kind)
+    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    return every[:1] + random.Random(row.name).sample(every[1:], count - 1)
 
 
 def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs: int = 1) -> dict[str, dict[str, Any]]:
-    """The best of `TRIALS` settings for each of the experiment's strategies, by average accuracy on `TUNING_SEED`.
+    """The best of `TRIALS` settings for each of the experiment's strategies, by average accuracy on `TUNING_SEED`, on
+    images held out of training.
 
     A trial is a run like any other: `folder` keeps it, and none that is there is run again. The trials and the best of
     them are written to `tuning-STREAM.json` in it, where strategies that are not searched now stay as they are.
@@ -40,8 +47,7 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
     - experiment: its own hyper-parameters are not looked at.
     - stream: the experiment's, with the folder of downloaded data.
     """
-    grid = grids(stream)
-    searched = [name for name in experiment.chosen if name in grid]
+    searched = experiment.chosen
     file = folder.path / f"tuning-{slug(stream.name)}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     with tqdm(total=TRIALS * len(searched), unit="trial") as bar:
@@ -50,53 +56,47 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
         for after_clts in (False, True):
             names = [name for name in searched if ROWS[name].after_clts is after_clts]
             base = {"clts": found["clts"]["best"]} if after_clts and names else {}
-            trials = {
+            tasks_of = {
                 name: [
                     Task(
-                        replace(experiment, hyperparameters=base | {name: options}),
+                        replace(experiment, hyperparameters=base | {name: options}, validation=VALIDATION),
                         name,
                         TUNING_SEED,
                         stream,
                         clts=best_clts if after_clts else None,
                         images=folder.images,
                     )
-                    for options in combinations(grid[name])
+                    for options in trials(ROWS[name], stream.kind)
                 ]
                 for name in names
             }
-            missing = [folder.prepared(t) for tasks in trials.values() for t in tasks if folder.load(t) is None]
+            missing = [folder.prepared(t) for tasks in tasks_of.values() for t in tasks if folder.load(t) is None]
             bar.update(TRIALS * len(names) - len(missing))
             for task, results in execute(deque(missing), jobs=jobs, progress=bar.set_description):
                 folder.save(task, results)
                 bar.update()
-            for name, tasks in trials.items():
+            for name, tasks in tasks_of.items():
                 found[name] = _outcome(name, tasks, folder)
-            if "clts" in trials:
-                best_clts = max((_loaded(folder, t) for t in trials["clts"]), key=lambda r: r["average_accuracy"])
+            if "clts" in tasks_of:
+                best_clts = max((_loaded(folder, t) for t in tasks_of["clts"]), key=lambda r: r["average_accuracy"])
     write_text(file, json.dumps(found, indent=1) + "\n")
     return {name: found[name]["best"] for name in searched}
 
 
 def _outcome(strategy: str, tasks: Sequence[Task], folder: ResultsFolder) -> dict[str, Any]:
     """What is written down of one strategy's search. Of equal trials, the first is the best."""
-    trials = []
+    tried = []
     for task in tasks:
         results = _loaded(folder, task)
         options = task.experiment.hyperparameters[strategy]
-        trials.append({"options": options, "results": {name: results[name] for name in _KEPT}})
-    best = max(trials, key=lambda trial: trial["results"]["average_accuracy"])
+        tried.append({"options": options, "results": {name: results[name] for name in _KEPT}})
+    best = max(tried, key=lambda trial: trial["results"]["average_accuracy"])
     conditions = folder.dependencies(tasks[0])
     del conditions["settings"]["hyperparameters"]
-    return {"best": best["options"], "trials": trials, "conditions": conditions}
+    return {"best": best["options"], "trials": tried, "conditions": conditions}
 
 
 def _loaded(folder: ResultsFolder, task: Task) -> Results:
     results = folder.load(task)
     assert results is not None
     return results
-
-
-def combinations(grid: Grid) -> Iterator[dict[str, Any]]:
-    """Every choice of one value for each option."""
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))

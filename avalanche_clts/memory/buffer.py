@@ -70,7 +70,9 @@ class CaptionBuffer(ExemplarsBuffer):
     - pair: writes the captions and turns them back into images.
     - max_size: captions kept at most, in equal parts for all classes seen. None for no limit.
     - captions_per_class: captions kept of each class of each experience. None for no limit.
-    - replay_size: images regenerated, in equal parts for every experience. None: one for each caption.
+    - replay_size: images regenerated, in equal parts for every experience. None: `images_per_class`, or, as in any
+        buffer of `max_size` samples, one for each caption.
+    - images_per_class: images regenerated for each class of each experience, where there is no `replay_size`.
     - class_names: of all classes, by class id. None: taken from the data sets where they have them.
     - recombine: whether a caption that serves several times borrows, for every image but its first, the words of
         another caption, with that caption's class name exchanged for its own; see `Contexts`. Takes effect where class
@@ -85,6 +87,7 @@ class CaptionBuffer(ExemplarsBuffer):
         max_size: int | None = None,
         captions_per_class: int | None = None,
         replay_size: int | None = None,
+        images_per_class: int | None = None,
         class_names: ClassNames | None = None,
         recombine: bool = True,
         seed: int | None = None,
@@ -93,11 +96,13 @@ class CaptionBuffer(ExemplarsBuffer):
         require_flag("recombine", recombine)
         require_class_names(class_names)
         require_whole("replay_size", replay_size, none="one image a caption")
+        require_whole("images_per_class", images_per_class, none="one image a caption")
         require_whole("seed", seed, least=0, none="one drawn at random")
         self.memory = CaptionMemory(max_size=max_size, captions_per_class=captions_per_class)
         super().__init__(max_size if max_size is not None else Unlimited())
         self.pair = pair
         self.replay_size = replay_size
+        self.images_per_class = images_per_class
         self.class_names = class_names
         self.recombine = recombine
         self.first_seed = int(torch.randint(2**31, ())) if seed is None else seed
@@ -259,7 +264,10 @@ class CaptionBuffer(ExemplarsBuffer):
         knows_names = any(origin.names is not None for origin in self.origins)
         recombine = self.recombine and knows_names
         rephrase = Contexts(self.memory, self.class_name).borrow if recombine else None
-        prompts = self.memory.prompts(self.replay_size, rephrase=rephrase)
+        count = self.replay_size
+        if count is None and self.images_per_class is not None and len(self.memory) > 0:
+            count = self.images_per_class * len({(c.experience, c.target) for c in self.memory})
+        prompts = self.memory.prompts(count, rephrase=rephrase)
         return sorted(prompts, key=lambda prompt: prompt.caption.experience)
 
     def _images(self, prompts: Sequence[Prompt]) -> list[Regenerated]:

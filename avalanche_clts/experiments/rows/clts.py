@@ -13,11 +13,19 @@ from ...pair.loading import Pair
 from ...routers import RouterData, RouterTargets, RouterTraining
 from ...strategy import CLTS
 from . import colours
-from .row import Memory, Row, Setup
+from .row import Grid, Memory, Row, Setup
 from .stored_images import stored_images
 
 # Hyper-parameters of the row that are fields of `RouterTraining`.
 _TAUGHT = {f"router_{name}": name for name in ("epochs", "data", "targets", "label_smoothing", "falling_rate")}
+
+# Each can be turned off; a search counts them among CLTS's own.
+_BEYOND_THE_PAPER: Grid = {
+    "router_targets": get_args(RouterTargets),
+    "router_label_smoothing": [0.1, 0.0],
+    "router_falling_rate": [True, False],
+    "recombine": [True, False],
+}
 
 
 def build(setup: Setup) -> SupervisedTemplate:
@@ -54,17 +62,10 @@ ROWS = [
         build,
         keeps="captions, the heads and the router",
         colour=colours.RED,
-        grid={"replay_size": [1000, 2000], "router_epochs": [5, 10, 20]},
+        grid={"replay_size": [2000, 1000], "router_epochs": [20, 10, 5], **_BEYOND_THE_PAPER},
         # Digits has half as many captions as shapes, and its images are generated for as many.
-        grid_on={"digits": {"replay_size": [500, 1000], "router_epochs": [10, 20, 30]}},
-        choices={
-            "router_data": get_args(RouterData),
-            "router_targets": get_args(RouterTargets),
-            # What goes beyond the paper can be turned off.
-            "router_label_smoothing": (0.1, 0.0),
-            "router_falling_rate": (True, False),
-            "recombine": (True, False),
-        },
+        grid_on={"digits": {"replay_size": [1000, 500], "router_epochs": [20, 10, 30], **_BEYOND_THE_PAPER}},
+        choices={"router_data": get_args(RouterData)},
         uses_pair=True,
     )
 ]

@@ -14,9 +14,7 @@ from .row import Row, Setup
 
 def build(setup: Setup) -> SupervisedTemplate:
     """Avalanche's `ICaRL`, which has a loss of its own and takes the network in two parts."""
-    options = dict(setup.options)
-    learning_rate = options.pop("learning_rate", setup.learning_rate)
-    common = setup.common(setup.whole_network(), learning_rate=learning_rate) | options
+    common = setup.single() | dict(setup.options)
     features, classifier = split_network(common["model"])
     own = {name: value for name, value in common.items() if name not in ("model", "criterion")}
     return ICaRL(
@@ -45,7 +43,7 @@ ROWS = [
         colour=colours.VIOLET,
         line=":",
         marker="^",
-        grid={"learning_rate": [3e-4, 1e-3, 3e-3], "train_epochs": [10, 20]},
+        grid={"train_epochs": [20, 10]},
         unfit=unfit,
     )
 ]

@@ -22,6 +22,13 @@ Options = Mapping[str, Any]
 Grid = Mapping[str, Sequence[Any]]
 Memory = Literal["captions", "labels", "images"]
 
+# What a search tries of every strategy, whatever else it tries of one.
+SHARED: Grid = {
+    "learning_rate": [1e-3, 3e-3, 3e-4],
+    "falling_rate": [False, True],
+    "augmentation": ["none", "shifted", "shifted and mirrored"],
+}
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -65,11 +72,11 @@ class Setup:
     device: str
     clts: Results | None = None
 
-    def common(self, model: nn.Module, *, learning_rate: float | None = None) -> dict[str, Any]:
-        """The arguments that are the same for every strategy. `learning_rate` None: everyone's."""
+    def common(self, model: nn.Module) -> dict[str, Any]:
+        """The arguments that are the same for every strategy."""
         return {
             "model": model,
-            "optimizer": Adam(model.parameters(), lr=learning_rate or self.learning_rate),
+            "optimizer": Adam(model.parameters(), lr=self.learning_rate),
             "criterion": nn.CrossEntropyLoss(),
             "train_mb_size": self.train_mb_size,
             "train_epochs": self.train_epochs,
@@ -119,7 +126,8 @@ class Row:
     - keeps: what it keeps between experiences, in a phrase.
     - colour, line, marker: of its curve, as matplotlib has them: a family shares a colour of `colours`, which line and
         marker tell apart.
-    - grid: what the search tries of what is the strategy's own, by hyper-parameter. Empty: it has nothing of its own.
+    - grid: what the search tries of what is the strategy's own, by hyper-parameter, beside `SHARED`; the value that
+        comes first is tried first. Empty: it has nothing of its own.
     - grid_on: the same, where it is another one on a kind of streams.
     - choices: what can be set but is not searched, by hyper-parameter: all values that it may have.
     - family: of rows that are one curve of accuracy over memory, at several budgets. Empty: it is one by itself.
@@ -153,32 +161,34 @@ class Row:
         return self.uses_pair or self.after_clts
 
     def searched(self, stream_kind: str) -> Grid:
-        """What the search tries on streams of a kind."""
-        return self.grid_on.get(stream_kind, self.grid)
+        """What the search tries on streams of a kind: what is the strategy's own, and what is everyone's."""
+        return {**self.grid_on.get(stream_kind, self.grid), **SHARED}
 
     def require_options(self, options: Options) -> None:
         """Raise `ValueError` or `TypeError` for a hyper-parameter that the strategy does not have, or a value that it
         cannot have."""
         if not isinstance(options, Mapping):
             raise TypeError(f"hyperparameters has {self.name} of {options!r}; it must be a table of names and values")
-        known = [*self.grid, *self.choices]
+        values = {**self.grid, **SHARED, **self.choices}
         for option, value in options.items():
-            if option not in known:
-                listed = ", ".join(known) or "none"
+            if option not in values:
+                listed = ", ".join(values)
                 raise ValueError(
                     f"hyperparameters has {self.name}.{option}; the hyper-parameters of {self.name}: {listed}"
                 )
             given = f"hyperparameters has {self.name}.{option} of {value!r}"
-            allowed = self.choices.get(option)
-            if allowed is None:
-                _require_like(given, value, self.grid[option])
+            allowed = values[option]
+            if all(isinstance(other, (int, float)) and not isinstance(other, bool) for other in allowed):
+                _require_like(given, value, allowed)
             elif value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):  # 1 == True
                 raise ValueError(f"{given}; it must be one of {', '.join(map(str, allowed))}")
 
 
 def _require_like(given: str, value: Any, tried: Sequence[Any]) -> None:
-    """Raise `ValueError` unless `value` is a number above 0, and a whole one where a search tries only such."""
+    """Raise `ValueError` unless `value` is a number above 0 (or 0, if a search tries that), and a whole one where a
+    search tries only such."""
     whole = all(isinstance(other, int) for other in tried)
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not (isinstance(value, kinds) and value > 0):
-        raise ValueError(f"{given}; it must be {'a whole number' if whole else 'a number'} above 0")
+    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not number or value < 0 or (value == 0 and 0 not in tried):
+        allowed = f"{'a whole number' if whole else 'a number'} {'of at least' if 0 in tried else 'above'} 0"
+        raise ValueError(f"{given}; it must be {allowed}")

@@ -35,6 +35,9 @@ from ...pair.loading import Pair
 from ...streams.named import Stream
 from ..experiment import Experiment
 from ..rows import ROWS, Results, Setup
+from ..rows.row import SHARED
+from ..rows.shared import apply_shared
+from ..validation import held_out
 from .lock import require_still_there
 from .measures import class_accuracy, last_value, router_confusion, summarize_matrix
 
@@ -107,6 +110,8 @@ def build(
     """The strategy, untrained, and the benchmark. **Arguments:** as in `run`."""
     RNGManager.set_random_seeds(seed)
     benchmark = stream.build(seed)
+    if experiment.validation:
+        benchmark = held_out(benchmark, experiment.validation)
     format = image_format(benchmark.train_stream[0].dataset)
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
     if experiment.network in BACKBONES:
@@ -115,6 +120,8 @@ def build(
         network: Callable[[int], nn.Module] = partial(nn.Linear, backbone.width)
     else:
         backbone, network = None, network_for(format, experiment.network)
+    options = experiment.hyperparameters.get(strategy, {})
+    shared = {name: value for name, value in options.items() if name in SHARED}
     setup = Setup(
         network=network,
         router=network_for(format, experiment.router),
@@ -129,17 +136,19 @@ def build(
         train_epochs=experiment.train_epochs,
         train_mb_size=experiment.train_mb_size,
         eval_mb_size=experiment.eval_mb_size,
-        learning_rate=experiment.learning_rate,
+        learning_rate=shared.get("learning_rate", experiment.learning_rate),
         memory=experiment.memory,
         routing=experiment.routing,
         router_view=experiment.router_view,
-        options=experiment.hyperparameters.get(strategy, {}),
+        options={name: value for name, value in options.items() if name not in SHARED},
         pair=pair,
         evaluator=_evaluator(tensorboard),
         device=experiment.device,
         clts=clts,
     )
-    return ROWS[strategy].build(setup), benchmark
+    agent = ROWS[strategy].build(setup)
+    apply_shared(agent, shared)
+    return agent, benchmark
 
 
 def _train_and_evaluate(

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 
-def add_fetch(commands: Any) -> None:
-    """Add `clts fetch` to a parser's commands."""
+def add_commands(commands: Any) -> None:
+    """Add them to a parser's commands."""
+    _add_fetch(commands)
+    _add_check(commands)
+
+
+def _add_fetch(commands: Any) -> None:
     parser = commands.add_parser("fetch", help="download what a pair loads, and nothing else, so that it works offline")
     parser.add_argument("pair", metavar="PAIR", help="CAPTIONER+GENERATOR, such as blip+sd-turbo, or one of them alone")
     parser.add_argument(
@@ -20,8 +25,7 @@ def add_fetch(commands: Any) -> None:
     parser.set_defaults(run=_fetch)
 
 
-def add_check(commands: Any) -> None:
-    """Add `clts check` to a parser's commands."""
+def _add_check(commands: Any) -> None:
     parser = commands.add_parser("check", help="load a pair, and show what it makes of a few images")
     parser.add_argument("pair", metavar="PAIR", help="a name or a folder")
     parser.add_argument(
@@ -51,7 +55,7 @@ def _add_arguments_of_parts(parser: argparse.ArgumentParser) -> None:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from .fetching import fetch
+    from ..pair.fetching import fetch
 
     chosen = arguments_of_parts(arguments.set)
     fetch(arguments.pair, captioner=chosen["captioner"], generator=chosen["generator"], dry_run=arguments.dry_run)
@@ -60,7 +64,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     """The exit status is 1 if something looks wrong."""
-    from .inspection import check
+    from ..pair.inspection import check
 
     chosen = arguments_of_parts(arguments.set)
     found = check(
