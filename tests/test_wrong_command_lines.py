@@ -34,7 +34,6 @@ WRONG = {
     "compare --network vgg": "--network is 'vgg'; known networks: ",
     "compare --router vgg": "--router is 'vgg'; known networks: ",
     "compare --router cnn --backbone captioner": "--router is 'cnn', but with backbone 'captioner' ",
-    "compare --network vgg": "--network is 'vgg'; known networks: small-cnn, cnn, slim-resnet18",
     "compare --device tpu": "--device is 'tpu', which this machine does not have",
     "compare --strategies er clts": "--strategies has er; known strategies: joint",
     "compare --set replay_size=5": "--set is given 'replay_size=5'; write STRATEGY.OPTION=VALUE",
