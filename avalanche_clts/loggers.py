@@ -20,8 +20,9 @@ class TextWandBLogger(WandBLogger):
 
     It needs the extra `wandb`. Without a network, or an account, set `WANDB_MODE=offline`.
 
-    <!-- no-run -->
     ```python
+    from avalanche_clts.loggers import TextWandBLogger
+
     logger = TextWandBLogger(project_name="my-project", run_name="clts")
     evaluator = EvaluationPlugin(accuracy_metrics(stream=True), clts_metrics(captions=True), loggers=[logger])
     ```

@@ -79,7 +79,7 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
         assert run["memory_bytes"].keys() == {"captions", "exemplars", "heads", "router", "network"}
         assert run["seconds"].keys() == {"total", "captioning", "generation", "router", "evaluation"}
         assert run["seconds"]["evaluation"] > 0
-        assert (run["pair_fit"] is not None) == (run["strategy"] == "clts")
+        assert (run["pair_fit"] is not None) == (run["strategy"] in ("clts", "name-only"))
         for fit in run["pair_fit"] or []:
             assert fit.keys() == {"captions_named", "regenerated_recognised", "real_recognised"}
             assert fit["real_recognised"] is not None

@@ -13,6 +13,7 @@ import functools
 import os
 import re
 import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
@@ -93,9 +94,10 @@ def _two_experiences(*args: Any, **options: Any) -> CLScenario:
 
 
 @pytest.fixture
-def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> dict[str, Any]:
+def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> Iterator[dict[str, Any]]:
     """What an example finds, in a folder of its own that holds `photos` and the pair `my-pair`."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "photos").symlink_to(photos)
     (tmp_path / "my-pair").symlink_to(Path(_whole_pair().captioner.name_or_path).parent)
     monkeypatch.setattr(avalanche_clts, "load_pair", _pair)
@@ -104,7 +106,9 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> 
     names: dict[str, Any] = {"__name__": "example"}
     for code in blocks(PREFACE.read_text(encoding="utf-8")):
         exec(compile(code, str(PREFACE), "exec"), names)
-    return names
+    yield names
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # it reads its environment once
 
 
 @pytest.mark.parametrize("place", EXAMPLES)

@@ -264,7 +264,7 @@ def test_every_command_takes_parts_and_their_arguments(
 
 def test_an_experiment_takes_parts_and_their_arguments(tiny_pair_folder: Path, tmp_path: Path) -> None:
     def asked(*words: str) -> Experiment:
-        return asked_experiment(cli._parser().parse_args(["compare", *words]))
+        return asked_experiment(cli._parsers()[0].parse_args(["compare", *words]))
 
     part = str(tiny_pair_folder / "generator")
     told = ["pair.generator.steps=2", "pair.captioner.prompt=Describe the {class_name}.", "clts.replay_size=7"]

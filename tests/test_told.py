@@ -34,7 +34,7 @@ def test_stream_pair_and_work_are_told() -> None:
     ("given", "origin"),
     [
         ({}, "searched on Split Digits"),
-        ({"tune": True}, "searched now, on a seed that is not reported"),
+        ({"tune": True}, "searched on images held out of training, and a seed that is not reported"),
         ({"strategies": ("naive",)}, "as the strategies have them"),
         ({"stream": "shapes"}, "searched on Split Shapes"),
         ({"hyperparameters": {"clts": {"replay_size": 7}}}, "set by hand (clts.replay_size=7)"),
@@ -46,9 +46,16 @@ def test_origin_of_the_hyperparameters_is_told(given: dict, origin: str) -> None
 
 
 def test_it_is_told_before_anything_runs(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
-    asked = replace(QUICK, seeds=1, pair=str(tiny_pair_folder), strategies=("naive",))
+    asked = replace(
+        QUICK,
+        seeds=1,
+        pair=str(tiny_pair_folder),
+        strategies=("naive",),
+        hyperparameters={"naive": {"learning_rate": 0.002}},
+    )
     compare(asked, out=tmp_path)
     assert "stream: digits" in capsys.readouterr().err.splitlines()[0]
+    assert "hyper-parameters set by hand (naive.learning_rate=0.002)" in (tmp_path / "report.html").read_text()
 
 
 def test_how_long_images_take_is_told_after_the_first_batch(tiny_pair: Pair, monkeypatch, capsys) -> None:

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from avalanche_clts import AutoCaptioner, Pair, load_pair
+from avalanche_clts import AutoCaptioner, Pair, load_pair, split_digits
 from avalanche_clts.pair.weights import MissingWeightsError
-from tests.conftest import save_tiny_blip
+from tests.conftest import make_clts, save_tiny_blip
 
 Weights = dict[str, torch.Tensor]
 
@@ -85,6 +85,19 @@ def test_weights_that_are_not_the_models_are_refused_by_name(
     assert (f"{ending}_v2, which it does not know" in message) == (how is renamed)
     assert "copy the whole checkpoint again" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_strategy_tells_of_them_before_it_trains(part: str, tiny_pair_folder: Path, tmp_path: Path) -> None:
+    """A generator is needed after a head or two, which may have taken hours."""
+    folder = tmp_path / "pair"
+    shutil.copytree(tiny_pair_folder, folder)
+    file, ending, _ = PARTS[part]
+    change(folder / part / file, without(ending))
+    clts = make_clts(load_pair(folder))
+    with pytest.raises(MissingWeightsError, match=ending):
+        clts.train(split_digits(5).train_stream[0])
+    assert clts.clock.train_iterations == 0
 
 
 def test_a_safety_checker_is_loaded_whole_and_quietly(tiny_pair_folder: Path, tmp_path: Path, caplog) -> None:

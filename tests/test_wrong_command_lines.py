@@ -33,7 +33,7 @@ WRONG = {
     "compare --batch-size -1": "--batch-size is -1; ",
     "compare --network vgg": "--network is 'vgg'; known networks: ",
     "compare --router vgg": "--router is 'vgg'; known networks: ",
-    "compare --router cnn --network captioner": "--router is 'cnn', but with network 'captioner' ",
+    "compare --router cnn --backbone captioner": "--router is 'cnn', but with backbone 'captioner' ",
     "compare --device tpu": "--device is 'tpu', which this machine does not have",
     "compare --strategies er clts": "--strategies has er; known strategies: joint",
     "compare --set replay_size=5": "--set is given 'replay_size=5'; write STRATEGY.OPTION=VALUE",

@@ -27,7 +27,7 @@ from .runs.folder import ResultsFolder, without_seconds
 from .runs.lock import only_one
 from .runs.results import RESULTS_FILE, to_csv
 from .runs.runner import versions
-from .told import introduction
+from .told import introduction, origin_of_settings
 from .tuning import tune
 
 
@@ -73,6 +73,7 @@ def compare(
     conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))
     for line in introduction(experiment, benchmark, strategies=experiment.chosen):
         tell(line)
+    origin = origin_of_settings(experiment, experiment.chosen)
     with only_one(out):
         folder = ResultsFolder(out, conditions)
         compute_features(experiment, benchmark, pair, folder.features)
@@ -93,6 +94,7 @@ def compare(
                 "pair": experiment.pair,
             },
             "settings": experiment.settings(),
+            "hyperparameters_from": origin,
             "pair": {"name": experiment.pair, "identity": conditions.pair, "bytes": pair_nbytes(pair)},
             "backbones": conditions.backbones,
             "backbone_bytes": backbone_nbytes(experiment, pair),

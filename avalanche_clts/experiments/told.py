@@ -31,17 +31,17 @@ def introduction(experiment: Experiment, benchmark: NCScenario, *, strategies: S
     if any(experiment.needs_pair(name) for name in strategies):
         known = "; it knows 8x8 digits and drawn shapes" if experiment.pair == "embedded" else ""
         lines.append(f"pair: {experiment.pair} on {experiment.device}{known}")
-    lines.append(f"hyper-parameters: {_origin(experiment, strategies)}")
+    lines.append(f"hyper-parameters: {origin_of_settings(experiment, strategies)}")
     if "clts" in strategies and experiment.memory != "images":
         lines.append(f"to make: {_work(experiment, benchmark)}")
     return lines
 
 
-def _origin(experiment: Experiment, strategies: Sequence[str]) -> str:
-    """Where the hyper-parameters of the strategies come from."""
+def origin_of_settings(experiment: Experiment, strategies: Sequence[str]) -> str:
+    """Where the hyper-parameters of the strategies come from, in a phrase."""
     stream, searched = searched_on(experiment.stream)
     if experiment.tune:
-        return "searched now, on a seed that is not reported"
+        return "searched on images held out of training, and a seed that is not reported"
     by_origin: dict[str, list[str]] = {}
     for name in strategies:
         own = experiment.hyperparameters.get(name, {})

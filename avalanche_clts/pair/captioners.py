@@ -67,9 +67,9 @@ class AutoCaptioner:
     (Li et al., ICML 2023), GIT (Wang et al., TMLR 2022), a vision encoder with a text decoder, such as ViT-GPT2; or one
     that takes instructions: SmolVLM, Qwen2.5-VL, Qwen3-VL, Florence-2 (Xiao et al., CVPR 2024).
 
-    The weights are looked for at once, fetched if they are not on this machine, and loaded when the first image is
-    captioned: from safetensors where the checkpoint has them, otherwise from a `.bin` by PyTorch's restricted
-    unpickler; no code that comes with them is run.
+    The weights are looked for at once, fetched if they are not on this machine, and loaded when they are first needed
+    (by a strategy, before anything is trained): from safetensors where the checkpoint has them, otherwise from a `.bin`
+    by PyTorch's restricted unpickler; no code that comes with them is run.
 
     ```python
     captioner = AutoCaptioner("my-pair/captioner", max_new_tokens=20)  # or from the hub: "microsoft/git-base-coco"
@@ -244,6 +244,13 @@ class AutoCaptioner:
             # What looks like a loop in a class name is its spelling.
             texts.append(text if text.startswith(prefix) else prefix + without_loops(added))
         return texts
+
+    def load(self) -> None:
+        """Load the weights now, not when they are first needed.
+
+        Raises `MissingWeightsError` if they are not those of the model that the checkpoint's configuration describes.
+        """
+        self._load()
 
     def _load(self) -> CaptioningModel:
         if self._loaded is None:

@@ -55,8 +55,8 @@ class DiffusionGenerator:
     """Images by a text-to-image pipeline of diffusers: Stable Diffusion 1 to 3.5 and XL, turbo and latent-consistency
     models among them, FLUX.1, PixArt, Sana and Sana-Sprint.
 
-    The weights are looked for at once, fetched if they are not on this machine, and loaded when the first image is
-    generated.
+    The weights are looked for at once, fetched if they are not on this machine, and loaded when they are first needed
+    (by a strategy, before anything is trained).
 
     ```python
     generator = DiffusionGenerator("my-pair/generator", steps=2, guidance_scale=1.0)
@@ -316,6 +316,13 @@ class DiffusionGenerator:
     def _on_device(self) -> Any:
         pipeline = self._load()
         return pipeline.to(self.device) if self._placed else pipeline
+
+    def load(self) -> None:
+        """Load the weights now, not when they are first needed.
+
+        Raises `MissingWeightsError` if they are not those of the model that the checkpoint's configuration describes.
+        """
+        self._load()
 
     def _load(self) -> Any:
         if self._pipeline is None:

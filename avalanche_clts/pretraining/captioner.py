@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 
 import torch
-from PIL import Image
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
 from ..pair.precision import fast_multiplication
-from .pool import Pool
+from .pool import Pool, rgb
 from .recipe import Recipe
 from .tokenizers import word_tokenizer
 from .training import draw, fit
@@ -60,11 +59,6 @@ def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
     )
     model.cpu().half().save_pretrained(out)
     processor.save_pretrained(out)
-
-
-def rgb(images: list[Image.Image]) -> list[Image.Image]:
-    """The images in mode RGB, which is what the processors of real checkpoints expect."""
-    return [image.convert("RGB") for image in images]
 
 
 def words_of(caption: str) -> list[str]:

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import (
-    AutoencoderKL,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 from ..pair.precision import fast_multiplication, plain_attention
-from .captioner import rgb
+from .autoencoder import encode, train_autoencoder
 from .distillation import Sampler, distill
+from .features import train_features
 from .layout import lay_out_for_all
-from .pool import Pool
+from .pool import Pool, to_tensor
 from .recipe import Recipe
 from .tokenizers import pair_tokenizer
 from .training import draw, fit, normal
@@ -35,7 +33,6 @@ from .training import draw, fit, normal
 _TEXT_WIDTH = 128
 _TEXT_LENGTH = 77  # tokens at most, both ends included, as in CLIP
 _UNCONDITIONAL = 0.1  # share of captions dropped, for classifier-free guidance
-_NOISE_VARIANCE = 0.005  # of the decoder's Gaussian: weighs squared error against KL divergence
 _SCHEDULE = {
     "num_train_timesteps": 1000,
     "steps_offset": 1,
@@ -53,11 +50,12 @@ def train_generator(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
 
     - work: folder of the checkpoints that a killed run goes on from.
     """
-    images = _to_tensor(pool.images, recipe.side).to(recipe.device)
-    autoencoder = _train_autoencoder(images, work, recipe)
+    images = to_tensor(pool.images, recipe.side).to(recipe.device)
+    features = train_features(images, pool.captions, work, recipe) if recipe.feature_weight else None
+    autoencoder = train_autoencoder(images, features, work, recipe)
     tokenizer = _tokenizer(pool.captions)
     denoiser = _Denoiser(tokenizer, recipe).to(recipe.device)
-    latents = _encode(autoencoder, images)
+    latents = encode(autoencoder, images)
     tokens = _tokens(tokenizer, pool.captions).to(recipe.device)
     _train_denoiser(denoiser, latents, tokens, work, recipe)
     scheduler = DPMSolverMultistepScheduler(**_SCHEDULE, timestep_spacing="trailing")
@@ -112,52 +110,6 @@ class _Denoiser(nn.Module):
         return self.unet(latents, timesteps, self.text_encoder(tokens).last_hidden_state).sample
 
 
-def _train_autoencoder(images: Tensor, work: Path, recipe: Recipe) -> AutoencoderKL:
-    autoencoder = AutoencoderKL(
-        block_out_channels=recipe.autoencoder_widths,
-        down_block_types=("DownEncoderBlock2D",) * len(recipe.autoencoder_widths),
-        up_block_types=("UpDecoderBlock2D",) * len(recipe.autoencoder_widths),
-        latent_channels=recipe.latent_channels,
-        norm_num_groups=16,
-        sample_size=recipe.side,
-    ).to(recipe.device)
-
-    def batch_loss(generator: torch.Generator) -> Tensor:
-        batch = _pixels(images[draw(len(images), recipe.batch_size // 4, generator)])
-        with fast_multiplication(recipe.device):
-            posterior = autoencoder.encode(batch).latent_dist
-            noise = normal(posterior.mean.shape, generator)
-            decoded = autoencoder.decode(posterior.mean + posterior.std * noise).sample
-        error = F.mse_loss(decoded.float(), batch, reduction="none").sum((1, 2, 3)).mean()
-        # A real KL weight: with next to none, latents are far from normal and the denoiser draws blobs.
-        loss = (error / (2 * _NOISE_VARIANCE) + posterior.kl().mean()) / batch[0].numel()
-        assert isinstance(loss, Tensor)
-        return loss
-
-    fit(
-        autoencoder,
-        batch_loss,
-        name="autoencoder",
-        folder=work,
-        steps=recipe.autoencoder_steps,
-        learning_rate=1.5e-3,
-        ema_decay=0.99,
-    )
-    return autoencoder
-
-
-@torch.inference_mode()
-def _encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
-    """Mean and standard deviation of every image's latents, `(n, 2 x latent channels, h, w)`, in units of the overall
-    deviation."""
-    posteriors = [autoencoder.encode(_pixels(batch)).latent_dist for batch in images.split(500)]
-    means = torch.cat([p.mean for p in posteriors])
-    deviations = torch.cat([p.std for p in posteriors])
-    overall = (means.var() + deviations.square().mean()).sqrt()
-    autoencoder.register_to_config(scaling_factor=1 / overall.item())
-    return torch.cat([means, deviations], dim=1) / overall
-
-
 def _train_denoiser(denoiser: _Denoiser, latents: Tensor, tokens: Tensor, work: Path, recipe: Recipe) -> None:
     noise_schedule = DDPMScheduler(**_SCHEDULE)
     unconditional, tokens = tokens[-1], tokens[:-1]
@@ -199,14 +151,3 @@ def _tokenizer(captions: list[str]) -> CLIPTokenizerFast:
 def _tokens(tokenizer: CLIPTokenizerFast, captions: list[str]) -> Tensor:
     """Token ids of the captions and, in the last row, of the empty text, `(n + 1, length)`."""
     return tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
-def _to_tensor(images: list[Image.Image], side: int) -> Tensor:
-    """RGB `(n, 3, side, side)`, uint8: a quarter of the memory that floats would take."""
-    resized = [image.resize((side, side), Image.Resampling.LANCZOS) for image in rgb(images)]
-    return torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2)
-
-
-def _pixels(images: Tensor) -> Tensor:
-    """uint8 to [-1, 1]."""
-    return images / 127.5 - 1

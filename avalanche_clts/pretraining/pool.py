@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -69,3 +71,19 @@ def joined(pools: Sequence[Pool]) -> Pool:
         [caption for pool in pools for caption in pool.captions],
         [target for pool in pools for target in pool.targets],
     )
+
+
+def rgb(images: Sequence[Image.Image]) -> list[Image.Image]:
+    """The images in mode RGB, which is what the processors of real checkpoints expect."""
+    return [image.convert("RGB") for image in images]
+
+
+def to_tensor(images: Sequence[Image.Image], side: int) -> Tensor:
+    """RGB `(n, 3, side, side)`, uint8: a quarter of the memory that floats would take."""
+    resized = [image.resize((side, side), Image.Resampling.LANCZOS) for image in rgb(images)]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 to [-1, 1]."""
+    return images / 127.5 - 1

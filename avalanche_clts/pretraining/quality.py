@@ -9,18 +9,22 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.functional import to_tensor
+from torchvision.transforms.functional import to_pil_image, to_tensor
 
 from .._support.console import bar
+from ..images.formats import LabelledImages
 from ..networks import network_for
+from ..pair.abilities import Autoencodes
 from ..pair.loading import Pair, load_pair
-from .pool import Change, Domain
+from .pool import Change, Domain, rgb
 
 _SHARES = {
     "words_kept": "words of a caption that are said again of its image",
     "captioner_names_the_class": "captioner names the right class (real test images)",
     "generated_recognised_by_real_classifier": "generated images recognised as the class in their caption",
     "real_recognised_by_real_classifier": "real test images recognised, trained on real",
+    "real_recognised_by_as_many_real": "real test images recognised, trained on as many real as generated",
+    "autoencoded_recognised_by_real_classifier": "real test images recognised after the generator's autoencoder",
     "real_recognised_by_generated_classifier": "real test images recognised, trained on generated only",
 }
 
@@ -73,15 +77,28 @@ def _measure(pair: Pair, domain: Domain, count: int, device: str) -> dict[str, A
     real_test = _batch(*test, domain, device)
     by_real = _train_classifier(*_batch(*train, domain, device), domain)
     by_generated = _train_classifier(*generated, domain)
+    shown = sorted(set(picks))  # as many real images as generated ones, if there are
+    as_many = _batch([train.images[i] for i in shown], [train.targets[i] for i in shown], domain, device)
+    by_as_many = by_real if len(shown) == len(train.images) else _train_classifier(*as_many, domain)
     return {
         "images_generated": count,
         "words_kept": _words_kept(pair, test.images[:count]),
         "captioner_names_the_class": sum(named) / len(named),
         "generated_recognised_by_real_classifier": _accuracy(by_real, *generated),
         "real_recognised_by_real_classifier": _accuracy(by_real, *real_test),
+        "real_recognised_by_as_many_real": _accuracy(by_as_many, *real_test),
+        "autoencoded_recognised_by_real_classifier": _accuracy(by_real, *_autoencoded(pair, test, domain, device)),
         "real_recognised_by_generated_classifier": _accuracy(by_generated, *real_test),
         "changed_words": {name: _measure_change(pair, change) for name, change in domain.changes.items()},
     }
+
+
+def _autoencoded(pair: Pair, images: LabelledImages, domain: Domain, device: str) -> tuple[Tensor, Tensor]:
+    """The images as the generator would make them, had it drawn them right: what its autoencoder loses is lost."""
+    assert isinstance(pair.generator, Autoencodes)
+    pixels = torch.stack([to_tensor(image) for image in rgb(images.images)])
+    restored = torch.cat([pair.generator.autoencode(batch) for batch in pixels.split(500)])
+    return _batch([to_pil_image(image) for image in restored], images.targets, domain, device)
 
 
 def _words_kept(pair: Pair, images: Sequence[Image.Image]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._support.checks import require_whole
 from ..pair.devices import require_device
@@ -18,12 +18,18 @@ class Recipe:
     - autoencoder_widths: channels of the autoencoder at the images' size, half of it, and so on; the last is the size
         of the latents.
     - latent_channels: of the latents.
+    - noise_variance: of the decoder's Gaussian: weighs squared error against the KL divergence that keeps latents
+        normal.
+    - feature_weight: of the distance between the features of an image and of the decoded one, in a network that reads
+        the caption's words off the image. 0: no such network is trained.
+    - feature_steps: optimizer steps of that network.
     - unet_widths: channels of the denoiser at the latents' size, half of it, and so on; the second has the text's
         attention.
     - captioner_steps, autoencoder_steps, diffusion_steps: optimizer steps of each part.
     - distillation_steps: optimizer steps in which the denoiser learns to do with fewer sampling steps. 0: it does not.
     - num_trajectories: that it learns this from.
-    - batch_size: of captioner and denoiser; the autoencoder, which needs steps more than images, takes a quarter.
+    - batch_size: of captioner and denoiser; the network of the features takes half, and the autoencoder, which needs
+        steps more than images, a quarter.
     - teacher_steps, guidance_scale: how the generator samples before distillation.
     - sampling_steps: how many it does with afterwards; a divisor of `teacher_steps`. There is no guidance then: what it
         does has become part of the weights.
@@ -33,6 +39,9 @@ class Recipe:
     side: int = 32
     autoencoder_widths: tuple[int, ...] = (16, 32, 64)
     latent_channels: int = 4
+    noise_variance: float = 0.005
+    feature_weight: float = 0.0
+    feature_steps: int = 1200
     unet_widths: tuple[int, ...] = (64, 128, 192)
     captioner_steps: int = 28_000
     autoencoder_steps: int = 6000
@@ -68,26 +77,28 @@ class Recipe:
         return self.side >> (len(self.autoencoder_widths) - 1)
 
 
-# For photographs, on a CPU: coarser latents, which cost less, in more channels, and a wider denoiser.
+# For photographs, on a CPU. What each choice gains is in benchmarks/results/pretraining/.
 PHOTOS = Recipe(
-    autoencoder_widths=(16, 32, 64, 64),
+    autoencoder_widths=(16, 32, 64),
     latent_channels=8,
-    unet_widths=(128, 256),
+    noise_variance=0.001,
+    feature_weight=20.0,
+    unet_widths=(96, 192),
     captioner_steps=8000,
     autoencoder_steps=8000,
-    diffusion_steps=8000,
+    diffusion_steps=12_000,
     distillation_steps=0,
-    teacher_steps=10,
+    teacher_steps=8,
+    guidance_scale=2.5,
 )
-# And on a GPU, where a step costs much the same whatever its size: finer latents, wider networks, larger batches.
-PHOTOS_ON_GPU = Recipe(
+# And on a GPU, where a step costs much the same whatever its size: wider networks, larger batches.
+PHOTOS_ON_GPU = replace(
+    PHOTOS,
     autoencoder_widths=(48, 96, 96),
-    latent_channels=8,
     unet_widths=(128, 192),
     captioner_steps=1000,
     autoencoder_steps=1200,
+    feature_steps=300,
     diffusion_steps=3000,
     batch_size=2048,
-    distillation_steps=0,
-    teacher_steps=10,
 )

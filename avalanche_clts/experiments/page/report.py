@@ -82,13 +82,19 @@ def _compared(document: dict[str, Any]) -> dict[str, Any]:
     duration = [] if seconds is None else [f"{len(document['runs'])} runs of {human_time(seconds)} in all"]
     pair = document.get("pair", {})
     return {
-        "facts": _facts(document) + duration,
+        "facts": _facts(document) + duration + _settings(document),
         "command": document.get("command") or "clts compare",
         "arguments": document["arguments"],
         "versions": document["versions"],
         "pair": pair.get("name", "unknown"),
         "pair_bytes": human_bytes(pair.get("bytes")),
     }
+
+
+def _settings(document: dict[str, Any]) -> list[str]:
+    """Where the hyper-parameters come from."""
+    origin = document.get("hyperparameters_from")
+    return [] if origin is None else [f"hyper-parameters {origin}"]
 
 
 def _facts(document: dict[str, Any]) -> list[str]:

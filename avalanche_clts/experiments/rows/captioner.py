@@ -100,21 +100,25 @@ class LikeliestClass(AskedCaptioner):
 
     A captioner that is told the class in a prompt ("a photo of a {class_name}") is asked in that prompt. Of one that
     finds all words itself, no prompt is its own: it is asked in the words of its caption of the image, where each class
-    stands in turn in the place of the class that the caption names; where it names none, in the place of every word,
-    of which the likeliest counts.
+    stands in turn in the place of the class that the caption names; where it names none, in that of the word for which
+    a class fits best.
     """
 
     def scores_of(self, images: Sequence[Image.Image], captions: Sequence[str]) -> Tensor:
         """log p(text | image) of the likeliest text with the class in it."""
         assert isinstance(self._captioner, HasLikelihoods)
-        prefix = getattr(self._captioner, "prefix", None)
         names, known = list(self.names.values()), Names(self.names.values())
-        asked = [
-            [fill(prefix, name) for name in names] if prefix else _in(caption, names, known) for caption in captions
-        ]
-        found = self._captioner.log_likelihoods(images, asked)
-        # All names in the place of one word, then all in that of the next.
-        return torch.stack([torch.from_numpy(row).reshape(-1, len(names)).amax(0) for row in found])
+        prefix = getattr(self._captioner, "prefix", None)
+        if prefix:
+            asked = [[fill(prefix, name) for name in names]] * len(images)
+        else:
+            places = [_places(caption, known) for caption in captions]
+            # Where a class fits best is asked with one name, and then with all of them.
+            tried = [[_with(c, place, names[0]) for place in p] for c, p in zip(captions, places, strict=True)]
+            fits = self._captioner.log_likelihoods(images, tried)
+            best = [p[int(row.argmax())] for p, row in zip(places, fits, strict=True)]
+            asked = [[_with(c, place, name) for name in names] for c, place in zip(captions, best, strict=True)]
+        return torch.stack([torch.from_numpy(row) for row in self._captioner.log_likelihoods(images, asked)])
 
 
 class NamedClass(AskedCaptioner):
@@ -132,12 +136,16 @@ class NamedClass(AskedCaptioner):
         return scores
 
 
-def _in(caption: str, names: Sequence[str], known: Names) -> list[str]:
-    """The caption with each name in the place of the class that it names, or of every word of it; of one without any
-    word, the names alone."""
+def _places(caption: str, known: Names) -> list[tuple[int, int]]:
+    """Where a class name may stand in the caption, as start and end: in the place of the class that it names, or else
+    of any word of it; in one without any word, alone."""
     mentions = known.mentions(caption)
-    places = [(m.start, m.end) for m in mentions[:1]] or [m.span() for m in _WORD.finditer(caption)] or [(0, 0)]
-    return [caption[:start] + name + caption[end:] for start, end in places for name in names]
+    return [(m.start, m.end) for m in mentions[:1]] or [m.span() for m in _WORD.finditer(caption)] or [(0, 0)]
+
+
+def _with(caption: str, place: tuple[int, int], name: str) -> str:
+    """The caption with the name in that place."""
+    return caption[: place[0]] + name + caption[place[1] :]
 
 
 def asking(kind: type[AskedCaptioner]) -> Callable[[Setup], OnePass]:
@@ -159,7 +167,7 @@ def unfit(benchmark: Any) -> str | None:
 
 def unfit_pair(pair: Pair) -> str | None:
     """Why a pair's captioner cannot be asked for the likeliest class, or None."""
-    if isinstance(pair.captioner, HasLikelihoods):
+    if getattr(pair.captioner, "log_likelihoods", None) is not None:  # None: of a kind that has none
         return None
     return f"a {type(pair.captioner).__name__} does not say how likely it finds a text"
 

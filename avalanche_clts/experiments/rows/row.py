@@ -29,6 +29,8 @@ SHARED: Grid = {
     "falling_rate": [False, True],
     AUGMENTATION: ["none", "shifted", "shifted and mirrored"],
 }
+# On frozen features nobody augments, and a linear layer may learn at a higher rate.
+ON_FEATURES: Grid = {"learning_rate": [*SHARED["learning_rate"], 1e-2], "falling_rate": SHARED["falling_rate"]}
 
 
 class Networks(NamedTuple):
@@ -189,7 +191,7 @@ class Row:
 
         - on_features: whether networks see the features of a frozen backbone, which are those of images as they are.
         """
-        shared = {name: values for name, values in self._shared.items() if not (on_features and name == AUGMENTATION)}
+        shared = ON_FEATURES if on_features and self.trained else self._shared
         return {**self.grid_on.get(stream_kind, self.grid), **shared}
 
     @property
