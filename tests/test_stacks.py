@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import ByT5Tokenizer
 
 from avalanche_clts import CaptionBuffer, Pair
+from avalanche_clts.pair.pipeline_kinds import Reader
 from avalanche_clts.pair.precision import fast_multiplication
 from avalanche_clts.pair.prompt_encoding import as_read
 from avalanche_clts.pretraining.layout import lay_out_for_all
@@ -40,12 +42,15 @@ def test_what_is_laid_out_for_all_stays_so(tiny_pair_folder: Path) -> None:
 def test_a_tokenizer_that_tells_no_places_cuts_prompts_where_any_other_does(embedded_pair: Pair) -> None:
     prompt = "a small Red star  on a dark blue background"
     # Version 4 of transformers has a CLIP tokenizer of this kind here.
-    assert as_read(embedded_pair.generator._load().tokenizer, prompt) == "a small Red star  on a dark"
+    assert (
+        as_read(embedded_pair.generator._load(), Reader("prompt", "tokenizer"), prompt) == "a small Red star  on a dark"
+    )
     by_bytes = ByT5Tokenizer(extra_ids=0, model_max_length=9)  # the text's end is one of the tokens
     assert not by_bytes.is_fast
-    assert as_read(by_bytes, "a red star") == "a red st"
-    assert as_read(by_bytes, "a red st") == "a red st"
-    assert as_read(by_bytes, "") == ""
+    pipeline = SimpleNamespace(by_bytes=by_bytes)
+    for room, read in ((None, "a red st"), (6, "a red")):
+        for prompt in ("a red star", read, ""):
+            assert as_read(pipeline, Reader("prompt", "by_bytes", room), prompt) == prompt[: len(read)]
 
 
 @pytest.mark.parametrize("instructions", ["_is_amx_tile_supported", "_is_avx512_bf16_supported", None])
