@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .models import RoutedModel
     from .pair.captioners import AutoCaptioner, BlipCaptioner, Captioner, LabelCaptioner
     from .pair.generators import DiffusionGenerator, Generator
+    from .pair.image_cache import CachedGenerator
     from .pair.loading import Pair, load_pair
     from .plugins import CaptionReplayPlugin, CLTSPlugin
     from .routers import Router, RouterTraining, TaskRouter
@@ -31,6 +32,7 @@ __all__ = [
     "AutoCaptioner",
     "BlipCaptioner",
     "CLTSPlugin",
+    "CachedGenerator",
     "Caption",
     "CaptionBuffer",
     "CaptionMemory",
@@ -64,6 +66,7 @@ _MODULES = {
     "models": ("RoutedModel",),
     "pair.captioners": ("AutoCaptioner", "BlipCaptioner", "Captioner", "LabelCaptioner"),
     "pair.generators": ("DiffusionGenerator", "Generator"),
+    "pair.image_cache": ("CachedGenerator",),
     "pair.loading": ("Pair", "load_pair"),
     "plugins": ("CLTSPlugin", "CaptionReplayPlugin"),
     "routers": ("Router", "RouterTraining", "TaskRouter"),

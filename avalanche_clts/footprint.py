@@ -6,6 +6,7 @@ A plugin or strategy that keeps state and says nothing counts as unknown, never 
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -247,5 +248,7 @@ def _is_state(value: Any, seen: set[int]) -> bool:
 def _template_attributes() -> frozenset[str]:
     """What every strategy of Avalanche's has, of which what is kept is counted elsewhere."""
     network = nn.Linear(1, 1)
-    plain = Naive(model=network, optimizer=torch.optim.SGD(network.parameters(), lr=1.0), evaluator=None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No loggers specified")  # which it needs none of
+        plain = Naive(model=network, optimizer=torch.optim.SGD(network.parameters(), lr=1.0), evaluator=None)
     return frozenset(vars(plain)) | {"storage_policy"}

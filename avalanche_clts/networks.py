@@ -6,16 +6,12 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.models import SlimResNet18
 from torch import Tensor, nn
 
 from .images.avalanche import image_format
 from .images.formats import ImageFormat
-from .images.normalisation import Normalisation
-from .pair.captioners import BlipCaptioner
-from .pair.loading import Pair
 
 
 def small_cnn(num_outputs: int, *, channels: int, size: tuple[int, int]) -> nn.Sequential:
@@ -56,32 +52,9 @@ def cnn(num_outputs: int, *, channels: int) -> nn.Sequential:
     )
 
 
-class CaptionerFeatures(nn.Module):
-    """The vision model of the pair's captioner as a frozen backbone.
-
-    Its weights are the pair's: neither trained, nor counted, nor saved here.
-
-    **Arguments:**
-
-    - normalisation: of the inputs, which is undone.
-    """
-
-    def __init__(self, pair: Pair, normalisation: Normalisation) -> None:
-        super().__init__()
-        if not isinstance(pair.captioner, BlipCaptioner):
-            given = type(pair.captioner).__name__
-            raise ValueError(f"network is 'captioner', which needs a pair with a BlipCaptioner, not a {given}")
-        self._encode = pair.captioner.encode
-        self._normalisation = normalisation
-        self.width = self._encode(torch.zeros(1, 3, 8, 8)).shape[1]
-
-    def __deepcopy__(self, memo: dict[int, object]) -> CaptionerFeatures:
-        return self  # frozen: all copies of a network share it
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(n, 1 or 3, h, w)` to `(n, hidden size)`."""
-        features = self._encode(self._normalisation.undone(x).expand(-1, 3, -1, -1))
-        return F.layer_norm(features, features.shape[-1:])  # a scale that a linear layer learns on at any rate
+def mlp(num_outputs: int, *, num_features: int) -> nn.Sequential:
+    """A hidden layer and a linear one, on features."""
+    return nn.Sequential(nn.Linear(num_features, 256), nn.ReLU(), nn.Linear(256, num_outputs))
 
 
 NETWORKS: dict[str, Callable[[ImageFormat], Callable[[int], nn.Module]]] = {
@@ -89,7 +62,11 @@ NETWORKS: dict[str, Callable[[ImageFormat], Callable[[int], nn.Module]]] = {
     "cnn": lambda format: partial(cnn, channels=format.channels),
     "slim-resnet18": lambda format: SlimResNet18,  # Lopez-Paz and Ranzato (2017); 32x32 RGB only
 }
-BACKBONES: dict[str, Callable[[Pair, Normalisation], CaptionerFeatures]] = {"captioner": CaptionerFeatures}
+# On a backbone's features, given how many they are.
+ON_FEATURES: dict[str, Callable[[int], Callable[[int], nn.Module]]] = {
+    "linear": lambda num_features: partial(nn.Linear, num_features),
+    "mlp": lambda num_features: partial(mlp, num_features=num_features),
+}
 
 
 def split_network(network: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -115,8 +92,11 @@ def require_fitting(argument: str, name: str | None, dataset: AvalancheDataset) 
             network_for(image_format(dataset), name)(2).eval()(x)
     except RuntimeError:
         _, channels, height, width = x.shape
+        images = f"images of {width}x{height} pixels and {channels} channels"
+        if name is None:
+            raise ValueError(f"stream has {images}, too small for a {argument}; bring larger ones") from None
         raise ValueError(
-            f"{argument} is {name!r}, which cannot take images of {width}x{height} pixels and {channels} channels; "
+            f"{argument} is {name!r}, which cannot take {images}; "
             f"choose another: {', '.join(other for other in NETWORKS if other != name)}"
         ) from None
 
@@ -131,5 +111,5 @@ def network_for(format: ImageFormat, name: str | None = None) -> Callable[[int],
     Raises `ValueError`, listing the known ones, for another name.
     """
     if name is not None and name not in NETWORKS:
-        raise ValueError(f"network is {name!r}; known networks: {', '.join([*NETWORKS, *BACKBONES])}")
+        raise ValueError(f"network is {name!r}; known networks: {', '.join(NETWORKS)}")
     return NETWORKS[name or ("small-cnn" if max(format.size) <= 28 else "cnn")](format)

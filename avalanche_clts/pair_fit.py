@@ -47,16 +47,16 @@ class PairFit:
         named = [_says(c.text, name) for c, name in zip(captions, names, strict=True) if name is not None]
         captioned = [made.prompt.caption for made in memory.regenerated]
         made = [i for i, caption in enumerate(captioned) if caption.experience == newest]
-        regenerated = real = None
+        regenerated = None
         if made:
             images, spaced = memory.buffer.eval(), _spaced(len(made))
             indices = [made[i] for i in spaced]
             targets = [captioned[i].target for i in indices]
             regenerated = _recognised(model, [images[i][0] for i in indices], targets, newest, device)
-            dataset = experience.dataset.eval()
-            indices = list(_spaced(len(dataset)))
-            targets = class_ids(experience.dataset, indices)
-            real = _recognised(model, [dataset[i][0] for i in indices], targets, newest, device)
+        dataset = experience.dataset.eval()
+        indices = list(_spaced(len(dataset)))
+        targets = class_ids(experience.dataset, indices)
+        real = _recognised(model, [dataset[i][0] for i in indices], targets, newest, device)
         return cls(sum(named) / len(named) if named else None, regenerated, real)
 
     def tell(self, experience: int) -> None:

@@ -15,9 +15,9 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
-from tqdm import tqdm
 
 from ._support.checks import require_flag, require_kind, require_one_of, require_whole
+from ._support.console import bar
 from ._support.extra_state import from_tensor, to_tensor
 from .images.avalanche import class_ids
 from .memory.buffer import CaptionBuffer
@@ -322,14 +322,16 @@ class RouterTraining:
         end_factor = 0.0 if self.falling_rate else 1.0
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end_factor, total_iters=steps)
         criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
-        for epoch in tqdm(range(self.epochs), desc="training the router", leave=False, disable=None):
-            for step, (x, target) in enumerate(loader):
-                loss = criterion(unit_logits(features(x.to(device))), target.to(device))
-                require_finite(loss, title, f"epoch {epoch}, iteration {step}")
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+        with bar(total=steps, desc="training the router", unit="batch", leave=False) as shown:
+            for epoch in range(self.epochs):
+                for step, (x, target) in enumerate(loader):
+                    loss = criterion(unit_logits(features(x.to(device))), target.to(device))
+                    require_finite(loss, title, f"epoch {epoch}, iteration {step}")
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    shown.update()
 
     def _computing(self, router: TaskRouter, example: Tensor) -> AbstractContextManager[Callable[[Tensor], Tensor]]:
         if self.precision == "float32":

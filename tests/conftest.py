@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,20 +11,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from huggingface_hub import constants, file_download
 from hypothesis import HealthCheck, settings
 from torch import nn
 from transformers import (
-    BertTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessor,
     BlipProcessor,
     CLIPTextConfig,
     CLIPTextModel,
-    CLIPTokenizer,
+    CLIPTokenizerFast,
 )
 
 from avalanche_clts import CLTS, Pair, RoutedModel, load_pair
+from avalanche_clts.pretraining.layout import lay_out_for_all
+from avalanche_clts.pretraining.tokenizers import pair_tokenizer, word_tokenizer
+from tests.hub import Hub, served
 
 torch.set_num_threads(1)  # tests run in parallel processes
 # On a busy machine an example may take long without anything being wrong.
@@ -63,9 +66,27 @@ def embedded_pair_folder(embedded_pair: Pair) -> Path:
     return Path(embedded_pair.captioner.name_or_path).parent
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that the client in this process asks, with an empty cache of its own, as if there were a network."""
+    with served() as hub:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+        for module in (constants, file_download):  # older clients have a copy of their own
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield hub
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Call it, and the client asks no hub any more."""
+    return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
 def save_tiny_blip(folder: Path, words: Sequence[str] = WORDS) -> None:
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *words]
-    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(vocabulary)}, bos_token="[DEC]")
+    tokenizer = word_tokenizer(words, bos_token="[DEC]")
     width = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
     config = BlipConfig(
         vision_config={**width, "image_size": 16, "patch_size": 8},
@@ -97,7 +118,7 @@ def tiny_vae() -> AutoencoderKL:
 
 
 def save_tiny_stable_diffusion(folder: Path) -> None:
-    tokenizer = CLIPTokenizer(model_max_length=12).train_new_from_iterator([" ".join(WORDS)], vocab_size=600)
+    tokenizer = pair_tokenizer(CLIPTokenizerFast, [" ".join(WORDS)], vocab_size=600, model_max_length=12)
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -131,6 +152,7 @@ def save_tiny_stable_diffusion(folder: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
+    lay_out_for_all(folder)
 
 
 def small_net(outputs: int = 10) -> nn.Sequential:

@@ -110,12 +110,12 @@ def test_part_of_the_questions_leaves_the_other_answers(
     asked = replace(QUICK, ablations=["routing"], seeds=1, pair=str(tiny_pair_folder))
     again = ablate(asked, out=out, command="clts ablate --only routing")
     assert list(again["ablations"]) == SOME
-    assert "replace" not in capsys.readouterr().out
+    assert "replace" not in capsys.readouterr().err
     assert again["command"] == "clts ablate --only routing"
     other = ablate(asked.with_given(hyperparameters={"clts": {"replay_size": 12, "router_epochs": 2}}), out=out)
     assert list(other["ablations"]) == ["routing"], "answers about other settings were taken for these"
     assert other["settings"]["hyperparameters"]["clts"]["router_epochs"] == 2
-    assert "ablations.json holds answers under other settings, which the new ones replace" in capsys.readouterr().out
+    assert "ablations.json holds answers under other settings, which the new ones replace" in capsys.readouterr().err
 
 
 def test_what_is_set_anyway_is_no_change(tiny_pair_folder: Path) -> None:
@@ -151,7 +151,7 @@ def test_report_of_ablations_alone(ablated: tuple[Path, dict], tmp_path: Path, c
 
 def test_unknown_ablation_is_refused(capsys) -> None:
     assert main(["ablate", "--only", "luck"]) == 2
-    assert "ablations has luck; known ablations: router-data, router-targets" in capsys.readouterr().err
+    assert "--only has luck; known ablations: router-data, router-targets" in capsys.readouterr().err
 
 
 def test_stored_images_come_back_as_they_were() -> None:
@@ -169,10 +169,10 @@ def test_variants_that_a_pair_cannot_serve_are_left_out_and_told_of(
     identity = pair_identity(asked.load_pair())
     every = [*ABLATIONS["decoder"].variants, *ABLATIONS["steps"].variants]
     assert [one.variant for one in plan(asked, parse_stream("digits"), 5, identity)] == every
-    seeing_features = replace(asked, ablations=["view"], network="captioner")
+    seeing_features = replace(asked, ablations=["view"], backbone="captioner")
     (left,) = plan(seeing_features, parse_stream("digits"), 5, identity)
     assert left.default
-    assert "view, the input after the generator's autoencoder: left out, as router_view is" in capsys.readouterr().out
+    assert "view, the input after the generator's autoencoder: left out, as router_view is" in capsys.readouterr().err
     # A generator that knows no decoder but its pipeline's.
     make = DiffusionGenerator.__init__
 
@@ -182,7 +182,7 @@ def test_variants_that_a_pair_cannot_serve_are_left_out_and_told_of(
     monkeypatch.setattr(DiffusionGenerator, "__init__", without_decoder)
     left = [one.variant for one in plan(asked, parse_stream("digits"), 5, identity)]
     assert left == list(ABLATIONS["steps"].variants)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "decoder, a linear map, at the latents' size: left out, as generator= has 'decoder'" in said
 
 
@@ -265,14 +265,12 @@ def test_settings_that_no_pair_has_are_refused(tiny_pair_folder: Path, tmp_path:
 
 def test_frozen_captioner_serves_every_strategy_and_weighs_nothing(tiny_pair_folder: Path, tmp_path: Path) -> None:
     asked = replace(QUICK, strategies=("clts", "naive"), seeds=1, pair=str(tiny_pair_folder))
-    clts, naive = compare(replace(asked, network="captioner"), out=tmp_path)
+    clts, naive = compare(replace(asked, backbone="captioner"), out=tmp_path)
     linear = (16 * 10 + 10) * 4  # the tiny captioner's 16 features to 10 classes, float32
     assert clts["memory_bytes"]["heads"] == 5 * linear
     assert clts["memory_bytes"]["router"] == linear
     assert naive["memory_bytes"]["network"] == linear
-    with pytest.raises(
-        ValueError, match="network is 'resnet'; known networks: small-cnn, cnn, slim-resnet18, captioner"
-    ):
+    with pytest.raises(ValueError, match="network is 'resnet'; known networks: small-cnn, cnn, slim-resnet18"):
         replace(asked, network="resnet")
 
 

@@ -116,12 +116,12 @@ def test_generator_and_captioner_go_on_with_smaller_batches(tiny_pair_folder: Pa
     captioner = BlipCaptioner(tiny_pair_folder / "captioner", max_new_tokens=4, batch_size=8)
     images, captions = generator.generate(PROMPTS, range(5)), captioner.caption(pictures(5))
     tried: dict[object, list[int]] = {generator: [], captioner: []}
-    for part, method, batch in ((generator, "_generate_batch", 0), (captioner, "_tokens", 1)):
+    for part, method in ((generator, "_generate_batch"), (captioner, "_tokens")):
         whole = getattr(part, method)
 
-        def limited(*arguments, whole=whole, batch=batch, part=part):
-            tried[part].append(len(arguments[batch]))
-            if len(arguments[batch]) > 2:
+        def limited(*arguments, whole=whole, part=part):
+            tried[part].append(len(arguments[0]))
+            if len(arguments[0]) > 2:
                 raise torch.OutOfMemoryError
             return whole(*arguments)
 

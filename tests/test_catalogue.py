@@ -1,57 +1,79 @@
-"""Every entry of the catalogue, against a tiny repository of the same name, family and files in the local cache."""
+"""Every entry of the catalogue, as a tiny repository of the same name, family and files: fetched, and then offline."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from huggingface_hub import constants
+import torch
 
 from avalanche_clts import BlipCaptioner, load_pair
 from avalanche_clts.pair.catalogue import CAPTIONERS, GENERATORS
-from tests.conftest import save_tiny_stable_diffusion
-from tests.test_families import CAPTIONER_FAMILIES, GENERATOR_FAMILIES, save_lora
+from avalanche_clts.pair.fetching import fetch
+from tests.hub import Hub
+from tests.test_families import CAPTIONER_FAMILIES, GENERATOR_FAMILIES, as_bin, pictures, save_lora
+from tests.test_instructed import RECIPES as FAMILY_OF_INSTRUCTED
+from tests.test_pipelines import RECIPES as PIPELINE_OF
+from tests.tiny_pipelines import TINY
+
+FAMILY_OF = {"blip": "blip", "blip-large": "blip", "git": "git", "blip2": "blip-2", **FAMILY_OF_INSTRUCTED}
+WITHOUT_SAFETENSORS = ("blip", "git")
+SMALL = {"height": 32, "width": 32}
 
 
-def cached(cache: Path, name: str, revision: str, save: Callable[[Path], None]) -> None:
-    """A repository as the hub's client caches it."""
-    repository = cache / f"models--{name.replace('/', '--')}"
-    commit = hashlib.sha1(name.encode()).hexdigest()
-    if not repository.exists():
-        save(repository / "snapshots" / commit)
-    (repository / "refs").mkdir(exist_ok=True)
-    (repository / "refs" / revision).write_text(commit)
-
-
-def save_as_half(folder: Path, save: Callable[[Path], None]) -> None:
-    save(folder)
+def with_halves(folder: Path) -> None:
+    """The same weights once more, as a variant."""
     for file in [*folder.glob("*/model.safetensors"), *folder.glob("*/diffusion_pytorch_model.safetensors")]:
-        file.rename(file.with_name(f"{file.stem}.fp16.safetensors"))
+        file.with_name(f"{file.stem}.fp16.safetensors").write_bytes(file.read_bytes())
 
 
-def test_catalogue_entries_are_what_the_classes_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    families = {"blip": "blip", "blip-large": "blip", "git": "git", "blip2": "blip-2"}
-    for name, entry in CAPTIONERS.items():
-        cached(tmp_path, entry.arguments["name_or_path"], "abc", CAPTIONER_FAMILIES[families[name]])
-    for name, entry in GENERATORS.items():
-        save = GENERATOR_FAMILIES.get(name, save_tiny_stable_diffusion)
-        if "variant" in entry.arguments:
-            save = partial(save_as_half, save=save)
-        cached(tmp_path, entry.arguments["name_or_path"], "v2", save)
-        if "lora" in entry.arguments:
-            pipeline = tmp_path / f"models--{entry.arguments['name_or_path'].replace('/', '--')}" / "snapshots"
-            save = partial(save_lora, pipeline=next(pipeline.iterdir()))
-            cached(tmp_path, entry.arguments["lora"], "main", save)
-    for captioner in CAPTIONERS:
-        for generator in GENERATORS:
-            pair = load_pair(f"{captioner}@abc+{generator}@v2")
-            assert (pair.captioner.revision, pair.generator.revision) == ("abc", "v2")
-            assert isinstance(pair.captioner, BlipCaptioner) == (captioner in ("blip", "blip-large"))
-            assert pair.generator.steps == GENERATORS[generator].arguments["steps"]
-    few = load_pair("git@abc+sd15-lcm@v2").generator
-    assert few.generate(["a two"], [0])[0].size == (8, 8)
-    assert type(few._pipeline.scheduler).__name__ == "LCMScheduler"
+def stock(hub: Hub, folder: Path, arguments: dict[str, Any], save: Callable[[Path], None]) -> None:
+    torch.manual_seed(0)
+    save(folder)
+    (folder / "README.md").write_text("about it")
+    (folder / "all-in-one.safetensors").write_bytes(b"0" * 1000)
+    hub.add(arguments["name_or_path"], folder, "v2")
+
+
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_a_captioner_works_offline_once_it_is_fetched(
+    name: str, hub: Hub, offline: Callable[[], None], tmp_path: Path, tiny_pair_folder: Path
+) -> None:
+    arguments = CAPTIONERS[name].arguments
+    stock(hub, tmp_path / "captioner", arguments, CAPTIONER_FAMILIES[FAMILY_OF[name]])
+    if name in WITHOUT_SAFETENSORS:
+        as_bin(tmp_path / "captioner")
+    fetch(f"{name}@v2", say=lambda line: None)
+    offline()
+    captioner = load_pair(f"{name}@v2+{tiny_pair_folder}").captioner
+    assert captioner.revision == "v2"
+    assert isinstance(captioner, BlipCaptioner) == (name in ("blip", "blip-large"))
+    assert captioner.prompt == arguments.get("prompt")
+    (caption,) = captioner.caption(pictures(1), ["eight"])
+    assert caption.startswith("a photo of an eight")
+    assert not {f"{arguments['name_or_path']}/{file}" for file in ("README.md", "all-in-one.safetensors")} & {*hub.sent}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_generator_works_offline_once_it_is_fetched(
+    name: str, hub: Hub, offline: Callable[[], None], tmp_path: Path, tiny_pair_folder: Path
+) -> None:
+    arguments = GENERATORS[name].arguments
+    save = TINY[PIPELINE_OF[name]] if name in PIPELINE_OF else GENERATOR_FAMILIES[name.removesuffix("-lcm")]
+    stock(hub, tmp_path / "generator", arguments, save)
+    if "variant" in arguments:
+        with_halves(tmp_path / "generator")
+    if "lora" in arguments:
+        save_lora(tmp_path / "lora", tmp_path / "generator")
+        hub.add(arguments["lora"], tmp_path / "lora")
+    fetch(f"{name}@v2", say=lambda line: None)
+    offline()
+    generator = load_pair(f"{tiny_pair_folder}+{name}@v2", generator=SMALL).generator
+    assert (generator.revision, generator.steps) == ("v2", arguments["steps"])
+    assert generator.generate(["a two"], [0])[0].size == (32, 32)
+    assert "scheduler" not in arguments or type(generator._pipeline.scheduler).__name__ == arguments["scheduler"]
+    assert not {f"{arguments['name_or_path']}/{file}" for file in ("README.md", "all-in-one.safetensors")} & {*hub.sent}
+    halves = [file for file in hub.sent if file.endswith(".safetensors") and "lora" not in file]
+    assert all(".fp16." in file for file in halves) == ("variant" in arguments)

@@ -22,7 +22,6 @@ from avalanche_clts import Pair
 from avalanche_clts.cli import main
 from avalanche_clts.experiments import Experiment, compare, experiment
 from avalanche_clts.experiments.page.table import format_markdown, format_table, human_bytes
-from avalanche_clts.experiments.rows import COMPARED
 from avalanche_clts.experiments.runs import execution
 from avalanche_clts.experiments.runs.measures import summarize_matrix
 from avalanche_clts.experiments.runs.runner import build
@@ -31,6 +30,7 @@ from avalanche_clts.streams.embedded_digits import CLASS_NAMES, stream_digits
 from avalanche_clts.streams.named import STREAMS, parse_stream
 from tests.test_report import assert_nothing_from_outside
 
+COMPARED = Experiment().chosen
 QUICK = Experiment(
     train_epochs=1,
     learning_rate=3e-3,
@@ -73,17 +73,25 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
             "router_confusion",
             "class_accuracy",
             "memory_bytes",
+            "pair_fit",
             "seconds",
         } == run.keys()
         assert run["memory_bytes"].keys() == {"captions", "exemplars", "heads", "router", "network"}
-        assert run["seconds"].keys() == {"total", "captioning", "generation", "router"}
+        assert run["seconds"].keys() == {"total", "captioning", "generation", "router", "evaluation"}
+        assert run["seconds"]["evaluation"] > 0
+        assert (run["pair_fit"] is not None) == (run["strategy"] in ("clts", "name-only"))
+        for fit in run["pair_fit"] or []:
+            assert fit.keys() == {"captions_named", "regenerated_recognised", "real_recognised"}
+            assert fit["real_recognised"] is not None
         rows = 1 if run["strategy"] == "joint" else 5
         if run["router_confusion"] is not None:
             assert [sum(row) for row in run["router_confusion"]] == pytest.approx([1.0] * 5)
         assert [len(row) for row in run["accuracy_matrix"]] == [5] * rows
         assert run["average_accuracy"] == pytest.approx(sum(run["accuracy_matrix"][-1]) / 5)
-        assert (run["router_accuracy"] is not None) == (run["strategy"] in ("clts", "expert-gate", "heads"))
-        assert (run["seconds"]["generation"] is not None) == (run["strategy"] in ("clts", "caption-replay"))
+        routed = ("clts", "name-only", "expert-gate", "heads")
+        assert (run["router_accuracy"] is not None) == (run["strategy"] in routed)
+        generating = ("clts", "name-only", "caption-replay")
+        assert (run["seconds"]["generation"] is not None) == (run["strategy"] in generating)
 
 
 def test_replay_budgets_follow_the_captions(finished: Path) -> None:
@@ -106,6 +114,7 @@ def test_csv_says_the_same(finished: Path) -> None:
         assert int(row["memory_bytes.heads"]) == run["memory_bytes"]["heads"]
         for matrix in ("accuracy_matrix", "router_confusion", "class_accuracy"):
             assert json.loads(row[matrix]) == run[matrix]
+        assert json.loads(row["pair_fit"]) == run["pair_fit"]
 
 
 def test_report_is_one_self_contained_page(finished: Path) -> None:
@@ -245,18 +254,18 @@ def test_bytes_are_readable() -> None:
             r"strategies has gem; known strategies: joint, cumulative, clts, .*naive",
         ),
         (["compare", "--seeds", "0"], r"seeds is 0"),
-        (["compare", "--batch-size", "0"], r"train_mb_size is 0"),
+        (["compare", "--batch-size", "0"], r"--batch-size is 0"),
         (["compare", "--set", "clts.replay_size"], r"--set is given 'clts.replay_size'; write STRATEGY.OPTION=VALUE"),
-        (["compare", "--set", "gem.size=3"], r"hyperparameters has gem; known strategies: joint"),
+        (["compare", "--set", "gem.size=3"], r"--set has gem; known strategies: joint"),
         (["compare", "--set", "ewc.ewc_lambda=much"], r"ewc.ewc_lambda of 'much'; it must be a number above 0"),
         (
             ["compare", "--tune", "--set", "ewc.ewc_lambda=3"],
-            r"hyperparameters has ewc, which the search would overrule",
+            r"--set has ewc, which the search would overrule",
         ),
-        (["compare", "--set", "ewc.size=3"], r"hyperparameters has ewc.size; the hyper-parameters of ewc: ewc_lambda"),
+        (["compare", "--set", "ewc.size=3"], r"--set has ewc.size; the hyper-parameters of ewc: ewc_lambda"),
         (
-            ["compare", "--network", "captioner", "--router", "cnn"],
-            r"router is 'cnn', but with network 'captioner' it is",
+            ["compare", "--backbone", "captioner", "--router", "cnn"],
+            r"router is 'cnn', but with backbone 'captioner' it stands on that too; known networks there: linear, mlp$",
         ),
         (
             ["compare", "--set", "clts.replay_size=1e3"],
@@ -272,7 +281,7 @@ def test_bytes_are_readable() -> None:
             ["compare", "--strategies", "naive", "--network", "slim-resnet18"],
             r"network is 'slim-resnet18', which cannot take images of 8x8 pixels and 1 channels; choose another",
         ),
-        (["compare", "--router", "vgg"], r"router is 'vgg'; known networks: small-cnn, cnn, slim-resnet18$"),
+        (["compare", "--router", "vgg"], r"router is 'vgg'; known networks: small-cnn, .*captioner, .*timm:NAME"),
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
         (
             ["compare", "--pair", "nowhere"],
@@ -307,7 +316,7 @@ def test_where_classes_come_again_rivals_keep_as_many_images_as_there_are_captio
     captions = 3 * 10 * QUICK.captions_per_class
     assert clts["router_accuracy"] is not None
     assert replay["memory_bytes"]["exemplars"] == captions * 64
-    assert "icarl is left out: iCaRL gives each class to one experience" in capsys.readouterr().out
+    assert "icarl is left out: iCaRL gives each class to one experience" in capsys.readouterr().err
     with pytest.raises(ValueError, match="strategies has icarl, which cannot run on digits: iCaRL gives each class"):
         compare(replace(few, strategies=("icarl",)), out=tmp_path)
 

@@ -13,6 +13,7 @@ import functools
 import os
 import re
 import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
@@ -32,7 +33,7 @@ from avalanche_clts.streams.embedded_shapes import CLASS_NAMES, stream_shapes
 
 TOP = Path(__file__).parents[1]
 PREFACE = TOP / "docs" / "api" / "index.md"
-PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^(?P<mark><!-- no-run -->\n+)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 # By script: a strategy of the recorded comparison, and where its accuracy stands in what is printed.
 SHOWS = {
@@ -93,9 +94,10 @@ def _two_experiences(*args: Any, **options: Any) -> CLScenario:
 
 
 @pytest.fixture
-def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> dict[str, Any]:
+def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> Iterator[dict[str, Any]]:
     """What an example finds, in a folder of its own that holds `photos` and the pair `my-pair`."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "photos").symlink_to(photos)
     (tmp_path / "my-pair").symlink_to(Path(_whole_pair().captioner.name_or_path).parent)
     monkeypatch.setattr(avalanche_clts, "load_pair", _pair)
@@ -104,7 +106,9 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path) -> 
     names: dict[str, Any] = {"__name__": "example"}
     for code in blocks(PREFACE.read_text(encoding="utf-8")):
         exec(compile(code, str(PREFACE), "exec"), names)
-    return names
+    yield names
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # it reads its environment once
 
 
 @pytest.mark.parametrize("place", EXAMPLES)
@@ -207,3 +211,8 @@ def test_script_runs_as_it_stands(
     shown = float(re.findall(figure, printed)[-1])
     shown = 100 * shown if shown <= 1 else shown
     assert abs(shown - mean(recorded)) <= max(1.0, 2 * stdev(recorded))
+
+
+def test_citation_and_changelog_name_this_version() -> None:
+    assert f"\nversion: {avalanche_clts.__version__}\n" in (TOP / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {avalanche_clts.__version__} " in (TOP / "CHANGELOG.md").read_text(encoding="utf-8")

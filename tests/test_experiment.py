@@ -83,16 +83,16 @@ def test_a_file_that_says_what_cannot_be_is_named(line: str, message: str, tmp_p
     file.write_text(line + ("\n[hyperparameters.clts]\nreplay_size = 12" if "tune" in line else ""))
     assert main(["compare", "--config", str(file), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"clts: {file}")
+    assert error.startswith(f"clts: --config {file}")
     assert message in error
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line_overrules_a_file(file: Path, tmp_path: Path, capsys) -> None:
     assert main(["ablate", "--config", str(file), "--only", "luck", "--out", str(tmp_path / "out")]) == 2
-    assert "ablations has luck; known ablations: router-data" in capsys.readouterr().err
+    assert "--only has luck; known ablations: router-data" in capsys.readouterr().err
     asked = ["compare", "--config", str(file), "--stream", "shapes", "--strategies", "ewc", "--seeds", "4"]
-    found = asked_experiment(cli._parser().parse_args([*asked, "--epochs", "7", "--set", "clts.replay_size=99"]))
+    found = asked_experiment(cli._parsers()[0].parse_args([*asked, "--epochs", "7", "--set", "clts.replay_size=99"]))
     assert (found.stream, found.strategies, found.seeds, found.train_epochs) == ("shapes", ("ewc",), 4, 7)
     assert found.hyperparameters["clts"] == {"replay_size": 99, "router_epochs": 1}
     assert found.generator == {"steps": 2}
@@ -162,10 +162,16 @@ def test_a_run_depends_on_what_its_strategy_takes_notice_of() -> None:
     assert changed(routing="hard") == changed(generator={"steps": 3}) == with_pair
     assert changed(Conditions(["captioner", "another"], here.versions)) == with_pair
     assert changed(Conditions(here.pair, {"torch": "3"})) == set(ROWS)
+    below = {"backbone": "timm:resnet18"}
+    one, other = (
+        {name: replace(QUICK, **below).digest(name, Conditions([], {}, {"timm:resnet18": w})) for name in ROWS}
+        for w in "xy"
+    )
+    assert not set(one.values()) & set(other.values()), "other weights under the same name"
     ewc = QUICK.hyperparameters | {"ewc": {"ewc_lambda": 3.0}}
     assert changed(hyperparameters=ewc) == {"ewc"}
     clts = QUICK.hyperparameters | {"clts": {"replay_size": 13}}
-    assert changed(hyperparameters=clts) == {"clts", "er-bytes", "er-63x", "er-total"}
+    assert changed(hyperparameters=clts) == {"clts", "name-only", "er-bytes", "er-63x", "er-total"}
 
 
 def test_what_is_derived_is_written_while_the_folder_is_locked(

@@ -22,18 +22,17 @@ from diffusers import (
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import (
-    BertTokenizer,
+    BertTokenizerFast,
     BlipImageProcessor,
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    CLIPTokenizer,
+    CLIPTokenizerFast,
     GitConfig,
     GitForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
-    GPT2Tokenizer,
     OPTConfig,
     VisionEncoderDecoderModel,
     ViTConfig,
@@ -42,10 +41,12 @@ from transformers import (
 )
 
 from avalanche_clts import AutoCaptioner, DiffusionGenerator, load_pair
-from avalanche_clts.pair.captioning_models import _PROMPTS
+from avalanche_clts.pair.captioning_models import _PROMPTS, Asked
 from avalanche_clts.pair.catalogue import GENERATORS
-from avalanche_clts.pair.parts import FAMILIES
+from avalanche_clts.pair.parts import CHATS, FAMILIES
+from avalanche_clts.pretraining.tokenizers import pair_tokenizer, word_tokenizer
 from tests.conftest import WORDS, save_tiny_blip, save_tiny_stable_diffusion, tiny_vae
+from tests.tiny_captioners import TINY, gpt2_tokenizer
 
 WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
 VISION = {**WIDTH, "image_size": 16, "patch_size": 8}
@@ -61,15 +62,8 @@ def pictures(count: int) -> list[Image.Image]:
 SPELT = [*WORDS, "aquarium", "_", "fish", "t", "-", "shirt", "/", "top", "cafe", "'", "s", "##s"]
 
 
-def bert_tokenizer() -> BertTokenizer:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *SPELT]
-    return BertTokenizer(vocab={word: i for i, word in enumerate(words)})
-
-
-def gpt2_tokenizer(**special: str) -> GPT2Tokenizer:
-    return GPT2Tokenizer().train_new_from_iterator(
-        [" ".join(WORDS)], vocab_size=400, new_special_tokens=None, **special
-    )
+def bert_tokenizer() -> BertTokenizerFast:
+    return word_tokenizer(["[DEC]", *SPELT])
 
 
 def save_blip2(folder: Path) -> None:
@@ -145,6 +139,7 @@ CAPTIONER_FAMILIES: dict[str, Callable[[Path], None]] = {
     "blip-2": save_blip2,
     "git": save_git,
     "vision-encoder-decoder": save_vit_gpt2,
+    **TINY,
 }
 
 
@@ -189,16 +184,20 @@ def test_prefix_is_said_once_and_as_it_was_given(captioner_folder: Path) -> None
 def test_what_the_model_adds_is_told_apart_by_tokens(captioner_folder: Path) -> None:
     captioner = AutoCaptioner(captioner_folder)
     loaded, prompt = captioner._load(), "a photo of a T-shirt/top"
-    told = loaded.told(prompt)
+    is_chat = loaded.model.config.model_type in CHATS  # whose answer is returned without what it was asked
+    asked = [] if is_chat else loaded.told(prompt).ids[: loaded.told(prompt).returned]
+
+    def said(tokens: list[int]) -> str:
+        return loaded.added(Asked(prompt), tokens)
+
     added = loaded.tokenizer(" thin seven", add_special_tokens=False).input_ids
-    asked = told.ids[: told.returned]
-    assert loaded.added_to(prompt, [*asked, *added]) == " thin seven"
-    assert loaded.added_to(prompt, asked) == ""
+    assert said([*asked, *added]) == " thin seven"
+    assert said(asked) == ""
     again = loaded.tokenizer(f" {prompt}", add_special_tokens=False).input_ids
-    assert loaded.added_to(prompt, [*asked, *again, *added]) == " thin seven"
-    assert loaded.added_to(prompt, added) == " thin seven"  # a model that does not repeat what it was told
+    assert said([*asked, *again, *added]) == " thin seven"
+    assert said(added) == " thin seven"  # a model that does not repeat what it was told
     going_on = loaded.tokenizer.convert_tokens_to_ids("##s" if "##s" in loaded.tokenizer.get_vocab() else "s")
-    assert loaded.added_to(prompt, [*asked, going_on, *added]) == "s thin seven"
+    assert said([*asked, going_on, *added]) == "s thin seven"
 
 
 def test_drawn_captions_depend_on_the_image_and_the_seed_alone(captioner_folder: Path) -> None:
@@ -216,7 +215,7 @@ def test_penalised_words_are_not_repeated(captioner_folder: Path) -> None:
     def said(**options: float) -> list[list[int]]:
         captioner = AutoCaptioner(captioner_folder, max_new_tokens=12, **options)
         batch = captioner._inputs(pictures(4))
-        return [row[1:] for row in captioner._tokens(None, batch)[:, -12:].tolist()]
+        return [row[1:] for row in captioner._tokens(batch)[:, -12:].tolist()]
 
     assert any(len(set(row)) < len(row) for row in said())
     assert all(len(set(row)) == len(row) for row in said(repetition_penalty=1e6))
@@ -229,7 +228,7 @@ def test_beams_find_likelier_captions(captioner_folder: Path) -> None:
     def scores(captioner: AutoCaptioner) -> list[float]:
         batch, loaded = captioner._inputs(images), captioner._load()
         made = loaded.model.generate(
-            pixel_values=batch.pixels,
+            **batch.inputs,
             **captioner.decoding.arguments(batch.seeds, 8),
             max_new_tokens=8,
             return_dict_in_generate=True,
@@ -254,7 +253,7 @@ def test_captions_have_a_least_length(tmp_path: Path) -> None:
     assert captioner.caption(pictures(2)) == ["", ""]
     longer = AutoCaptioner(tmp_path, min_new_tokens=3)
     longer._loaded = captioner._loaded
-    tokens = longer._tokens(None, longer._inputs(pictures(2)))
+    tokens = longer._tokens(longer._inputs(pictures(2)))
     assert ((tokens[:, 1:] == 3).int().argmax(1) >= 3).all()
 
 
@@ -307,17 +306,17 @@ def test_weights_without_safetensors_are_read_from_a_bin(captioner_folder: Path,
 
 
 def test_known_families_are_those_that_can_be_told_a_prompt() -> None:
-    assert set(FAMILIES) == set(_PROMPTS) == set(CAPTIONER_FAMILIES)
+    assert set(FAMILIES) == {*_PROMPTS, *CHATS} == set(CAPTIONER_FAMILIES)
 
 
 # Generators
 
 
-def clip_tokenizer() -> CLIPTokenizer:
-    return CLIPTokenizer(model_max_length=12).train_new_from_iterator([" ".join(WORDS)], vocab_size=600)
+def clip_tokenizer() -> CLIPTokenizerFast:
+    return pair_tokenizer(CLIPTokenizerFast, [" ".join(WORDS)], vocab_size=600, model_max_length=12)
 
 
-def text_config(tokenizer: CLIPTokenizer, **options: object) -> CLIPTextConfig:
+def text_config(tokenizer: CLIPTokenizerFast, **options: object) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         **WIDTH,

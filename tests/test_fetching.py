@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from huggingface_hub import constants
@@ -23,29 +24,11 @@ from avalanche_clts.pair.fetching import fetch
 from avalanche_clts.pair.loading import pair_identity, pair_nbytes
 from avalanche_clts.pair.weights import MissingWeightsError
 from tests.conftest import save_tiny_blip, save_tiny_stable_diffusion
-from tests.hub import Hub, served
+from tests.hub import Hub
 from tests.test_families import save_lora
 
 BLIP = "Salesforce/blip-image-captioning-base"
 WORK = {"steps": 1, "guidance_scale": 1.0}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that the client in this process asks, with an empty cache of its own, as if there were a network."""
-    with served() as hub:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        yield hub
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it, and the client asks no hub any more."""
-    return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +86,20 @@ def stocked(hub: Hub, repositories: Path) -> Hub:
     return hub
 
 
-OF_BLIP = {"config.json", "generation_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
+# What transformers saves a tokenizer and an image processor as.
+VERSION_4 = transformers.__version__.startswith("4.")
+OF_BLIP = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"} | (
+    {"preprocessor_config.json", "special_tokens_map.json", "vocab.txt"} if VERSION_4 else {"processor_config.json"}
+)
 OF_SD = {
     "model_index.json",
     "feature_extractor/preprocessor_config.json",
     "scheduler/scheduler_config.json",
     "tokenizer/tokenizer.json",
     "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    *(["tokenizer/special_tokens_map.json"] if VERSION_4 else []),
     *(f"{part}/config.json" for part in ("safety_checker", "text_encoder", "unet", "vae")),
 }
 

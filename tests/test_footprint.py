@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
@@ -151,6 +153,13 @@ def test_strategy_with_attributes_of_its_own_is_unknown() -> None:
             self.means = torch.zeros(10, 16)
 
     assert after_two(Remembering(**common(small_net())))["network"] is None
+
+
+def test_counting_does_not_warn_of_a_logger_that_it_does_not_need(tiny_pair: Pair) -> None:
+    clts = make_clts(tiny_pair)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        memory_bytes(clts)
 
 
 def test_clts_and_what_serves_training_alone_are_known(tiny_pair: Pair) -> None:

@@ -15,12 +15,17 @@ from diffusers import LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 from transformers import AutoProcessor, BlipForConditionalGeneration
 
-from avalanche_clts import AutoCaptioner, BlipCaptioner, DiffusionGenerator, Pair, load_pair
+from avalanche_clts import AutoCaptioner, BlipCaptioner, DiffusionGenerator, Pair, cli, load_pair
+from avalanche_clts.cli import main
+from avalanche_clts.cli.experiments import asked_experiment
 from avalanche_clts.cli.parts import add_commands, arguments_of_parts
+from avalanche_clts.experiments.config import read_experiment, write_experiment
+from avalanche_clts.experiments.experiment import Experiment
 from avalanche_clts.pair import inspection
 from avalanche_clts.pair.inspection import check
-from avalanche_clts.pair.loading import pair_arguments, pair_identity, pair_nbytes
+from avalanche_clts.pair.loading import composed, pair_arguments, pair_identity, pair_nbytes
 from tests.test_families import save_lora
+from tests.tiny_captioners import save_tiny
 
 WORK = {"steps": 2, "guidance_scale": 1.0}
 
@@ -219,8 +224,75 @@ def test_commands_do_it(tmp_path: Path, tiny_pair_folder: Path, capsys: pytest.C
     assert "to download: 0 bytes" in capsys.readouterr().out
 
 
+def test_a_part_is_taken_in_the_place_of_the_pairs() -> None:
+    assert composed("embedded") == "embedded"
+    assert composed("embedded", generator="sd-turbo") == "embedded+sd-turbo"
+    assert composed("blip@v1+sd15@v2", generator="me/sd@v3") == "blip@v1+me/sd@v3"
+    assert composed("blip@v1+sd15@v2", captioner="smolvlm-256m") == "smolvlm-256m+sd15@v2"
+    assert composed("nonsense", "git", "sd15") == "git+sd15"
+    with pytest.raises(ValueError, match=r"generator is 'blip'; it must be one of sd15, .*, or owner/name on the hub"):
+        composed("embedded", generator="blip")
+    with pytest.raises(ValueError, match="captioner is '/nowhere'; it must be one of blip"):
+        composed("embedded", captioner="/nowhere")
+
+
+def test_every_command_takes_parts_and_their_arguments(
+    tmp_path: Path, tiny_pair_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "image.png"
+    Image.new("RGB", (20, 14), "red").save(image)
+    captioner = save_tiny("idefics3", tmp_path / "captioner")
+    generator = str(tiny_pair_folder / "generator")
+    seen = "captioner.max_new_tokens=3", "pair.captioner.prefix=so it is"
+    assert main(["caption", str(image), "--captioner", str(captioner), "--set", *seen]) == 0
+    expected = AutoCaptioner(captioner, prefix="a photo of a {class_name}", max_new_tokens=3)
+    assert capsys.readouterr().out == f"{image}\t{expected.caption([Image.open(image)])[0]}\n"
+    made = ["--generator", generator, "--set", "generator.steps=1", "generator.height=16", "generator.width=24"]
+    assert main(["generate", "a two", *made, "--out", str(tmp_path / "made")]) == 0
+    with Image.open(next((tmp_path / "made").glob("*.png"))) as drawn:
+        assert drawn.size == (24, 16)
+    capsys.readouterr()
+    checked = ["check", "embedded", str(image), "--captioner", str(captioner), *made, "--out", str(tmp_path / "c.png")]
+    main(checked)
+    assert (tmp_path / "c.png").is_file()
+    capsys.readouterr()
+    assert main(["fetch", "--captioner", str(captioner), "--generator", generator]) == 0
+    assert f"{captioner}+{generator} is complete" in capsys.readouterr().out
+    for wrong in (["fetch"], ["generate", "a two", "--generator", "blip"], ["caption", str(image), "--set", "a.b=1"]):
+        assert main(wrong) == 2
+
+
+def test_an_experiment_takes_parts_and_their_arguments(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    def asked(*words: str) -> Experiment:
+        return asked_experiment(cli._parsers()[0].parse_args(["compare", *words]))
+
+    part = str(tiny_pair_folder / "generator")
+    told = ["pair.generator.steps=2", "pair.captioner.prompt=Describe the {class_name}.", "clts.replay_size=7"]
+    found = asked("--captioner", "smolvlm-256m", "--generator", part, "--set", *told)
+    assert found.pair == f"smolvlm-256m+{part}"
+    assert (found.generator, found.captioner) == ({"steps": 2}, {"prompt": "Describe the {class_name}."})
+    assert found.hyperparameters["clts"]["replay_size"] == 7
+    write_experiment(tmp_path / "experiment.toml", found)
+    assert read_experiment(tmp_path / "experiment.toml") == found
+    again = asked("--config", str(tmp_path / "experiment.toml"), "--generator", "sd15", "--set", "generator.height=64")
+    assert again.pair == "smolvlm-256m+sd15"
+    assert again.generator == {"steps": 2, "height": 64}
+    assert asked("--pair", "blip+sd15").pair == "blip+sd15"
+    with pytest.raises(ValueError, match="captioner has prefix without a value"):
+        asked("--set", "pair.captioner.prefix=null")
+    own = asked(
+        "--stream", "digits", "--pair", str(tiny_pair_folder), "--generator", part, "--set", told[0]
+    ).load_pair()
+    assert own.generator.steps == 2
+
+
 def test_options_of_parts_are_read_as_json_or_words() -> None:
-    texts = ["generator.steps=2", "generator.autoencoder=me/taesd", "captioner.prefix=null", "generator.compile=True"]
+    texts = [
+        "pair.generator.steps=2",
+        "generator.autoencoder=me/taesd",
+        "captioner.prefix=null",
+        "generator.compile=True",
+    ]
     assert arguments_of_parts(texts) == {
         "captioner": {"prefix": None},
         "generator": {"steps": 2, "autoencoder": "me/taesd", "compile": True},

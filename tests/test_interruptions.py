@@ -61,8 +61,10 @@ def test_a_killed_comparison_goes_on_where_it_was(tiny_pair_folder: Path, tmp_pa
     assert checkpoints(killed)
     assert not (killed / "results.json").exists()
 
-    assert cli.main(arguments(tiny_pair_folder, killed)) == 0
-    assert "clts, seed 0: experience 1/5" not in capsys.readouterr().err
+    assert cli.main([*arguments(tiny_pair_folder, killed), "-v"]) == 0
+    said = capsys.readouterr().err
+    assert "clts, seed 0: experience 5/5" in said
+    assert "clts, seed 0: experience 1/5" not in said
     assert checkpoints(killed) == []
     assert cli.main(arguments(tiny_pair_folder, whole)) == 0
     assert outcome(killed) == outcome(whole)
@@ -122,9 +124,9 @@ def test_finished_runs_outlive_a_disk_that_fills_up(
     assert "No space left on device" in capsys.readouterr().err
     assert [path.name.split("-seed")[0] for path in tmp_path.glob("runs/*.json")] == ["digits-clts"]
     assert cli.main(arguments(tiny_pair_folder, tmp_path)) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"^clts, seed 0 .*\(already there\)$", said, re.MULTILINE)
-    assert not re.search(r"^caption-replay, seed 0 .*\(already there\)$", said, re.MULTILINE)
+    said = capsys.readouterr().err
+    assert re.search(r"^\S+ \S+ clts, seed 0 .*\(already there\)$", said, re.MULTILINE)
+    assert not re.search(r"caption-replay, seed 0 .*\(already there\)$", said, re.MULTILINE)
 
 
 def test_a_run_that_fails_lets_the_others_finish(tiny_pair_folder: Path) -> None:
@@ -139,7 +141,7 @@ def test_a_run_that_fails_lets_the_others_finish(tiny_pair_folder: Path) -> None
     with pytest.raises(RuntimeError, match="is invalid for input of size") as raised:
         next(finished)
     assert raised.value.__notes__ == ["in the run of ewc, seed 7"]
-    assert "1 running, then stopping: RuntimeError in the run of ewc, seed 7" in told
+    assert "naive, seed 0, then stopping: RuntimeError in the run of ewc, seed 7" in told
 
 
 def end_abruptly(threads: int) -> None:
@@ -198,10 +200,11 @@ def test_a_folder_that_vanishes_is_told_of_and_gone_on_with_when_it_is_back(
     assert error.endswith(f"in the run of {strategy}, seed 0\n")
     assert not (tmp_path / "results").exists()
     (tmp_path / "elsewhere").rename(tmp_path / "results")
-    assert cli.main(arguments(tiny_pair_folder, tmp_path / "results")) == 0
-    said = capsys.readouterr()
-    assert f"{strategy}, seed 0: experience 1/5" not in said.err
-    already = [line.split(",")[0] for line in said.out.splitlines() if line.endswith("(already there)")]
+    assert cli.main([*arguments(tiny_pair_folder, tmp_path / "results"), "-v"]) == 0
+    said = capsys.readouterr().err
+    assert f"{strategy}, seed 0: experience 5/5" in said
+    assert f"{strategy}, seed 0: experience 1/5" not in said
+    already = [line.split()[2].rstrip(",") for line in said.splitlines() if line.endswith("(already there)")]
     assert already == STRATEGIES[: STRATEGIES.index(strategy)]
 
 

@@ -27,9 +27,9 @@ from avalanche_clts import (
     load_pair,
     split_digits,
 )
-from avalanche_clts.experiments.runs.image_store import RememberingGenerator
 from avalanche_clts.pair.abilities import Autoencodes, CutsPrompts, HasFeatures, SizedGenerator, generate_at
 from avalanche_clts.pair.distributed import _SpreadCaptioner, _SpreadGenerator
+from avalanche_clts.pair.image_cache import CachedGenerator
 from avalanche_clts.pair.loading import pair_identity
 from avalanche_clts.pair.precision import fast_multiplication
 from avalanche_clts.pair.weights import MissingWeightsError
@@ -210,7 +210,7 @@ class Able(Large):
 
 def test_replay_says_what_size_it_needs(embedded_pair: Pair, tmp_path: Path) -> None:
     able = Able()
-    for generator in (able, _SpreadGenerator(able), RememberingGenerator(able, "able", tmp_path / "images.sqlite")):
+    for generator in (able, _SpreadGenerator(able), CachedGenerator(able, tmp_path, identity="able")):
         buffer = CaptionBuffer(pair=Pair(embedded_pair.captioner, generator), captions_per_class=1)
         buffer.post_adapt(None, split_digits(5).train_stream[0])
         assert len(buffer.buffer) == 2
@@ -220,7 +220,7 @@ def test_replay_says_what_size_it_needs(embedded_pair: Pair, tmp_path: Path) -> 
 
 def test_what_stands_for_a_part_offers_what_it_offers(tiny_pair: Pair, tmp_path: Path) -> None:
     for part in (Large(), Able(), tiny_pair.generator):
-        for wrapped in (_SpreadGenerator(part), RememberingGenerator(part, "one", tmp_path / "images.sqlite")):
+        for wrapped in (_SpreadGenerator(part), CachedGenerator(part, tmp_path, identity="one")):
             assert isinstance(wrapped, SizedGenerator), "whatever a generator makes can be brought to a size"
             for ability in (CutsPrompts, Autoencodes):
                 assert isinstance(wrapped, ability) == isinstance(part, ability)

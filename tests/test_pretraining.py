@@ -29,6 +29,7 @@ from avalanche_clts.pretraining.photo_pool import describe_photo, photos_domain
 from avalanche_clts.pretraining.quality import measure_quality, named_class
 from avalanche_clts.streams.embedded_digits import CLASS_NAMES, pair_digits, stream_digits
 from avalanche_clts.streams.embedded_shapes import Look, draw
+from tests.test_stacks import require_laid_out
 
 QUICK = Recipe(
     captioner_steps=2,
@@ -150,6 +151,7 @@ def test_command_trains_both_parts_and_says_how_good_they_are(tmp_path: Path, mo
     ]  # fmt: skip
     quality = json.loads((tmp_path / "pair" / "quality.json").read_text())
     assert {name: quality[name]["images_generated"] for name in ("digits", "shapes")} == {"digits": 20, "shapes": 20}
+    require_laid_out(tmp_path / "pair" / "generator")
     assert quality["seconds"].keys() == {"autoencoder", "captioner", "diffusion", "distillation"}
     assert min(quality["seconds"].values()) > 0
     assert main(["pretrain", "--out", str(tmp_path / "pair"), "--diffusion-steps", "3"]) == 2
@@ -344,7 +346,7 @@ def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path, monkeypatch)
     pool = pools.digit_pool(40)
     work, recipe = tmp_path / "work", replace(QUICK, distillation_steps=0)
     train_generator(pool, tmp_path / "generator", work=work, recipe=recipe)
-    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "generator", dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "generator").to(torch.float32)
     tokens = generator_tokens(pipeline.tokenizer, pool.captions)
     # In the pipeline's precision, whatever the processor.
     monkeypatch.setattr(distillation, "fast_multiplication", lambda device: nullcontext())

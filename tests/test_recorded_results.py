@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from avalanche_clts import cli
+from avalanche_clts import cli, load_pair
 from avalanche_clts.cli.experiments import asked_experiment
 from avalanche_clts.experiments import Experiment, read_experiment
 from avalanche_clts.experiments.config import experiment_of, read_fields, recorded_experiment, recorded_settings
 from avalanche_clts.experiments.tuning import TRIALS
+from avalanche_clts.pair.loading import pair_identity, pair_nbytes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
@@ -40,11 +41,18 @@ def test_both_embedded_streams_are_recorded() -> None:
     assert {"digits", "shapes"} <= set(STREAMS)
 
 
+@pytest.mark.parametrize("name", STREAMS)
+def test_recorded_results_are_of_the_pair_that_ships(name: str) -> None:
+    pair = load_pair("embedded")
+    assert RECORDED[name]["pair"]["identity"] == pair_identity(pair)
+    assert RECORDED[name]["pair"]["bytes"] == pair_nbytes(pair)
+
+
 @pytest.mark.parametrize("name", sorted(RECORDED.keys() - set(STREAMS)))
 def test_what_was_not_searched_is_what_its_command_asks_for(name: str) -> None:
     """With the hyper-parameters of a search, but for what the command says."""
     document = RECORDED[name]
-    asked = asked_experiment(cli._parser().parse_args(shlex.split(document["command"])[1:]))
+    asked = asked_experiment(cli._parsers()[0].parse_args(shlex.split(document["command"])[1:]))
     assert Experiment(**recorded_settings(document)).settings() == asked.settings()
 
 

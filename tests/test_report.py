@@ -317,3 +317,27 @@ def assert_labels_are_apart(figure: Figure) -> None:
     assert len(shown) >= 2
     boxes = [label.get_window_extent() for label in shown]
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_page_says_whether_the_pair_knows_the_images() -> None:
+    def fits(*named: float) -> list[dict[str, float | None]]:
+        return [{"captions_named": n, "regenerated_recognised": 0.25, "real_recognised": None} for n in named]
+
+    runs = [made_run("clts", pair_fit=fits(0.5, 0.7)), made_run("clts", seed=1, pair_fit=fits(0.8, 1.0))]
+    document = made_document([*runs, made_run("naive", pair_fit=None)])
+    page = render_report(document, {})
+    section = page[page.index("Does the pair know these images?") : page.index("Accuracy matrices")]
+    assert re.findall(r"<td[^>]*>([^<]*)", section) == ["clts", "75.0 ± 21.2", "25.0 ± 0.0", "-"]
+    assert "Does the pair know" not in render_report(made_document([made_run("clts")]), {}), "it was not measured"
+
+
+def test_seconds_are_split_by_stage() -> None:
+    seconds = {"total": 100.0, "captioning": 10.0, "generation": 20.0, "router": 40.0, "evaluation": 7.0}
+    naive = {"total": 12.0, "captioning": None, "generation": None, "router": None, "evaluation": 3.0}
+    runs = [made_run("clts", 0.9, seconds=seconds), made_run("naive", 0.1, seconds=naive)]
+    page = render_report(made_document(runs), {})
+    table = page[page.index("Seconds by stage") : page.index("Accuracy over experiences")]
+    cells = re.findall(r"<td[^>]*>([^<]*)", table)
+    assert cells == ["clts", "30.0", "10.0", "20.0", "40.0", "7.0", "naive", "12.0", "-", "-", "-", "3.0"]
+    untimed = made_run("clts", seconds=dict.fromkeys(seconds))
+    assert "Seconds by stage" not in render_report(made_document([untimed]), {})

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
-from PIL import Image
 
-from avalanche_clts import CLTS, Pair
+from avalanche_clts import CLTS, Pair, save_checkpoint
 from avalanche_clts.experiments import ablate, compare, tuning
 from avalanche_clts.experiments.experiment import Conditions
 from avalanche_clts.experiments.rows import COMPARED, ROWS
@@ -22,7 +19,6 @@ from avalanche_clts.experiments.rows.shared import augmented
 from avalanche_clts.experiments.runs import execution
 from avalanche_clts.experiments.runs.execution import Task
 from avalanche_clts.experiments.runs.folder import ResultsFolder
-from avalanche_clts.experiments.runs.image_store import RememberingGenerator
 from avalanche_clts.experiments.runs.runner import build
 from avalanche_clts.experiments.validation import held_out
 from avalanche_clts.pair.loading import load_pair, pair_identity
@@ -49,43 +45,6 @@ def test_stored_images_do_not_go_on_from_a_checkpoint(tiny_pair_folder: Path, tm
     stopped, whole = (compare(asked, out=tmp_path / name)[0] for name in ("stopped", "whole"))
     assert len(calls) == 2
     assert stopped["accuracy_matrix"] == whole["accuracy_matrix"]
-
-
-def test_images_are_made_once_and_kept_for_other_processes(tiny_pair: Pair, tmp_path: Path) -> None:
-    calls: list[int] = []
-
-    class Counting:
-        def generate(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
-            calls.append(len(prompts))
-            return tiny_pair.generator.generate(prompts, seeds)
-
-    first = RememberingGenerator(Counting(), "a", tmp_path / "images.sqlite")
-    made = first.generate(["one", "two", "one"], [1, 2, 3])
-    again = RememberingGenerator(Counting(), "a", tmp_path / "images.sqlite")
-    known = again.generate(["two", "new", "one", "one"], [2, 9, 1, 3])
-    assert [k.tobytes() for k in (known[2], known[0], known[3])] == [m.tobytes() for m in made]
-    assert calls == [3, 1]
-    RememberingGenerator(Counting(), "b", tmp_path / "images.sqlite").generate(["one"], [1])
-    assert calls == [3, 1, 1], "images of another generator were taken"
-    (tmp_path / "images.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(OSError, match=r"images.sqlite cannot be used \(file is not a database\); make room"):
-        RememberingGenerator(Counting(), "a", tmp_path / "images.sqlite")
-
-
-def test_images_of_other_versions_are_not_taken(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    stream = parse_stream("digits")
-    images = tmp_path / "images.sqlite"
-    task = Task(replace(QUICK, pair=str(tiny_pair_folder)), "clts", 0, stream, images=images)
-
-    def number_of_images() -> int:
-        generator = execution._pair(task).generator
-        generator.generate(["a seven"], [0])
-        with closing(sqlite3.connect(images)) as database:
-            return database.execute("SELECT count(*) FROM images").fetchone()[0]
-
-    assert [number_of_images(), number_of_images()] == [1, 1]
-    monkeypatch.setattr(execution, "versions", lambda: {"torch": "another"})
-    assert number_of_images() == 2
 
 
 def test_seconds_of_runs_that_share_images_are_not_reported(
@@ -121,11 +80,16 @@ class Spy:
 def test_every_strategy_has_as_many_trials_of_what_it_can_have(stream: str) -> None:
     tried = {name: tuning.trials(ROWS[name], stream) for name in COMPARED}
     for name, settings in tried.items():
-        assert len({json.dumps(s) for s in settings}) == tuning.TRIALS, name
+        nothing_to_search = not (ROWS[name].trained or ROWS[name].grid)
+        assert len({json.dumps(s) for s in settings}) == (1 if nothing_to_search else tuning.TRIALS), name
         assert settings == tuning.trials(ROWS[name], stream), "drawn anew"
         for options in settings:
             ROWS[name].require_options(options)
-            assert {"learning_rate", "falling_rate", "augmentation"} <= options.keys(), name
+            shared = {"learning_rate", "falling_rate", "augmentation"}
+            assert shared & options.keys() == (shared if ROWS[name].trained else set()), name
+    on_features = [tuning.trials(ROWS[name], stream, on_features=True) for name in COMPARED]
+    assert not any("augmentation" in options for settings in on_features for options in settings)
+    assert [len(settings) for settings in on_features] == list(map(len, tried.values()))
     of_clts = {name: {s[name] for s in tried["clts"]} for name in tried["clts"][0]}
     for beyond_the_paper in ("router_label_smoothing", "router_falling_rate", "router_targets", "recombine"):
         assert len(of_clts[beyond_the_paper]) == 2, "it is on in every trial"
@@ -165,7 +129,7 @@ def test_augmented_images_are_shifted_and_mirrored_one_by_one() -> None:
         assert found == {tuple(w.flatten().tolist()) for w in expected}
 
 
-def test_what_is_everyones_reaches_the_strategy(tiny_pair: Pair) -> None:
+def test_what_is_everyones_reaches_the_strategy(tiny_pair: Pair, tmp_path: Path) -> None:
     shared = {"learning_rate": 0.02, "falling_rate": True, "augmentation": "shifted"}
     for name in ("naive", "icarl", "clts", "der++"):
         asked = replace(QUICK, hyperparameters={name: shared})
@@ -186,6 +150,9 @@ def test_what_is_everyones_reaches_the_strategy(tiny_pair: Pair) -> None:
             assert rates[0] == 0.02, name
             assert rates[-1] < 0.02 or asked.train_epochs == 1
             rates.clear()
+        if name == "clts":
+            agent.plugins.pop()
+            save_checkpoint(agent, tmp_path)  # as after every experience of a run
 
 
 def test_search_takes_the_best_of_as_many_trials_for_everyone(
@@ -198,7 +165,7 @@ def test_search_takes_the_best_of_as_many_trials_for_everyone(
         "naive": [{"learning_rate": 1e-3}, {"learning_rate": 3e-3}],
     }
     monkeypatch.setattr(tuning, "TRIALS", 2)
-    monkeypatch.setattr(tuning, "trials", lambda row, kind: few[row.name])
+    monkeypatch.setattr(tuning, "trials", lambda row, kind, **options: few[row.name])
     stream = parse_stream("digits")
     folder = ResultsFolder(tmp_path, Conditions(pair_identity(load_pair(tiny_pair_folder)), {}))
 

@@ -40,10 +40,17 @@ def beside(argument: str, name: str) -> Case:
     return lambda folder: {"generator": {argument: str(folder.parent / name)}}
 
 
+# As the versions of transformers save them.
+TOKENIZER = ("captioner/tokenizer.json", "captioner/vocab.txt")
+IMAGE_PROCESSOR = ("captioner/processor_config.json", "captioner/preprocessor_config.json")
+
+
 def without(*files: str) -> Case:
     def case(folder: Path) -> dict[str, Any]:
-        for file in files:
-            (folder / file).unlink()
+        there = [folder / file for file in files if (folder / file).exists()]
+        assert there
+        for file in there:
+            file.unlink()
         return {}
 
     return case
@@ -173,12 +180,12 @@ WRONG: dict[str, tuple[Case, type[Exception], str]] = {
     "pipeline that diffusers does not know": (
         changed("generator/model_index.json", _class_name="NoPipeline"),
         ValueError,
-        "a NoPipeline, which diffusers does not know",
+        "a NoPipeline; it must be one of StableDiffusionPipeline, ",
     ),
     "pipeline for something else": (
         changed("generator/model_index.json", _class_name="AudioLDMPipeline"),
         ValueError,
-        "AudioLDMPipeline, which (diffusers does not know|does not make images)",
+        "a AudioLDMPipeline; it must be one of StableDiffusionPipeline, ",
     ),
     "pipeline with code of its own": (
         changed("generator/model_index.json", unet=["my_unet", "MyUNet"]),
@@ -203,9 +210,9 @@ WRONG: dict[str, tuple[Case, type[Exception], str]] = {
         ValueError,
         "a vit model; known kinds: blip, blip-2, git",
     ),
-    "captioner without a tokenizer": (without("captioner/tokenizer.json"), MissingWeightsError, "has no tokenizer"),
+    "captioner without a tokenizer": (without(*TOKENIZER), MissingWeightsError, "has no tokenizer"),
     "captioner without an image processor": (
-        without("captioner/processor_config.json"),
+        without(*IMAGE_PROCESSOR),
         MissingWeightsError,
         "has no image processor",
     ),
@@ -300,12 +307,6 @@ def test_a_revision_that_is_not_cached_is_told_at_once_when_offline(
 def test_parts_by_themselves_say_it_too(pair_folder: Path) -> None:
     with pytest.raises(ValueError, match="cannot stand in for"):
         DiffusionGenerator(pair_folder / "generator", scheduler="FlowMatchEulerDiscreteScheduler")
-    (pair_folder / "captioner" / "tokenizer.json").unlink()
+    without(*TOKENIZER)(pair_folder)
     with pytest.raises(MissingWeightsError, match="has no tokenizer"):
         AutoCaptioner(pair_folder / "captioner")
-
-
-def test_a_linear_decoder_is_for_latents_that_are_pictures(pair_folder: Path) -> None:
-    changed("generator/model_index.json", _class_name="StableDiffusionPAGPipeline")(pair_folder)
-    with pytest.raises(ValueError, match=r"decoder is 'linear', and .* is a StableDiffusionPAGPipeline"):
-        DiffusionGenerator(pair_folder / "generator", decoder="linear")

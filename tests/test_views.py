@@ -7,8 +7,8 @@ import torch
 from torchvision.transforms import ToTensor, v2
 
 from avalanche_clts import Pair
+from avalanche_clts.experiments.backbones import Backbone, load_pretrained, parse_backbone
 from avalanche_clts.images.normalisation import Normalisation, measure_normalisation
-from avalanche_clts.networks import CaptionerFeatures
 from avalanche_clts.streams.benchmarks import split_shapes
 from avalanche_clts.views import Autoencoded
 
@@ -51,7 +51,8 @@ def test_normalised_images_are_seen_as_they_were(tiny_pair: Pair) -> None:
     assert torch.allclose(found.undone(y), x, atol=1e-4)
     assert torch.allclose(found.done(x), y, atol=1e-3)
     assert measure_normalisation(plain) == Normalisation()
-    features = [CaptionerFeatures(tiny_pair, n)(z) for n, z in ((Normalisation(), x), (found, y))]
+    pretrained = load_pretrained("backbone", parse_backbone("backbone", "captioner"), tiny_pair)
+    features = [Backbone(pretrained, n)(z) for n, z in ((Normalisation(), x), (found, y))]
     assert torch.allclose(*features, atol=1e-2)
     views = [Autoencoded(tiny_pair) for _ in range(2)]
     for view, dataset in zip(views, (plain, normalised), strict=True):

@@ -28,6 +28,7 @@ ORDER = [
     "checkpoint",
     "plugin_state",
     "metrics",
+    "loggers",
     "plugins",
     "footprint",
     "refusals",
@@ -47,6 +48,7 @@ ORDER = [
 # Others' names that begin with an underscore, and yet are there to be used, by the file that uses them.
 OF_MODULES = {"_adaptation_device", "_auto_adapt"}  # Avalanche's: where a module is, and whether it grows
 FOREIGN = {
+    "cli.wording": {"_actions"},  # of an argparse parser: the options that it has
     "heads": {"_auto_adapt"},
     "models": {"_adaptation_device", "_BatchNorm"},  # and torch's base of all its kinds
     "metrics": {"_metric"},  # Avalanche's GenericPluginMetric hands its subclasses their metric under this name

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from avalanche_clts import AutoCaptioner, Pair, load_pair
+from avalanche_clts import AutoCaptioner, Pair, load_pair, split_digits
 from avalanche_clts.pair.weights import MissingWeightsError
-from tests.conftest import save_tiny_blip
+from tests.conftest import make_clts, save_tiny_blip
 
 Weights = dict[str, torch.Tensor]
 
@@ -36,6 +37,12 @@ def renamed(ending: str) -> Callable[[Weights], Weights]:
     return lambda weights: {name + ("_v2" if name.endswith(ending) else ""): value for name, value in weights.items()}
 
 
+def reshaped(ending: str) -> Callable[[Weights], Weights]:
+    return lambda weights: {
+        name: torch.zeros(3, 5) if name.endswith(ending) else value for name, value in weights.items()
+    }
+
+
 def use(pair: Pair) -> None:
     pair.captioner.caption([Image.new("RGB", (8, 8))])
     pair.generator.generate(["zero"], [0])
@@ -49,10 +56,20 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("how", [without, renamed])
+@pytest.fixture
+def logged(caplog) -> Iterator[pytest.LogCaptureFixture]:
+    libraries = [logging.getLogger(name) for name in ("transformers", "diffusers")]  # which tell those above nothing
+    for library in libraries:
+        library.addHandler(caplog.handler)
+    yield caplog
+    for library in libraries:
+        library.removeHandler(caplog.handler)
+
+
+@pytest.mark.parametrize("how", [without, renamed, reshaped])
 @pytest.mark.parametrize("part", PARTS)
 def test_weights_that_are_not_the_models_are_refused_by_name(
-    part: str, how: Callable[[str], Callable[[Weights], Weights]], tiny_pair_folder: Path, tmp_path: Path
+    part: str, how: Callable[[str], Callable[[Weights], Weights]], tiny_pair_folder: Path, tmp_path: Path, logged
 ) -> None:
     folder = tmp_path / "pair"
     shutil.copytree(tiny_pair_folder, folder)
@@ -60,12 +77,27 @@ def test_weights_that_are_not_the_models_are_refused_by_name(
     change(folder / part / file, how(ending))
     with pytest.raises(MissingWeightsError) as raised:
         use(load_pair(folder))
+    assert not logged.records
     message = str(raised.value)
-    assert message.startswith(f"the weights in {folder / part} are not those of its {kind}: they have no ")
+    assert message.startswith(f"the weights in {folder / part} are not those of its {kind}: they have ")
     assert f"{ending}" in message
+    assert (f"{ending} in another shape" in message) == (how is reshaped)
     assert (f"{ending}_v2, which it does not know" in message) == (how is renamed)
     assert "copy the whole checkpoint again" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_strategy_tells_of_them_before_it_trains(part: str, tiny_pair_folder: Path, tmp_path: Path) -> None:
+    """A generator is needed after a head or two, which may have taken hours."""
+    folder = tmp_path / "pair"
+    shutil.copytree(tiny_pair_folder, folder)
+    file, ending, _ = PARTS[part]
+    change(folder / part / file, without(ending))
+    clts = make_clts(load_pair(folder))
+    with pytest.raises(MissingWeightsError, match=ending):
+        clts.train(split_digits(5).train_stream[0])
+    assert clts.clock.train_iterations == 0
 
 
 def test_a_safety_checker_is_loaded_whole_and_quietly(tiny_pair_folder: Path, tmp_path: Path, caplog) -> None:

@@ -12,21 +12,28 @@ from collections.abc import Sequence
 
 from .. import __version__
 from . import experiments, pairs, parts, pretraining
+from .wording import in_typed_words, is_about_typed
 
 _DESCRIPTION = "Continual learning with text in the place of stored images (CLTS, arXiv 2409.17806)."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = _parser()
+    parser, commands = _parsers()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
         parser.print_help()
         return 0
+    _set_verbosity(arguments)
+    command = commands[arguments.command]
     try:
         status: int = arguments.run(arguments)
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print("\n  ".join([f"clts: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+    except (ValueError, OSError, ImportError, FloatingPointError, TypeError) as error:
+        # What is typed may be of the wrong type; any other such error is one of the program.
+        if isinstance(error, TypeError) and not is_about_typed(error, command, arguments):
+            raise
+        said = in_typed_words(error, command, arguments)
+        print("\n  ".join([f"clts: {said}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nclts: interrupted; finished work is kept, the same command goes on from there", file=sys.stderr)
@@ -34,10 +41,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _set_verbosity(arguments: argparse.Namespace) -> None:
+    from .._support.console import set_verbosity
+
+    set_verbosity(arguments.verbosity)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and that of each command."""
     parser = argparse.ArgumentParser(prog="clts", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"clts {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for group in (experiments, pairs, parts, pretraining):
         group.add_commands(commands)
-    return parser
+    for each in (parser, *commands.choices.values()):
+        _add_verbosity(each)
+    parser.set_defaults(verbosity=0)
+    return parser, commands.choices
+
+
+def _add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """Before or behind the command's name: what is not given here leaves be what is given there."""
+    told = parser.add_mutually_exclusive_group()
+    for flags, value, help in (
+        (("-v", "--verbose"), 1, "tell more of what is going on"),
+        (("-q", "--quiet"), -1, "tell nothing but results, warnings and errors"),
+    ):
+        told.add_argument(
+            *flags, action="store_const", const=value, dest="verbosity", default=argparse.SUPPRESS, help=help
+        )

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .parts import add_names, arguments_of_parts, is_of_part, pair_name
+
 if TYPE_CHECKING:
     from ..experiments.experiment import Experiment
 
@@ -27,6 +29,13 @@ def add_commands(commands: Any) -> None:
     )
     compare.add_argument(
         "--no-real-images", action="store_true", help="show no real images in the report: no file will hold any"
+    )
+    compare.add_argument(
+        "--wandb",
+        nargs="?",
+        const="avalanche-clts",
+        metavar="PROJECT",
+        help="log every run to Weights & Biases too (default project: %(const)s)",
     )
     compare.add_argument("--list", action="store_true", help="list streams and strategies, and stop")
     compare.set_defaults(run=_compare)
@@ -76,21 +85,39 @@ def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int,
         nargs="+",
         action="extend",
         default=[],
-        metavar="STRATEGY.OPTION=VALUE",
-        help="hyper-parameters of a strategy, such as clts.replay_size=5000 (default: what the search found)",
+        metavar="NAME.OPTION=VALUE",
+        help="hyper-parameters of a strategy, such as clts.replay_size=5000 (default: what the search found), or "
+        "arguments of the pair's parts, such as pair.generator.steps=2",
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="a pretrained network below every strategy's, frozen: captioner, efficientnet-lite0, timm:NAME or "
+        "torchvision:NAME (default: none)",
+    )
+    parser.add_argument(
+        "--fine-tune", action="store_const", const=True, help="have every network train a backbone of its own"
     )
     parser.add_argument(
         "--network",
-        help="of every strategy: small-cnn, cnn, slim-resnet18, or captioner, a linear layer on its frozen features "
-        "(default: the stream's)",
+        help="of every strategy: small-cnn, cnn, slim-resnet18 (default: the stream's); on a backbone: linear or mlp "
+        "(default: linear)",
     )
     parser.add_argument(
         "--router",
         metavar="NETWORK",
-        help="network of CLTS's router (default: small-cnn or cnn, by the size of the images)",
+        help="network of CLTS's router, or a backbone (default: small-cnn or cnn, by the size of the images)",
     )
     parser.add_argument("--pair", help="pair of captioner and generator: a name or a folder (default: embedded)")
+    add_names(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.add_argument(
+        "--image-cache",
+        type=Path,
+        metavar="DIR",
+        help="generated images that runs share with each other and with other commands, 10 GB at most; the seconds of "
+        "such runs are not told (default: every run of compare generates its own)",
+    )
     parser.set_defaults(without_config={"stream": stream, "seeds": seeds})
 
 
@@ -102,6 +129,8 @@ _FIELDS = (
     "tune",
     "pair",
     "device",
+    "backbone",
+    "fine_tune",
     "network",
     "router",
     "train_epochs",
@@ -118,10 +147,15 @@ def asked_experiment(arguments: argparse.Namespace) -> Experiment:
         asked = experiment_of(**arguments.without_config | given)
     else:
         asked = read_experiment(arguments.config, **given)
-    told = _hyperparameters(arguments.set)
-    if not told:
-        return asked
-    return asked.with_given(hyperparameters={k: asked.hyperparameters.get(k, {}) | v for k, v in told.items()})
+    told = _hyperparameters([text for text in arguments.set if not is_of_part(text)])
+    parts = arguments_of_parts([text for text in arguments.set if is_of_part(text)])
+    changed: dict[str, Any] = {name: getattr(asked, name) | options for name, options in parts.items() if options}
+    pair = pair_name(asked.pair, arguments)
+    if pair != asked.pair:
+        changed["pair"] = pair
+    if told:
+        changed["hyperparameters"] = {k: asked.hyperparameters.get(k, {}) | v for k, v in told.items()}
+    return asked.with_given(**changed) if changed else asked
 
 
 def _where(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -130,6 +164,7 @@ def _where(arguments: argparse.Namespace) -> dict[str, Any]:
         "out": arguments.out,
         "data_root": arguments.data_root,
         "jobs": arguments.jobs,
+        "image_cache": arguments.image_cache,
         "command": shlex.join(["clts", *sys.argv[1:]]),
     }
 
@@ -146,7 +181,12 @@ def _compare(arguments: argparse.Namespace) -> int:
             print(f"{title}:")
             print("\n".join(f"  {name:20}{entry.description}" for name, entry in entries.items()))
         return 0
-    runs = compare(asked_experiment(arguments), **_where(arguments), real_images=not arguments.no_real_images)
+    runs = compare(
+        asked_experiment(arguments),
+        **_where(arguments),
+        real_images=not arguments.no_real_images,
+        wandb=arguments.wandb,
+    )
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
 

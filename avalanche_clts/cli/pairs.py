@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .parts import add_parts, arguments_of_parts, pair_name
+
+if TYPE_CHECKING:
+    from ..pair.loading import Pair
 
 
 def add_commands(commands: Any) -> None:
@@ -36,7 +41,21 @@ def add_commands(commands: Any) -> None:
 
 def _add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pair", default="embedded", help="pair of captioner and generator: a name or a folder")
+    add_parts(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+
+
+def _load(arguments: argparse.Namespace) -> Pair:
+    from ..pair.distributed import device_of_process
+    from ..pair.loading import load_pair
+
+    chosen = arguments_of_parts(arguments.set)
+    return load_pair(
+        pair_name(arguments.pair, arguments),
+        device=device_of_process(arguments.device),
+        captioner=chosen["captioner"],
+        generator=chosen["generator"],
+    )
 
 
 def _pairs(arguments: argparse.Namespace) -> int:
@@ -66,12 +85,11 @@ Weights are in half precision; beside them the device needs memory for a batch (
 def _caption(arguments: argparse.Namespace) -> int:
     from ..images.files import open_image, require_readable
     from ..pair.bulk import caption_files, image_files
-    from ..pair.distributed import device_of_process, is_first_process
-    from ..pair.loading import load_pair
+    from ..pair.distributed import is_first_process
 
     files = image_files(arguments.images)
     require_readable(files)
-    captioner = load_pair(arguments.pair, device=device_of_process(arguments.device)).captioner
+    captioner = _load(arguments).captioner
     if arguments.out is None:
         texts = captioner.caption([open_image(file) for file in files])
         print("\n".join(f"{file}\t{text}" for file, text in zip(files, texts, strict=True)))
@@ -84,13 +102,13 @@ def _caption(arguments: argparse.Namespace) -> int:
 
 def _generate(arguments: argparse.Namespace) -> int:
     from ..pair.bulk import generate_files, read_prompts
-    from ..pair.distributed import device_of_process, is_first_process
-    from ..pair.loading import load_pair, pair_identity
+    from ..pair.distributed import is_first_process
+    from ..pair.loading import pair_identity
 
     prompts = [*arguments.prompts, *(text for file in arguments.captions for text in read_prompts(file))]
     if not prompts:
         raise ValueError("there is nothing to generate; give texts, or files of them with --captions")
-    pair = load_pair(arguments.pair, device=device_of_process(arguments.device))
+    pair = _load(arguments)
     seeds = range(arguments.seed, arguments.seed + len(prompts))
     files = generate_files(prompts, seeds, pair.generator, arguments.out, identity=pair_identity(pair)[1])
     if is_first_process():

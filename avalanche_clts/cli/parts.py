@@ -1,4 +1,4 @@
-"""The commands that fetch and check a pair: their arguments, and the one call that each is."""
+"""The parts of a pair on the command line, and the commands that fetch and check them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ def add_commands(commands: Any) -> None:
 
 def _add_fetch(commands: Any) -> None:
     parser = commands.add_parser("fetch", help="download what a pair loads, and nothing else, so that it works offline")
-    parser.add_argument("pair", metavar="PAIR", help="CAPTIONER+GENERATOR, such as blip+sd-turbo, or one of them alone")
+    parser.add_argument(
+        "pair", nargs="?", metavar="PAIR", help="CAPTIONER+GENERATOR, such as blip+sd-turbo, or one of them alone"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="say how large it is, and whether it can be had, and stop"
     )
-    _add_arguments_of_parts(parser)
+    add_parts(parser)
     parser.set_defaults(run=_fetch)
 
 
@@ -39,11 +41,13 @@ def _add_check(commands: Any) -> None:
         "--out", type=Path, default=Path("check.png"), metavar="FILE", help="the picture (default: %(default)s)"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
-    _add_arguments_of_parts(parser)
+    add_parts(parser)
     parser.set_defaults(run=_check)
 
 
-def _add_arguments_of_parts(parser: argparse.ArgumentParser) -> None:
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that take another captioner or generator than the pair's, and what they are made with."""
+    add_names(parser)
     parser.add_argument(
         "--set",
         nargs="+",
@@ -54,11 +58,35 @@ def _add_arguments_of_parts(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that take another captioner or generator than the pair's."""
+    for part, example in (("captioner", "smolvlm-256m"), ("generator", "stabilityai/sd-turbo")):
+        parser.add_argument(
+            f"--{part}",
+            metavar="NAME",
+            help=f"in the place of the pair's: a name of clts pairs, a repository or a folder, such as {example}",
+        )
+
+
+def pair_name(pair: str, arguments: argparse.Namespace) -> str:
+    """The pair with the parts that a command line gives in the place of its own."""
+    if arguments.captioner is None and arguments.generator is None:
+        return pair
+    from ..pair.loading import composed
+
+    return composed(pair, arguments.captioner, arguments.generator)
+
+
 def _fetch(arguments: argparse.Namespace) -> int:
     from ..pair.fetching import fetch
 
+    given = [name for name in (arguments.captioner, arguments.generator) if name is not None]
+    if arguments.pair is None and not given:
+        raise ValueError("there is nothing to fetch; give PAIR, or --captioner or --generator")
+    # A part alone is fetched alone.
+    name = "+".join(given) if arguments.pair is None else pair_name(arguments.pair, arguments)
     chosen = arguments_of_parts(arguments.set)
-    fetch(arguments.pair, captioner=chosen["captioner"], generator=chosen["generator"], dry_run=arguments.dry_run)
+    fetch(name, captioner=chosen["captioner"], generator=chosen["generator"], dry_run=arguments.dry_run)
     return 0
 
 
@@ -68,7 +96,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     chosen = arguments_of_parts(arguments.set)
     found = check(
-        arguments.pair,
+        pair_name(arguments.pair, arguments),
         arguments.images,
         arguments.out,
         device=arguments.device,
@@ -81,15 +109,20 @@ def _check(arguments: argparse.Namespace) -> int:
     return 1 if found.faults else 0
 
 
+def is_of_part(text: str) -> bool:
+    """Whether "generator.steps=2" or the like is for a part of the pair."""
+    return text.removeprefix("pair.").partition(".")[0] in ("captioner", "generator")
+
+
 def arguments_of_parts(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read "generator.steps=2" and the like; values are JSON, or else words.
+    """Read "generator.steps=2", "pair.generator.steps=2" and the like; values are JSON, or else words.
 
     Raises `ValueError` for a text of another form.
     """
     found: dict[str, dict[str, Any]] = {"captioner": {}, "generator": {}}
     for text in texts:
         name, equals, value = text.partition("=")
-        part, dot, option = name.partition(".")
+        part, dot, option = name.removeprefix("pair.").partition(".")
         if not (equals and dot and option.isidentifier() and part in found):
             raise ValueError(
                 f"--set is given {text!r}; write captioner.OPTION=VALUE or generator.OPTION=VALUE, such as "

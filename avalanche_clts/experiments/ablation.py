@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from avalanche.benchmarks import NCScenario
-from tqdm import tqdm
 
+from .._support.console import bar, tell
 from .._support.files import write_text
 from ..memory.origins import names_in_words
 from ..pair.loading import pair_identity
@@ -22,11 +22,13 @@ from .experiment import Conditions, Experiment
 from .page.provenance import provenance
 from .page.report import write_report
 from .rows import Results
+from .runs.backbones import backbone_identities
 from .runs.execution import Task, execute
 from .runs.folder import ResultsFolder
 from .runs.lock import only_one
 from .runs.results import ABLATIONS_FILE, ablations_to_csv
 from .runs.runner import versions
+from .told import introduction
 from .variants import ABLATIONS, Variant
 
 
@@ -47,9 +49,9 @@ class Planned:
     stream: Stream
     default: bool
 
-    def task(self, seed: int, folder: ResultsFolder) -> Task:
-        """Its run with one seed."""
-        return Task(self.experiment, self.variant.strategy, seed, self.stream, images=folder.images)
+    def task(self, seed: int, images: Path) -> Task:
+        """Its run with one seed, which takes images from a folder, and leaves them there."""
+        return Task(self.experiment, self.variant.strategy, seed, self.stream, images=images)
 
 
 def ablate(
@@ -58,6 +60,7 @@ def ablate(
     out: Path = Path("ablations"),
     data_root: Path | None = None,
     jobs: int = 1,
+    image_cache: Path | None = None,
     command: str = "",
 ) -> dict[str, Any]:
     """Run CLTS with one thing changed at a time, and write `ablations.json`, the same as CSV, the report and the
@@ -67,7 +70,7 @@ def ablate(
     comes, above all) is run once. Ablations that `out` already holds, of the same experiment, stay in its
     `ablations.json`.
 
-    **Arguments:** as in `compare`.
+    **Arguments:** as in `compare`, but for image_cache. None: the runs share the images that are kept in `out`.
 
     Raises `ValueError` for an unknown ablation, an absent device, and what the experiment's pair does not take.
     """
@@ -77,8 +80,9 @@ def ablate(
         raise ValueError(f"ablations has {', '.join(unknown)}; known ablations: {', '.join(ABLATIONS)}")
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)
-    require_fit(experiment, benchmark)
-    conditions = Conditions(pair_identity(experiment.load_pair()), versions())
+    pair = experiment.load_pair()
+    require_fit(experiment, benchmark, pair)
+    conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))
     planned = list(plan(experiment, stream, len(benchmark.train_stream), conditions.pair))
     shared = {
         "stream": experiment.stream,
@@ -90,8 +94,10 @@ def ablate(
         "pair": conditions.pair,
         "settings": experiment.settings(),
     }
+    for line in introduction(experiment, benchmark, strategies=["clts"]):
+        tell(line)
     with only_one(out):
-        results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), jobs)
+        results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), jobs, image_cache)
         document = _beside_earlier(out / ABLATIONS_FILE, shared, _answers(planned, results), command)
         keep(replace(experiment, ablations=tuple(document["ablations"])), out)
         write_text(out / ABLATIONS_FILE, json.dumps(document, indent=1))
@@ -114,7 +120,7 @@ def plan(experiment: Experiment, stream: Stream, num_experiences: int, identity:
                 changed = variant.changed(experiment)
                 its_identity = pair_identity(changed.load_pair())
             except ValueError as error:
-                print(f"{name}, {variant.label}: left out, as {error}")
+                tell(f"{name}, {variant.label}: left out, as {error}")
                 continue
             try:
                 there = parse_stream(changed.stream, stream.data_root) if variant.stream else stream
@@ -134,15 +140,17 @@ def _but_for_pair(experiment: Experiment) -> Experiment:
     return replace(experiment, captioner={}, generator={})
 
 
-def _run(planned: list[Planned], seeds: int, folder: ResultsFolder, jobs: int) -> list[list[Results]]:
+def _run(
+    planned: list[Planned], seeds: int, folder: ResultsFolder, jobs: int, images: Path | None
+) -> list[list[Results]]:
     """The results of every variant and seed, each computed once however often it is wanted."""
-    tasks = [[variant.task(seed, folder) for seed in range(seeds)] for variant in planned]
+    tasks = [[variant.task(seed, images or folder.images) for seed in range(seeds)] for variant in planned]
     missing = {folder.file(task): task for of_variant in tasks for task in of_variant if folder.load(task) is None}
-    with tqdm(total=len(missing), unit="run") as bar:
+    with bar(total=len(missing), unit="run") as shown:
         waiting = deque(folder.prepared(task) for task in missing.values())
-        for task, outcome in execute(waiting, jobs=jobs, progress=bar.set_description):
+        for task, outcome in execute(waiting, jobs=jobs, progress=shown.set_postfix_str):
             folder.save(task, outcome)
-            bar.update()
+            shown.update()
     return [[_loaded(folder, task) for task in of_variant] for of_variant in tasks]
 
 
@@ -184,7 +192,7 @@ def _beside_earlier(file: Path, shared: dict[str, Any], answers: dict[str, Any],
     differing = [name for name in now if earlier and earlier.get(name) != now[name]]
     commands = [command]
     if differing:
-        print(f"{file} holds answers under other {', '.join(differing)}, which the new ones replace; its runs are kept")
+        tell(f"{file} holds answers under other {', '.join(differing)}, which the new ones replace; its runs are kept")
     elif earlier:
         commands = list(dict.fromkeys([*earlier["command"].split(" ; "), command]))
         answers = earlier["ablations"] | answers

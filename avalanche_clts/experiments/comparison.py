@@ -8,13 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from avalanche.benchmarks import NCScenario
-from tqdm import tqdm
-
+from .._support.console import bar, tell
 from .._support.files import write_text
+from ..loggers import WandBRuns, require_wandb
 from ..pair.loading import Pair, pair_identity, pair_nbytes
 from ..streams.named import Stream, parse_stream, slug
-from .begin import require_fit, require_machine
+from .begin import fitting, require_fit, require_machine
 from .config import keep
 from .experiment import Conditions, Experiment
 from .page.memory_curve import areas
@@ -22,11 +21,13 @@ from .page.provenance import provenance
 from .page.report import write_report
 from .page.samples import make_samples
 from .rows import ROWS, Results
+from .runs.backbones import backbone_identities, backbone_nbytes, compute_features
 from .runs.execution import Task, execute
-from .runs.folder import ResultsFolder
+from .runs.folder import ResultsFolder, without_seconds
 from .runs.lock import only_one
 from .runs.results import RESULTS_FILE, to_csv
 from .runs.runner import versions
+from .told import introduction, origin_of_settings
 from .tuning import tune
 
 
@@ -37,7 +38,9 @@ def compare(
     data_root: Path | None = None,
     jobs: int = 1,
     real_images: bool = True,
+    image_cache: Path | None = None,
     command: str = "",
+    wandb: str | None = None,
 ) -> list[Results]:
     """Run every strategy of the experiment with every seed, and write table, figures, report and the experiment as it
     was run to `out`.
@@ -51,25 +54,34 @@ def compare(
     - data_root: where downloaded data sets are, or are put. None: Avalanche's default.
     - jobs: runs at a time, each in a process with its share of the cores.
     - real_images: whether the report shows real images beside regenerated ones; if not, no file in `out` holds any.
+    - image_cache: folder of generated images that runs share with each other and with other comparisons, see
+        `CachedGenerator`; the seconds of such runs are not reported. None: every run generates its own.
     - command: the command line, for the report.
+    - wandb: project on Weights & Biases to which every run is logged that is computed now. None: none is.
 
     Raises `ValueError` for a strategy that cannot run on the stream or an absent device, and `OSError` for a folder
     that cannot be written.
     """
+    if wandb is not None:
+        require_wandb()
     require_machine(experiment, jobs)
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)
-    experiment = replace(experiment, strategies=tuple(_fitting(experiment, benchmark)))
-    require_fit(experiment, benchmark)
     pair = experiment.load_pair()
-    conditions = Conditions(pair_identity(pair), versions())
+    experiment = replace(experiment, strategies=tuple(fitting(experiment, benchmark, pair)))
+    require_fit(experiment, benchmark, pair)
+    conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))
+    for line in introduction(experiment, benchmark, strategies=experiment.chosen):
+        tell(line)
+    origin = origin_of_settings(experiment, experiment.chosen)
     with only_one(out):
         folder = ResultsFolder(out, conditions)
+        compute_features(experiment, benchmark, pair, folder.features)
         if experiment.tune:
             found = tune(experiment, stream=stream, folder=folder, jobs=jobs)
             experiment = replace(experiment, hyperparameters=experiment.hyperparameters | found, tune=False)
         keep(experiment, out)
-        runs = _run_all(experiment, stream, folder, jobs)
+        runs = _run_all(experiment, stream, folder, jobs, image_cache, WandBRuns(wandb, out) if wandb else None)
         _keep_samples(stream, pair, out / f"samples-{slug(stream.name)}.json", real_images)
         document = {
             "runs": runs,
@@ -82,7 +94,10 @@ def compare(
                 "pair": experiment.pair,
             },
             "settings": experiment.settings(),
+            "hyperparameters_from": origin,
             "pair": {"name": experiment.pair, "identity": conditions.pair, "bytes": pair_nbytes(pair)},
+            "backbones": conditions.backbones,
+            "backbone_bytes": backbone_nbytes(experiment, pair),
             "command": command,
             **provenance(experiment.device),
             "versions": conditions.versions,
@@ -93,28 +108,35 @@ def compare(
     return runs
 
 
-def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs: int) -> list[Results]:
+def _run_all(
+    experiment: Experiment,
+    stream: Stream,
+    folder: ResultsFolder,
+    jobs: int,
+    images: Path | None,
+    wandb: WandBRuns | None,
+) -> list[Results]:
     """The results of every strategy and seed, from the folder or computed and put there."""
     runs: dict[tuple[str, int], Results] = {}
     tasks: deque[Task] = deque()
     strategies = experiment.chosen
     # Some budgets depend on the CLTS run with the same seed: those runs follow it.
     after_clts = [strategy for strategy in strategies if ROWS[strategy].after_clts]
-    with tqdm(total=len(strategies) * experiment.seeds, unit="run", mininterval=0.5) as bar:
+    with bar(total=len(strategies) * experiment.seeds, unit="run", mininterval=0.5) as shown:
 
         def begin(strategy: str, seed: int, clts: Results | None = None) -> None:
-            task = Task(experiment, strategy, seed, stream, clts=clts)
+            task = Task(experiment, strategy, seed, stream, clts=clts, images=images)
             found = folder.load(task)
             if found is None:
-                tasks.append(folder.prepared(task, to_look_at=True))
+                tasks.append(replace(folder.prepared(task, to_look_at=True), wandb=wandb))
             else:
                 finished(found, "(already there)")
 
         def finished(results: Results, remark: str) -> None:
             runs[results["strategy"], results["seed"]] = results
             label = f"{results['strategy']}, seed {results['seed']}"
-            bar.write(f"{label:28} average accuracy {100 * results['average_accuracy']:5.1f} %  {remark}")
-            bar.update()
+            tell(f"{label:28} average accuracy {100 * results['average_accuracy']:5.1f} %  {remark}")
+            shown.update()
             if results["strategy"] == "clts":
                 for strategy in after_clts:
                     begin(strategy, results["seed"], results)
@@ -123,9 +145,12 @@ def _run_all(experiment: Experiment, stream: Stream, folder: ResultsFolder, jobs
             for strategy in strategies:
                 if strategy not in after_clts:
                     begin(strategy, seed)
-        for task, results in execute(tasks, jobs=jobs, progress=bar.set_description):
+        for task, results in execute(tasks, jobs=jobs, progress=shown.set_postfix_str):
             folder.save(task, results)
-            finished(results, f"{results['seconds']['total']:6.1f} s")
+            if task.is_timed:
+                finished(results, f"{results['seconds']['total']:6.1f} s")
+            else:
+                finished(without_seconds(results), "(with images of others)")
     return sorted(runs.values(), key=lambda r: (strategies.index(r["strategy"]), r["seed"]))
 
 
@@ -136,13 +161,3 @@ def _keep_samples(stream: Stream, pair: Pair, file: Path, real_images: bool) -> 
     if {name: kept.get(name) for name in wanted} != wanted:
         made = make_samples(stream.build(0), pair, real_images=real_images)
         write_text(file, json.dumps({**wanted, "samples": made}))
-
-
-def _fitting(experiment: Experiment, benchmark: NCScenario) -> list[str]:
-    """The strategies that can run on the stream; the others are told of, or refused if they were asked for."""
-    reasons = {name: reason for name in experiment.chosen if (reason := ROWS[name].unfit(benchmark)) is not None}
-    for name, reason in reasons.items():
-        if experiment.strategies is not None:
-            raise ValueError(f"strategies has {name}, which cannot run on {experiment.stream}: {reason}; leave it out")
-        print(f"{name} is left out: {reason}")
-    return [name for name in experiment.chosen if name not in reasons]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,11 @@ from .._support.files import write_text
 from ..streams.named import STREAMS, parse_stream
 from .experiment import Experiment
 from .rows import ROWS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 EXPERIMENT_FILE = "experiment.toml"  # in every folder of results
 # Chosen by the search of `clts compare --tune` on a seed that no comparison reports.
@@ -26,12 +31,17 @@ def experiment_of(stream: str, **given: Any) -> Experiment:
     Streams for which no hyper-parameters were searched have those of Split Shapes.
     """
     kind = parse_stream(stream).kind
-    own = _DEFAULTS / f"{kind}.toml"
-    if own.exists():
-        fields = read_fields(own)
-    else:
-        fields = {"hyperparameters": read_fields(_DEFAULTS / f"{_LIKE}.toml")["hyperparameters"]}
+    searched, found = searched_on(stream)
+    fields = read_fields(_DEFAULTS / f"{kind}.toml") if searched == kind else {"hyperparameters": found}
     return Experiment(stream=stream, network=STREAMS[kind].network, **fields).with_given(**given)
+
+
+def searched_on(stream: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The embedded stream on which the hyper-parameters were searched that the package has for a stream, and these."""
+    kind = parse_stream(stream).kind
+    searched = kind if (_DEFAULTS / f"{kind}.toml").exists() else _LIKE
+    found: dict[str, dict[str, Any]] = read_fields(_DEFAULTS / f"{searched}.toml")["hyperparameters"]
+    return searched, found
 
 
 def read_experiment(file: Path, **given: Any) -> Experiment:
@@ -57,9 +67,10 @@ def read_experiment(file: Path, **given: Any) -> Experiment:
 
 
 def read_fields(file: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises `FileNotFoundError`, and `ValueError` for what is not TOML."""
+    """The content of a TOML file, by the names of today's fields. Raises `FileNotFoundError`, and `ValueError` for what
+    is not TOML."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return _of_today(tomllib.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise FileNotFoundError(f"{file} is not there; give the file of an experiment") from None
     except tomllib.TOMLDecodeError as error:
@@ -105,7 +116,14 @@ def recorded_settings(document: dict[str, Any]) -> dict[str, Any]:
     names = {"tuned": "hyperparameters", "view": "router_view"}
     settings = {names.get(name, name): value for name, value in document.get("settings", {}).items()}
     settings.pop("evidence", None)  # what a row of its own is for: `heads`
-    return settings
+    return _of_today(settings)
+
+
+def _of_today(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields in which a frozen backbone once was a network."""
+    if fields.get("network") != "captioner":
+        return fields
+    return fields | {"backbone": "captioner", "network": None, "router": None}
 
 
 def recorded_experiment(document: dict[str, Any]) -> Experiment:

@@ -10,13 +10,14 @@ from typing import Any
 
 from .._support.checks import require_flag, require_names, require_one_of, require_share, require_whole
 from ..models import Routing
-from ..networks import BACKBONES, NETWORKS
+from ..networks import NETWORKS, ON_FEATURES
 from ..pair.abilities import TakesPrefix
 from ..pair.loading import Pair, load_pair
 from ..streams.named import STREAMS
 from ..views import RouterView
+from .backbones.spec import BackboneSpec, parse_backbone
 from .rows import COMPARED, ROWS
-from .rows.row import Memory
+from .rows.row import AUGMENTATION, Memory
 
 # What only strategies with a pair take notice of.
 PAIR_FIELDS = ("memory", "captioner", "generator", "routing", "router_view", "router")
@@ -39,9 +40,14 @@ class Experiment:
     - pair: as `load_pair` takes it.
     - captioner, generator: arguments of the pair's parts, in the place of its own, such as {"guidance_scale": 2.0}.
     - device: where everything runs.
-    - network: of every strategy, a key of `NETWORKS` or `BACKBONES`. None: by the size of the images.
-    - router: network of CLTS's router, a key of `NETWORKS`. None: by the size of the images, whatever `network` is,
-        since a router sees every image that is regenerated and its time is most of what CLTS costs.
+    - backbone: a pretrained network below every strategy's, as `parse_backbone` reads it. None: there is none.
+    - fine_tune: whether every network has a copy of the backbone and trains it. False: it is frozen, and shared.
+    - network: of every strategy, a key of `NETWORKS`; on a backbone, of `ON_FEATURES`. None: by the size of the images;
+        on a backbone, "linear".
+    - router: network of CLTS's router, a key of `NETWORKS`, or a backbone with a network on its frozen features:
+        "captioner", "captioner,network=mlp". None: by the size of the images, whatever `network` is, since a router
+        sees every image that is regenerated and its time is most of what CLTS costs. Where heads stand on a frozen
+        backbone, the router does too: "linear", as with None, or "mlp".
     - train_epochs, train_mb_size, eval_mb_size, learning_rate: of every strategy (Adam).
     - validation: share of every training experience's images that strategies are measured on, and not trained on, in
         the place of test images, as a search does. 0: they are measured on test images, and trained on all others.
@@ -65,6 +71,8 @@ class Experiment:
     captioner: dict[str, Any] = field(default_factory=dict)
     generator: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    backbone: str | None = None
+    fine_tune: bool = False
     network: str | None = None
     router: str | None = None
     train_epochs: int = 10
@@ -82,7 +90,8 @@ class Experiment:
         for name in ("stream", "pair", "device"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a text")
-        require_flag("tune", self.tune)
+        for name in ("tune", "fine_tune"):
+            require_flag(name, getattr(self, name))
         for name in ("strategies", "ablations"):  # lists where they were read from a file
             require_names(name, getattr(self, name))
             if getattr(self, name) is not None:
@@ -99,32 +108,70 @@ class Experiment:
         for name in ("captioner", "generator", "hyperparameters"):
             if not isinstance(getattr(self, name), dict):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a table of names and values")
+            nothing = [option for option, value in getattr(self, name).items() if value is None]
+            if nothing:  # which the file of an experiment could not say
+                raise ValueError(f"{name} has {', '.join(nothing)} without a value; give one, or leave it out")
         self._require_networks()
         _require_known("strategies", self.strategies or ())
         _require_known("hyperparameters", self.hyperparameters)
         for name, options in self.hyperparameters.items():
             ROWS[name].require_options(options)
+            if self.on_features and options.get(AUGMENTATION, "none") != "none":
+                raise ValueError(
+                    f"hyperparameters has {name}.augmentation of {options[AUGMENTATION]!r}, but backbone "
+                    f"{self.backbone!r} is frozen: its features are computed once, of images as they are"
+                )
         given = {name: dict(options) for name, options in self.hyperparameters.items() if options}
         object.__setattr__(self, "hyperparameters", given)
 
     def _require_networks(self) -> None:
-        for name, given, known in (
-            ("network", self.network, [*NETWORKS, *BACKBONES]),
-            ("router", self.router, list(NETWORKS)),
-        ):
-            if given is not None and given not in known:
-                raise ValueError(f"{name} is {given!r}; known networks: {', '.join(known)}")
-        if self.router is not None and self.network in BACKBONES:
-            raise ValueError(f"router is {self.router!r}, but with network {self.network!r} it is a linear layer too")
-        if self.router_view != "input" and self.network in BACKBONES:
+        if self.backbone is None:
+            if self.fine_tune:
+                raise ValueError("fine_tune is True, but there is no backbone; give one")
+        elif parse_backbone("backbone", self.backbone).kind == "captioner" and self.fine_tune:
+            raise ValueError("fine_tune is True, but backbone is 'captioner', which is the pair's: it stays as it is")
+        on_network: list[str] = list(NETWORKS if self.backbone is None else ON_FEATURES)
+        if self.network is not None and self.network not in on_network:
+            below = "" if self.backbone is None else f" on backbone {self.backbone!r}"
+            raise ValueError(f"network is {self.network!r}; known networks{below}: {', '.join(on_network)}")
+        if not self.on_features:
+            self.router_backbone  # noqa: B018 - reads it, and raises for what is none
+            return
+        if self.router not in (None, *ON_FEATURES):
             raise ValueError(
-                f"router_view is {self.router_view!r}, but with network {self.network!r} the router sees no images"
+                f"router is {self.router!r}, but with backbone {self.backbone!r} it stands on that too; "
+                f"known networks there: {', '.join(ON_FEATURES)}"
+            )
+        if self.router_view != "input":
+            raise ValueError(
+                f"router_view is {self.router_view!r}, but with backbone {self.backbone!r} the router sees no images"
             )
 
     @property
+    def on_features(self) -> bool:
+        """Whether every network stands on the features of one frozen backbone."""
+        return self.backbone is not None and not self.fine_tune
+
+    @property
+    def router_backbone(self) -> BackboneSpec | None:
+        """The backbone of the router alone; None where it has none, or everyone's."""
+        if self.on_features or self.router is None or self.router in NETWORKS:
+            return None
+        return parse_backbone("router", self.router, with_network=True)
+
+    @property
+    def backbones(self) -> dict[str, BackboneSpec]:
+        """The backbones, by the argument that names them."""
+        found = {"backbone": None if self.backbone is None else parse_backbone("backbone", self.backbone)}
+        found["router"] = self.router_backbone
+        return {argument: spec for argument, spec in found.items() if spec is not None}
+
+    @property
     def chosen(self) -> list[str]:
-        """The strategies to run, in the order of `ROWS`: with CLTS, where the budget of one is that of CLTS."""
-        names = set(COMPARED if self.strategies is None else self.strategies)
+        """The strategies to run, in the order of `ROWS`: with CLTS, where the budget of one is that of CLTS. By
+        themselves, those that are made of a frozen backbone's features come only with one."""
+        compared = [name for name in COMPARED if self.on_features or not ROWS[name].on_features]
+        names = set(compared if self.strategies is None else self.strategies)
         if any(ROWS[name].after_clts for name in names):
             names.add("clts")
         return [name for name in ROWS if name in names]
@@ -133,7 +180,8 @@ class Experiment:
         """This experiment with other fields, as a file or a command line gives them.
 
         Hyper-parameters are replaced strategy by strategy. Epochs are given for everyone: no longer as a search had
-        found them for some, unless those are given as well.
+        found them for some, unless those are given as well. With another backbone, the networks are its usual ones, and
+        what a search found of augmentation is left out.
 
         Raises `ValueError` for a field that does not exist, and for hyper-parameters that a search would overrule.
         """
@@ -146,6 +194,9 @@ class Experiment:
         told = given.get("hyperparameters", {})
         if not isinstance(told, Mapping):
             raise TypeError(f"hyperparameters is {told!r}; it must be a table of names and values")
+        if given.get("backbone") is not None:  # networks that were chosen for images are none for features
+            given = {"network": None, "router": None} | given
+            own = {name: {k: v for k, v in options.items() if k != AUGMENTATION} for name, options in own.items()}
         changed = replace(self, **given | {"hyperparameters": own | dict(told)})
         overruled = [name for name in told if changed.tune and ROWS[name].compared and name in changed.chosen]
         if overruled:
@@ -172,7 +223,16 @@ class Experiment:
 
     def needs_pair(self, strategy: str) -> bool:
         """Whether a strategy's outcome depends on the pair."""
-        return ROWS[strategy].needs_pair or self.network in BACKBONES
+        return ROWS[strategy].needs_pair or "captioner" in [spec.kind for spec in self._backbones_of(strategy)]
+
+    def options_of(self, strategy: str) -> dict[str, Any]:
+        """The hyper-parameters of a strategy: its own, or those of the one that it is like."""
+        return self.hyperparameters.get(strategy) or self.hyperparameters.get(ROWS[strategy].like, {})
+
+    def _backbones_of(self, strategy: str) -> list[BackboneSpec]:
+        """Those that a strategy, or its budget, depends on."""
+        known = self.backbones
+        return [known[name] for name in known if name == "backbone" or ROWS[strategy].needs_pair]
 
     def dependencies(self, strategy: str, conditions: Conditions, contents: str | None = None) -> dict[str, Any]:
         """All that a run of `strategy` depends on but its stream's name and its seed: of the experiment, none that is
@@ -185,11 +245,14 @@ class Experiment:
         """
         row = ROWS[strategy]
         settings = {k: v for k, v in self.settings().items() if row.needs_pair or k not in PAIR_FIELDS}
-        names = [strategy, "clts"] if row.after_clts else [strategy]
+        names = [strategy, *filter(None, [row.like, "clts" if row.after_clts else ""])]
         settings["hyperparameters"] = {name: self.hyperparameters.get(name, {}) for name in names}
         found = {"settings": settings, "device": self.device, "versions": conditions.versions}
         if self.needs_pair(strategy):
             found["pair"] = conditions.pair
+        backbones = {spec.text: conditions.backbones.get(spec.text) for spec in self._backbones_of(strategy)}
+        if backbones:
+            found["backbones"] = backbones
         if contents is not None:
             found["contents"] = contents
         return found
@@ -211,10 +274,12 @@ class Conditions:
 
     - pair: what tells the pair from others; see `pair_identity`.
     - versions: of Python packages, by name.
+    - backbones: what tells their weights from others, by the text that names each.
     """
 
     pair: list[str]
     versions: dict[str, str]
+    backbones: dict[str, str] = field(default_factory=dict)
 
 
 def _require_known(argument: str, names: Iterable[str]) -> None:

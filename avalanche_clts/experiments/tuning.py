@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tqdm import tqdm
-
+from .._support.console import bar
 from .._support.files import write_text
 from ..streams.named import Stream, slug
 from .experiment import Experiment
@@ -27,12 +26,17 @@ VALIDATION = 0.2  # of every training experience's images; the search never sees
 _KEPT = ("stream", "strategy", "seed", "average_accuracy", "router_accuracy", "memory_bytes")
 
 
-def trials(row: Row, stream_kind: str, count: int = TRIALS) -> list[dict[str, Any]]:
+def trials(row: Row, stream_kind: str, count: int = TRIALS, *, on_features: bool = False) -> list[dict[str, Any]]:
     """The settings that are tried of a strategy on a kind of streams: the first values of all its hyper-parameters, and
-    others, drawn at random (Bergstra and Bengio, JMLR 2012), the same ones each time."""
-    grid = row.searched(stream_kind)
+    others, drawn at random (Bergstra and Bengio, JMLR 2012), the same ones each time; fewer where it has no more.
+
+    **Arguments:**
+
+    - on_features: as in `Row.searched`.
+    """
+    grid = row.searched(stream_kind, on_features=on_features)
     every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    return every[:1] + random.Random(row.name).sample(every[1:], count - 1)
+    return every[:1] + random.Random(row.name).sample(every[1:], min(count, len(every)) - 1)
 
 
 def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs: int = 1) -> dict[str, dict[str, Any]]:
@@ -50,7 +54,8 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
     searched = experiment.chosen
     file = folder.path / f"tuning-{slug(stream.name)}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    with tqdm(total=TRIALS * len(searched), unit="trial") as bar:
+    settings = {name: trials(ROWS[name], stream.kind, on_features=experiment.on_features) for name in searched}
+    with bar(total=sum(map(len, settings.values())), unit="trial") as shown:
         # Where a budget is that of CLTS, it is that of CLTS with its best setting: those come in a second round.
         best_clts: Results | None = None
         for after_clts in (False, True):
@@ -66,15 +71,15 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
                         clts=best_clts if after_clts else None,
                         images=folder.images,
                     )
-                    for options in trials(ROWS[name], stream.kind)
+                    for options in settings[name]
                 ]
                 for name in names
             }
             missing = [folder.prepared(t) for tasks in tasks_of.values() for t in tasks if folder.load(t) is None]
-            bar.update(TRIALS * len(names) - len(missing))
-            for task, results in execute(deque(missing), jobs=jobs, progress=bar.set_description):
+            shown.update(sum(len(settings[name]) for name in names) - len(missing))
+            for task, results in execute(deque(missing), jobs=jobs, progress=shown.set_postfix_str):
                 folder.save(task, results)
-                bar.update()
+                shown.update()
             for name, tasks in tasks_of.items():
                 found[name] = _outcome(name, tasks, folder)
             if "clts" in tasks_of:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -20,8 +21,10 @@ def held_out(benchmark: Any, share: float) -> CLScenario:
 
     Raises `ValueError` if an experience has no class with enough images to hold one out.
     """
-    split = benchmark_with_validation_stream(benchmark, split_strategy=partial(_split, float(share)))
-    judged = list(split.streams["valid"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="stream generator will be converted")
+        split = benchmark_with_validation_stream(benchmark, split_strategy=partial(_split, float(share)))
+        judged = list(split.streams["valid"])
     empty = [number for number, experience in enumerate(judged) if len(experience.dataset) == 0]
     if empty:
         raise ValueError(

@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tqdm import tqdm
+
+from .._support.console import bar
 
 T = TypeVar("T")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
@@ -90,11 +91,11 @@ def open_each(paths: Sequence[str | os.PathLike[str]], look: Callable[[str, Imag
     files = [os.fspath(path) for path in paths]
     chunks = [files[start : start + _AT_ONCE] for start in range(0, len(files), _AT_ONCE)]
     with (
-        tqdm(total=len(files), desc="opening images", unit="image", leave=False, disable=None) as bar,
+        bar(total=len(files), desc="opening images", unit="image", leave=False) as shown,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads,
     ):
         for results in threads.map(looked, chunks):
-            bar.update(len(results))
+            shown.update(len(results))
             yield from results
 
 

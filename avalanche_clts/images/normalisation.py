@@ -50,7 +50,7 @@ def measure_normalisation(dataset: AvalancheDataset) -> Normalisation:
     after = torch.stack([dataset.eval()[i][0] for i in indices])
     error = ValueError(
         "the evaluation transform of this stream does more than normalise, so that values in [0, 1] cannot be had of "
-        "what it yields; use another network than 'captioner', and view 'input'"
+        "what it yields; use no backbone, and view 'input'"
     )
     if before.shape != after.shape:
         raise error

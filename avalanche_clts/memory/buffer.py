@@ -16,7 +16,7 @@ from PIL.Image import Image
 from .._support.checks import require_flag, require_whole
 from ..images.avalanche import Part, earlier_experience, indices_by_class, part_of, raw_images, task_labels_of
 from ..images.formats import ImageFormat
-from ..pair.abilities import CutsPrompts
+from ..pair.abilities import CutsPrompts, LoadsLater
 from ..pair.loading import Pair, require_pair
 from ..pair.output import checked_captions, checked_images
 from .caption_memory import CaptionMemory, Prompt
@@ -105,7 +105,8 @@ class CaptionBuffer(ExemplarsBuffer):
         self.images_per_class = images_per_class
         self.class_names = class_names
         self.recombine = recombine
-        self.first_seed = int(torch.randint(2**31, ())) if seed is None else seed
+        # Below 2**31, PyTorch 2.6 draws otherwise than later versions do; below 2**62, as they do.
+        self.first_seed = int(torch.randint(2**62, ())) % 2**31 if seed is None else seed
         self.origins: list[Origin] = []  # of the experiences captioned, and of the one that is open
         self.num_experiences = 0  # that are captioned to their end
         self.num_written = 0
@@ -125,10 +126,14 @@ class CaptionBuffer(ExemplarsBuffer):
     def begin(self, experience: Any) -> Part:
         """Open `experience` before it is learnt: check that it can be captioned, and record what its images are like.
 
-        Raises `TypeError` or `ValueError` if its samples are not images or names are missing.
+        Raises `TypeError` or `ValueError` if its samples are not images or names are missing, and what loading the
+        pair's weights raises: whatever is wrong with them is told before anything is trained.
         """
         part, origin = part_of(experience), Origin.of(experience, self.class_names)
         if part.is_first or len(self.origins) == self.num_experiences:
+            for of_pair in self.pair:
+                if isinstance(of_pair, LoadsLater):
+                    of_pair.load()
             if self._seen:  # the experience before ended without saying so
                 self._close()
             self.origins[self.num_experiences :] = [origin]

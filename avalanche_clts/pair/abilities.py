@@ -21,6 +21,15 @@ _AT_ONCE = 256  # images in full size in memory together, of a generator that ca
 
 
 @runtime_checkable
+class LoadsLater(Protocol):
+    """A captioner or generator whose weights are loaded when they are first needed, or before, if it is told to."""
+
+    def load(self) -> None:
+        """Load the weights, unless they are loaded already."""
+        ...
+
+
+@runtime_checkable
 class SizedGenerator(Protocol):
     """A generator that brings its images to a size as it makes them, so that large ones never lie in memory together,
     and that may spend less on small ones."""
@@ -54,6 +63,15 @@ class HasFeatures(Protocol):
 
     def features(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """A row for each image, `(n, number of features)`."""
+        ...
+
+
+@runtime_checkable
+class HasLikelihoods(Protocol):
+    """A captioner that says how likely it finds a text of an image."""
+
+    def log_likelihoods(self, images: Sequence[Image], texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """For each image, log p(text | image) of each of its texts, `texts[i]`: the sum over the text's tokens."""
         ...
 
 
@@ -96,6 +114,6 @@ def offer_abilities_of(part: Any, wrapper: Any) -> None:
 
     They are attributes of its own: from Python 3.12 on, `isinstance` does not ask `__getattr__` for them.
     """
-    for name in ("generate_sized", "cut_prompts", "features", "autoencode"):
+    for name in ("load", "generate_sized", "cut_prompts", "features", "log_likelihoods", "autoencode"):
         if hasattr(part, name) and not hasattr(type(wrapper), name):
             setattr(wrapper, name, getattr(part, name))

@@ -6,9 +6,11 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from .._support.console import bar, begin, detail
 from .._support.files import whole_files, write_text
 from ..images.files import open_image, require_readable
 from ..images.folders import ImageFile, each_once, image_file, read_tree
@@ -57,13 +59,17 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> lis
     wait_for_everyone()  # nobody writes before everybody has read
     mine = [missing[k] for k in share_of(len(missing))]
     if mine:
-        with out.with_name(f"{out.name}.part-{mine[0]}").open("a", encoding="utf-8") as part:
+        with (
+            out.with_name(f"{out.name}.part-{mine[0]}").open("a", encoding="utf-8") as part,
+            _told("captioning", len(mine), len(files) - len(missing)) as shown,
+        ):
             part.write("\n")  # the last line may have been cut short by an interruption
             for start in range(0, len(mine), _AT_ONCE):
                 batch = mine[start : start + _AT_ONCE]
                 texts = checked_captions(captioner, [open_image(files[i]) for i in batch])
                 part.writelines(_line(names[i], text) for i, text in zip(batch, texts, strict=True))
                 part.flush()
+                shown(len(batch))
     wait_for_everyone()
     known = _known_captions(out)
     wait_for_everyone()
@@ -73,6 +79,23 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> lis
         for part_file in _parts(out):
             part_file.unlink()
     return [known[name] for name in names]
+
+
+@contextmanager
+def _told(doing: str, count: int, there: int) -> Iterator[Callable[[int], None]]:
+    """Tells of this process's images, and is called with how many more are finished and written."""
+    if count:
+        begin(f"{doing} {count} images" + (f"; {there} are there already" if there else ""))
+    finished = 0
+    with bar(total=count, desc="written", unit="image") as shown:
+
+        def more(number: int) -> None:
+            nonlocal finished
+            finished += number
+            shown.update(number)
+            detail(f"{doing}: {finished} of {count} images")
+
+        yield more
 
 
 def read_prompts(file: Path) -> list[str]:
@@ -112,12 +135,14 @@ def generate_files(
     missing = [i for i, file in enumerate(files) if not file.exists()]
     wait_for_everyone()  # nobody writes before everybody has looked
     mine = [missing[k] for k in share_of(len(missing))]
-    for start in range(0, len(mine), _AT_ONCE):
-        batch = mine[start : start + _AT_ONCE]
-        images = checked_images(generator, [prompts[i] for i in batch], [seeds[i] for i in batch])
-        with whole_files([files[i] for i in batch]) as partials:
-            for partial, image in zip(partials, images, strict=True):
-                image.save(partial, "png")
+    with _told("generating", len(mine), len(files) - len(missing)) as shown:
+        for start in range(0, len(mine), _AT_ONCE):
+            batch = mine[start : start + _AT_ONCE]
+            images = checked_images(generator, [prompts[i] for i in batch], [seeds[i] for i in batch])
+            with whole_files([files[i] for i in batch]) as partials:
+                for partial, image in zip(partials, images, strict=True):
+                    image.save(partial, "png")
+            shown(len(batch))
     wait_for_everyone()
     if is_first_process():
         write_text(out / METADATA, "".join(_line(f.name, p) for f, p in zip(files, prompts, strict=True)))

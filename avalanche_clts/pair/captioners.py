@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from tqdm import tqdm
 
 from .._support.checks import require_names, require_whole
+from .._support.console import bar
 from .batches import BatchSize, run_batches
-from .captioning_models import CaptioningModel
+from .captioning_models import Asked, CaptioningModel
 from .composition import ready_captioner
 from .decoding import Decoding, without_loops
+from .instructed_models import PROMPT, ChatModel, family_of, model_kind
+from .likelihoods import text_log_likelihoods
+from .parts import INSTRUCTED
 from .prompts import fill, require_template
 
 if TYPE_CHECKING:
     import torch
+
+_NAMELESS = "image"  # in the place of a class name that is not known
 
 
 @runtime_checkable
@@ -47,9 +52,10 @@ class Captioner(Protocol):
 
 @dataclass(frozen=True)
 class _Batch:
-    """Images as the model takes them, and the seed of each one's caption."""
+    """Images as the model takes them, and what is asked of each one's caption, and its seed."""
 
-    pixels: torch.Tensor
+    inputs: dict[str, torch.Tensor]
+    asked: list[Asked]
     seeds: list[int]
 
     def __len__(self) -> int:
@@ -58,11 +64,12 @@ class _Batch:
 
 class AutoCaptioner:
     """Captions by an image-to-text checkpoint that transformers' auto classes load: BLIP (Li et al., ICML 2022), BLIP-2
-    (Li et al., ICML 2023), GIT (Wang et al., TMLR 2022), or a vision encoder with a text decoder, such as ViT-GPT2.
+    (Li et al., ICML 2023), GIT (Wang et al., TMLR 2022), a vision encoder with a text decoder, such as ViT-GPT2; or one
+    that takes instructions: SmolVLM, Qwen2.5-VL, Qwen3-VL, Florence-2 (Xiao et al., CVPR 2024).
 
-    The weights are looked for at once, fetched if they are not on this machine, and loaded when the first image is
-    captioned: from safetensors where the checkpoint has them, otherwise from a `.bin` by PyTorch's restricted
-    unpickler; no code that comes with them is run.
+    The weights are looked for at once, fetched if they are not on this machine, and loaded when they are first needed
+    (by a strategy, before anything is trained): from safetensors where the checkpoint has them, otherwise from a `.bin`
+    by PyTorch's restricted unpickler; no code that comes with them is run.
 
     ```python
     captioner = AutoCaptioner("my-pair/captioner", max_new_tokens=20)  # or from the hub: "microsoft/git-base-coco"
@@ -75,6 +82,9 @@ class AutoCaptioner:
     - revision: branch, tag or commit on the hub.
     - prefix: how captions begin, such as "a photo of a {class_name}" ("an" where the name wants it); the model goes on
         from there. Not used for images whose class name is unknown. None: the model finds all the words itself.
+    - prompt: what a model that takes instructions is told, such as "Describe the {class_name} in one short sentence:
+        colours, pose, background."; where the class name is unknown, "image" takes its place. With a prefix, the answer
+        begins with that. None: what is said here; "<CAPTION>", one of its tasks, for Florence-2.
     - max_new_tokens, min_new_tokens: length of a caption at most and at least, in tokens, without the prefix.
     - num_beams: captions that are followed up at a time, of which the likeliest is taken. 1: always the likeliest
         word.
@@ -97,6 +107,7 @@ class AutoCaptioner:
         *,
         revision: str | None = None,
         prefix: str | None = None,
+        prompt: str | None = None,
         max_new_tokens: int = 30,
         min_new_tokens: int = 0,
         num_beams: int = 1,
@@ -114,6 +125,7 @@ class AutoCaptioner:
         self.name_or_path = os.fspath(model.config._name_or_path if name_or_path is None else name_or_path)
         self.revision = revision
         self.prefix = prefix
+        self.prompt = prompt
         self.max_new_tokens = max_new_tokens
         self.decoding = Decoding(num_beams, top_p, seed, min_new_tokens, repetition_penalty)
         self.batch_size = batch_size
@@ -126,9 +138,21 @@ class AutoCaptioner:
         self.decoding.check(max_new_tokens)
         require_whole("batch_size", batch_size)
         if model is None:
-            ready_captioner(self.name_or_path, revision)
+            family = ready_captioner(self.name_or_path, revision).listing.json("config.json")["model_type"]
         else:
-            self._loaded = CaptioningModel.of(model, processor)
+            family = family_of(model)
+        if family in INSTRUCTED:  # whose texts stand within a conversation
+            self.log_likelihoods = None  # type: ignore[method-assign, assignment]
+        if prompt is not None:
+            require_template("prompt", prompt)
+            if family not in INSTRUCTED:
+                raise ValueError(
+                    f"prompt is {prompt!r}, and {self.name_or_path} is a {family} model, which takes none; give a "
+                    f"prefix, or a model that takes instructions: {', '.join(INSTRUCTED)}"
+                )
+        self._kind = model_kind(family)
+        if model is not None:
+            self._loaded = self._kind.of(model, processor)
 
     def caption(self, images: Sequence[Image], class_names: Sequence[str] | None = None) -> list[str]:
         """One caption for each image; see `Captioner`. It begins with the prefix as it was given, and what a model says
@@ -138,29 +162,35 @@ class AutoCaptioner:
             raise ValueError(
                 f"class_names has {len(class_names)} names for {len(images)} images; give the class name of each image"
             )
-        # Images are taken in groups of one prompt: some of these models know no padding before a prompt.
+        asked = [self._asked(None if class_names is None else class_names[i]) for i in range(len(images))]
         groups: dict[str | None, list[int]] = {}
-        for i in range(len(images)):
-            prompt = None
-            if self.prefix is not None and class_names is not None:
-                prompt = fill(self.prefix, class_names[i])
-            groups.setdefault(prompt, []).append(i)
+        for i, one in enumerate(asked):
+            groups.setdefault(None if self._kind.mixes else one.prefix, []).append(i)
         captions = [""] * len(images)
         self._batch_size = self._batch_size.asked_for(self.batch_size)
-        with tqdm(total=len(images), desc="captioning", unit="image", leave=False, disable=None) as bar:
-            for prompt, members in groups.items():
+        with bar(total=len(images), desc="captioning", unit="image", leave=False) as shown:
+            for members in groups.values():
                 texts = run_batches(
-                    [images[i] for i in members],
+                    members,
                     self._batch_size,
-                    prepare=self._inputs,
-                    compute=partial(self._tokens, prompt),
-                    finish=partial(self._texts, prompt),
+                    prepare=lambda batch: self._inputs([images[i] for i in batch], [asked[i] for i in batch]),
+                    compute=lambda batch: (batch.asked, self._tokens(batch)),
+                    finish=lambda made: self._texts(*made),
                     device=self.device,
-                    done=bar.update,
+                    done=shown.update,
                 )
                 for i, text in zip(members, texts, strict=True):
                     captions[i] = text
         return captions
+
+    def _asked(self, class_name: str | None) -> Asked:
+        """Of the caption of an image of this class."""
+        prefix = self.prefix if class_name is None or self.prefix is None else fill(self.prefix, class_name)
+        prompt = self.prompt or (PROMPT if self._kind is ChatModel else None)
+        return Asked(
+            None if class_name is None else prefix,
+            None if prompt is None else fill(prompt, class_name or _NAMELESS),
+        )
 
     def with_prefix(self, prefix: str) -> AutoCaptioner:
         """This captioner with another prefix, such as one that a stream asks for; itself if it has none, as one that
@@ -172,51 +202,59 @@ class AutoCaptioner:
         other.prefix = prefix
         return other
 
+    def log_likelihoods(self, images: Sequence[Image], texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """log p(text | image); see `HasLikelihoods`. What a prompt adds to a text before it is not counted."""
+        for of_image in texts:
+            require_names("texts", of_image)
+        if len(texts) != len(images):
+            raise ValueError(f"texts has {len(texts)} lists for {len(images)} images; give the texts of each image")
+        self._batch_size = self._batch_size.asked_for(self.batch_size)
+        return run_batches(
+            list(zip(images, texts, strict=True)),
+            self._batch_size,
+            prepare=lambda pairs: (self._pixels([image for image, _ in pairs]), [of_image for _, of_image in pairs]),
+            compute=lambda prepared: self._log_likelihoods(*prepared),
+            finish=lambda rows: [row.numpy() for row in rows],
+            device=self.device,
+        )
+
+    def _log_likelihoods(self, pixels: torch.Tensor, texts: Sequence[Sequence[str]]) -> list[torch.Tensor]:
+        loaded = self._load()
+        pixels = pixels.to(loaded.model.device, loaded.model.dtype)
+        return text_log_likelihoods(loaded, pixels, texts, at_once=4 * self.batch_size)
+
     def _pixels(self, images: Sequence[Image]) -> torch.Tensor:
+        return self._inputs(images).inputs["pixel_values"]
+
+    def _inputs(self, images: Sequence[Image], asked: Sequence[Asked] | None = None) -> _Batch:
+        asked = list(asked or [Asked()] * len(images))
         rgb = [image.convert("RGB") for image in images]
-        pixels: torch.Tensor = self._load().image_processor(images=rgb, return_tensors="pt").pixel_values
-        return pixels
+        return _Batch(self._load().inputs(rgb, asked), asked, self.decoding.seeds(images))
 
-    def _inputs(self, images: Sequence[Image]) -> _Batch:
-        return _Batch(self._pixels(images), self.decoding.seeds(images))
+    def _tokens(self, batch: _Batch) -> torch.Tensor:
+        return self._load().generate(
+            batch.inputs, batch.asked, self.max_new_tokens, partial(self.decoding.arguments, batch.seeds)
+        )
 
-    def _tokens(self, prompt: str | None, batch: _Batch) -> torch.Tensor:
-        import torch
-
-        loaded = self._load()
-        inputs = {"pixel_values": batch.pixels.to(loaded.model.device, loaded.model.dtype)}
-        length = 1
-        if prompt is not None:
-            told = loaded.told(prompt)
-            length = len(told.ids)
-            inputs[told.argument] = torch.tensor([told.ids] * len(batch), device=loaded.model.device)
-        # A model that never comes to an end must not run past its last position.
-        room = min(self.max_new_tokens, loaded.num_positions - length)
-        if prompt is not None and room < 1:  # as behind a class name of very many words
-            return torch.tensor([told.ids[: told.returned]] * len(batch))
-        with torch.inference_mode():
-            tokens: torch.Tensor = loaded.model.generate(
-                **inputs, max_new_tokens=room, **self.decoding.arguments(batch.seeds, room)
-            )
-        return tokens
-
-    def _texts(self, prompt: str | None, tokens: torch.Tensor) -> list[str]:
-        loaded = self._load()
-        if prompt is None:
-            return [
-                without_loops(text.strip()) for text in loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-            ]
+    def _texts(self, asked: Sequence[Asked], tokens: torch.Tensor) -> list[str]:
         texts = []
-        for row in tokens.tolist():
-            added = loaded.added_to(prompt, row)
-            text = without_loops(prompt + added)
+        for one, row in zip(asked, tokens.tolist(), strict=True):
+            prefix, added = one.prefix or "", self._load().added(one, row)
+            text = without_loops(prefix + added)
             # What looks like a loop in a class name is its spelling.
-            texts.append(text if text.startswith(prompt) else prompt + without_loops(added))
+            texts.append(text if text.startswith(prefix) else prefix + without_loops(added))
         return texts
+
+    def load(self) -> None:
+        """Load the weights now, not when they are first needed.
+
+        Raises `MissingWeightsError` if they are not those of the model that the checkpoint's configuration describes.
+        """
+        self._load()
 
     def _load(self) -> CaptioningModel:
         if self._loaded is None:
-            self._loaded = CaptioningModel.from_pretrained(self.name_or_path, self.revision, self.device)
+            self._loaded = self._kind.from_pretrained(self.name_or_path, self.revision, self.device)
         return self._loaded
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .instructed_models import PROMPT
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -15,7 +17,7 @@ class Checkpoint:
     - arguments: of `AutoCaptioner` or `DiffusionGenerator`.
     - millions: of parameters, those of all parts that are loaded, a safety checker's among them.
     - licence: of the weights, as the hub names it.
-    - size: of the images that a generator was trained to make, in pixels a side; None for a captioner.
+    - size: of the images that a generator makes, in pixels a side; None for a captioner.
     """
 
     arguments: dict[str, Any]
@@ -30,7 +32,12 @@ class Checkpoint:
 
 
 PREFIX = "a photo of a {class_name}"
-_SAFETY_CHECKER = 304  # million parameters, of Stable Diffusion 1.5's
+# Million parameters: of Stable Diffusion 1.5's safety checker, and of text encoders that several share.
+_SAFETY_CHECKER = 304
+_T5_XXL, _CLIP_L, _CLIP_G = 4762, 124, 695
+
+# An instruct model is told what to look at, and begins as the others do, so that every caption names its class.
+_CHAT: dict[str, Any] = {"prefix": PREFIX, "prompt": PROMPT, "max_new_tokens": 40}
 
 CAPTIONERS: dict[str, Checkpoint] = {
     "blip": Checkpoint(
@@ -41,6 +48,19 @@ CAPTIONERS: dict[str, Checkpoint] = {
     ),
     "git": Checkpoint({"name_or_path": "microsoft/git-base-coco", "prefix": PREFIX}, 177, "mit"),
     "blip2": Checkpoint({"name_or_path": "Salesforce/blip2-opt-2.7b", "prefix": PREFIX, "batch_size": 16}, 3745, "mit"),
+    "florence2": Checkpoint({"name_or_path": "florence-community/Florence-2-base", "prefix": PREFIX}, 231, "mit"),
+    "smolvlm-256m": Checkpoint(
+        {"name_or_path": "HuggingFaceTB/SmolVLM-256M-Instruct", **_CHAT, "batch_size": 32}, 256, "apache-2.0"
+    ),
+    "smolvlm-500m": Checkpoint(
+        {"name_or_path": "HuggingFaceTB/SmolVLM-500M-Instruct", **_CHAT, "batch_size": 32}, 507, "apache-2.0"
+    ),
+    "qwen3-vl": Checkpoint(
+        {"name_or_path": "Qwen/Qwen3-VL-2B-Instruct", **_CHAT, "batch_size": 16}, 2127, "apache-2.0"
+    ),
+    "qwen25-vl": Checkpoint(
+        {"name_or_path": "Qwen/Qwen2.5-VL-3B-Instruct", **_CHAT, "batch_size": 16}, 3755, "qwen-research"
+    ),
 }
 # Training data wants low guidance, near 2, where the checkpoint has any (Sariyildiz et al., CVPR 2023).
 GENERATORS: dict[str, Checkpoint] = {
@@ -68,6 +88,17 @@ GENERATORS: dict[str, Checkpoint] = {
         1134 + _SAFETY_CHECKER,
         "creativeml-openrail-m",
         512,
+    ),
+    "lcm-dreamshaper": Checkpoint(
+        {
+            "name_or_path": "SimianLuo/LCM_Dreamshaper_v7",
+            "steps": 4,
+            "guidance_scale": 8.0,  # told to the model, which does the work once, not twice
+            "batch_size": 16,
+        },
+        1066 + _SAFETY_CHECKER,
+        "mit",
+        768,
     ),
     # Stability AI has withdrawn Stable Diffusion 2; this is the copy that its users keep.
     "sd21": Checkpoint(
@@ -108,5 +139,75 @@ GENERATORS: dict[str, Checkpoint] = {
         3468,
         "sai-nc-community",
         512,
+    ),
+    "sd35-medium": Checkpoint(
+        {
+            "name_or_path": "stabilityai/stable-diffusion-3.5-medium",
+            "steps": 28,
+            "guidance_scale": 2.0,
+            "height": 512,  # it was taught sizes from 256 to 1440
+            "width": 512,
+            "batch_size": 8,
+        },
+        2470 + _T5_XXL + _CLIP_L + _CLIP_G + 84,
+        "stabilityai-ai-community",
+        512,
+    ),
+    "sd35-large-turbo": Checkpoint(
+        {
+            "name_or_path": "stabilityai/stable-diffusion-3.5-large-turbo",
+            "steps": 4,
+            "guidance_scale": 0.0,
+            "batch_size": 4,
+        },
+        8057 + _T5_XXL + _CLIP_L + _CLIP_G + 84,
+        "stabilityai-ai-community",
+        1024,
+    ),
+    "flux-schnell": Checkpoint(
+        {
+            "name_or_path": "black-forest-labs/FLUX.1-schnell",
+            "steps": 4,
+            "guidance_scale": 0.0,
+            "height": 512,  # it was taught sizes from 0.1 to 2 megapixels
+            "width": 512,
+            "batch_size": 8,
+        },
+        11901 + _T5_XXL + _CLIP_L + 84,
+        "apache-2.0",
+        512,
+    ),
+    "pixart-alpha": Checkpoint(
+        {
+            "name_or_path": "PixArt-alpha/PixArt-XL-2-512x512",
+            "steps": 20,
+            "guidance_scale": 2.0,
+            "batch_size": 16,
+        },
+        611 + _T5_XXL + 84,
+        "openrail++",
+        512,
+    ),
+    "pixart-sigma": Checkpoint(
+        {
+            "name_or_path": "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+            "steps": 20,
+            "guidance_scale": 2.0,
+            "batch_size": 4,
+        },
+        611 + _T5_XXL + 84,
+        "openrail++",
+        1024,
+    ),
+    "sana-sprint": Checkpoint(
+        {
+            "name_or_path": "Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
+            "steps": 2,
+            "guidance_scale": 4.5,  # told to the model, as it was distilled
+            "batch_size": 8,
+        },
+        592 + 2614 + 312,  # its text encoder is Gemma 2, its autoencoder one of 32 pixels a latent
+        "none named; see its README.md",
+        1024,
     ),
 }

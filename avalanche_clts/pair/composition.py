@@ -15,6 +15,7 @@ from .fitting import (
     require_pipeline,
     require_scheduler,
     require_size,
+    require_steps,
 )
 from .parts import Kind, Part
 from .plans import Plan, bring, survey
@@ -85,6 +86,7 @@ def require_generator(plans: Plans, arguments: Mapping[str, Any]) -> None:
     if "autoencoder" in plans:
         require_autoencoder(pipeline, plans["autoencoder"].listing)
     require_size(pipeline, get("height"), get("width"))
+    require_steps(pipeline, get("scheduler"), get("steps"))
 
 
 def ready_generator(arguments: Mapping[str, Any]) -> Plans:

@@ -5,45 +5,33 @@ from __future__ import annotations
 import inspect
 import re
 from importlib.util import find_spec
+from math import lcm
 from typing import Any
 
 from .parts import pipeline_parts, weights_of
+from .pipeline_kinds import ONE_OF, PIPELINES, not_linear
 from .plans import Plan
 from .repositories import Listing
 from .weights import MissingWeightsError, shapes_in
 
-_KNOWN_LATENTS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")  # those of `takes_encodings`
-_MULTIPLE = 8  # of pixels, which the Stable Diffusion pipelines ask for
-
 
 def require_pipeline(listing: Listing) -> None:
-    """Raise `ValueError` unless the checkpoint is a pipeline that makes images from text, and diffusers has all its
-    code."""
-    import diffusers
-    from diffusers.pipelines.auto_pipeline import (
-        AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
-        AUTO_INPAINT_PIPELINES_MAPPING,
-        AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
-    )
-
+    """Raise `ValueError` unless the checkpoint is one of the pipelines that are known, and all its code is that of
+    diffusers and transformers; and `ImportError` without what its tokenizers need."""
     kind = listing.json("model_index.json").get("_class_name")
-    mappings = (
-        AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
-        AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
-        AUTO_INPAINT_PIPELINES_MAPPING,
-    )
-    if not any(kind == known.__name__ for mapping in mappings for known in mapping.values()):
-        known = isinstance(kind, str) and hasattr(diffusers, kind)
-        raise ValueError(
-            f"name_or_path is {listing.where}, a {kind}, "
-            + ("which does not make images from text alone" if known else "which diffusers does not know")
-            + "; give a pipeline that AutoPipelineForText2Image loads, or load it yourself and give it as pipeline="
-        )
+    if kind not in PIPELINES:
+        raise ValueError(f"name_or_path is {listing.where}, a {kind}; {ONE_OF}")
     for part, entry in pipeline_parts(listing).items():
         if f"{part}/config.json" in listing.sizes and model_class(entry) is None:
             raise ValueError(
                 f"{listing.path_of(part)} is a {entry[-1]} of {entry[0]}, which neither diffusers nor transformers "
                 "know; code that comes with a checkpoint is not run: load it yourself and give it as pipeline="
+            )
+        names = {path.removeprefix(f"{part}/") for path in listing.sizes if path.startswith(f"{part}/")}
+        if "spiece.model" in names and "tokenizer.json" not in names and find_spec("sentencepiece") is None:
+            raise ImportError(
+                f"{listing.path_of(part)} is a tokenizer that needs sentencepiece; run: "
+                'pip install "avalanche-clts[sentencepiece]"'
             )
 
 
@@ -74,17 +62,27 @@ def scheduler_class(name: str) -> Any:
 def require_scheduler(listing: Listing, name: str) -> None:
     """Raise `ValueError` unless diffusers has the scheduler, and it can stand in for the pipeline's own."""
     chosen = scheduler_class(name)
-    own = listing.json("scheduler/scheduler_config.json").get("_class_name")
-    if own is None or own == name or _family(chosen) == _family(scheduler_class(own)):
-        return
+    config = listing.json("scheduler/scheduler_config.json")
+    own = config.get("_class_name")
+    if own is None or own == name or _fits(chosen, scheduler_class(own), config):
+        told = PIPELINES[listing.json("model_index.json")["_class_name"]].schedules
+        if told is None or told in inspect.signature(chosen.set_timesteps).parameters:
+            return
     raise ValueError(
         f"scheduler is {name!r}, which cannot stand in for the {own} of {listing.where}; give one of its kind, or "
         "set it on a pipeline of your own and give that as pipeline="
     )
 
 
+def _fits(chosen: Any, own: Any, config: dict[str, Any]) -> bool:
+    """Whether a scheduler takes a model to be trained for what the pipeline's own, of this configuration, does: noise
+    by a schedule of betas, flow matching, or its own."""
+    if config.get("prediction_type") == "flow_prediction":  # by a scheduler that knows noise as well
+        return "use_flow_sigmas" in inspect.signature(chosen.__init__).parameters
+    return _family(chosen) == _family(own)
+
+
 def _family(scheduler: Any) -> str:
-    """What a scheduler takes a model to be trained for: noise by a schedule of betas, flow matching, or its own."""
     if "beta_schedule" in inspect.signature(scheduler.__init__).parameters:
         return "noise"
     return "flow" if scheduler.__name__.startswith("FlowMatch") else scheduler.__name__
@@ -92,20 +90,34 @@ def _family(scheduler: Any) -> str:
 
 def require_size(listing: Listing, height: int | None, width: int | None) -> None:
     """Raise `ValueError` unless the pipeline can make images of this height and width."""
-    if not str(listing.json("model_index.json").get("_class_name")).startswith("StableDiffusion"):
-        return
+    multiple = _multiple(listing)
     for name, pixels in (("height", height), ("width", width)):
-        if pixels is not None and pixels % _MULTIPLE:
-            raise ValueError(f"{name} is {pixels}; {listing.where} makes images of multiples of {_MULTIPLE} pixels")
+        if pixels is not None and pixels % multiple:
+            raise ValueError(f"{name} is {pixels}; {listing.where} makes images of multiples of {multiple} pixels")
+
+
+def _multiple(listing: Listing) -> int:
+    """Of pixels: whole latents, and whole patches of them."""
+    kind = PIPELINES[listing.json("model_index.json")["_class_name"]]
+    _, scale = _latents(listing.json("vae/config.json"))
+    patch = kind.patch or listing.json("transformer/config.json").get("patch_size", 1)
+    return lcm(kind.multiple, scale * patch)
+
+
+def require_steps(listing: Listing, scheduler: str | None, steps: int | None) -> None:
+    """Raise `ValueError` unless the pipeline can make images in so many steps."""
+    own = listing.json("scheduler/scheduler_config.json").get("_class_name")
+    is_pixart = listing.json("model_index.json")["_class_name"] == "PixArtAlphaPipeline"
+    if is_pixart and steps == 1 and (scheduler or own) != "LCMScheduler":
+        # It would ask its scheduler for what others do not return.
+        raise ValueError(f"steps is 1, and {listing.where} makes images in one step with the LCMScheduler alone")
 
 
 def require_linear(listing: Listing) -> None:
     """Raise `ValueError` unless the pipeline's latents are pictures that a linear decoder can be fitted to."""
-    kind = listing.json("model_index.json").get("_class_name")
-    if kind not in _KNOWN_LATENTS:
-        raise ValueError(
-            f"decoder is 'linear', and {listing.where} is a {kind}; it must be one of {', '.join(_KNOWN_LATENTS)}"
-        )
+    kind = listing.json("model_index.json")["_class_name"]
+    if not PIPELINES[kind].linear:
+        raise ValueError(not_linear(listing.where, kind))
 
 
 def require_autoencoder(pipeline: Listing, autoencoder: Listing) -> None:
@@ -127,6 +139,8 @@ def _latents(config: dict[str, Any]) -> tuple[int, int]:
     """Channels, and how many pixels a side each latent pixel stands for, with diffusers' defaults."""
     if config.get("_class_name") == "AutoencoderTiny":
         blocks = len(config.get("decoder_block_out_channels") or (64,) * 4)
+    elif config.get("_class_name") == "AutoencoderDC":  # Sana's
+        blocks = len(config.get("encoder_block_out_channels") or (64,) * 6)
     else:
         blocks = len(config.get("block_out_channels") or (64,))
     return int(config.get("latent_channels", 4)), 2 ** (blocks - 1)

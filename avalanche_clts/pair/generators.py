@@ -10,17 +10,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from PIL.Image import Image
-from tqdm import tqdm
 
 from .._support.checks import require_flag, require_kind, require_names, require_one_of, require_whole
+from .._support.console import bar
 from .batches import BatchSize, run_batches
 from .composition import LOADING, STABLE_DIFFUSION, Plans, ready_generator
 from .devices import require_device
+from .estimates import Estimate
 from .linear_decoder import LinearDecoder, latents_of, suffices
+from .pipeline_kinds import ONE_OF, PipelineKind, kind_of, native_size, not_linear
 from .pipelines import load_pipeline, make_fast
 from .precision import fast_multiplication
-from .prompt_encoding import as_read, encode_prompts, takes_encodings
+from .prompt_encoding import encode_prompts, is_cut
 from .rgb import to_size
+from .sizes import fitting_size
+from .slices import Slices
 
 if TYPE_CHECKING:
     import torch
@@ -48,10 +52,11 @@ class Generator(Protocol):
 
 
 class DiffusionGenerator:
-    """Images by any text-to-image pipeline that diffusers' `AutoPipelineForText2Image` loads.
+    """Images by a text-to-image pipeline of diffusers: Stable Diffusion 1 to 3.5 and XL, turbo and latent-consistency
+    models among them, FLUX.1, PixArt, Sana and Sana-Sprint.
 
-    The weights are looked for at once, fetched if they are not on this machine, and loaded when the first image is
-    generated.
+    The weights are looked for at once, fetched if they are not on this machine, and loaded when they are first needed
+    (by a strategy, before anything is trained).
 
     ```python
     generator = DiffusionGenerator("my-pair/generator", steps=2, guidance_scale=1.0)
@@ -81,8 +86,10 @@ class DiffusionGenerator:
     - steps: denoising steps. None: the pipeline's own default.
     - guidance_scale: of classifier-free guidance; 1 turns it off, which halves the work. Training data wants it low,
         near 2 (Sariyildiz et al., CVPR 2023). None: the pipeline's own default.
-    - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at.
+    - height, width: of the generated images, in pixels. None: the size that the pipeline was trained at; for images
+        that are then brought to another shape (`generate_sized`), about that shape, and as many pixels.
     - batch_size: images generated at a time at most; fewer while the device has no memory for them, see `BatchSize`.
+        They are decoded a million pixels at a time, and fewer where that is too many: see `Slices`.
     - device: where the pipeline runs. None: the CPU; with `pipeline`, where that is.
     - offload: where it waits between calls ("cpu"), to leave an accelerator's memory to the training. None: it stays.
     - compile: whether `torch.compile` makes the denoiser faster, or the name of its backend; the first images then take
@@ -141,6 +148,7 @@ class DiffusionGenerator:
         self.offload = offload
         self.compile = compile
         self._batch_size = BatchSize(batch_size)
+        self._slices = Slices()
         self._pipeline: Any = None
         self._plans: Plans = {}
         self.given: dict[str, Any] | None = None  # the parts of a pipeline that was given loaded
@@ -158,7 +166,9 @@ class DiffusionGenerator:
             )
         loading = {name: getattr(self, name) for name in LOADING}
         if pipeline is None:
-            self._plans = ready_generator(loading | {"decoder": decoder, "height": height, "width": width})
+            self._plans = ready_generator(
+                loading | {"decoder": decoder, "steps": steps, "height": height, "width": width}
+            )
         else:
             usual = {
                 "name_or_path": STABLE_DIFFUSION if name_or_path is None else None,
@@ -175,6 +185,11 @@ class DiffusionGenerator:
         require_kind("pipeline", pipeline, DiffusionPipeline, "a pipeline of diffusers")
         if given:
             raise ValueError(f"pipeline is given, and {', '.join(given)} too; set that on the pipeline itself")
+        kind = kind_of(pipeline)
+        if kind is None:
+            raise ValueError(f"pipeline is a {type(pipeline).__name__}; {ONE_OF}")
+        if self.decoder == "linear" and not kind.linear:
+            raise ValueError(not_linear("pipeline", type(pipeline).__name__))
         self.name_or_path = str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)
         self._pipeline = pipeline
         self.given = pipeline.components
@@ -198,12 +213,9 @@ class DiffusionGenerator:
         return self._generate(prompts, seeds, size)
 
     def cut_prompts(self, prompts: Sequence[str]) -> int:
-        """How many of the prompts are longer than the text encoder has room for; 0 for kinds of pipelines of which that
-        is not known."""
+        """How many of the prompts are longer than the text encoder, of several the roomiest, has room for."""
         pipeline = self._load()
-        if not takes_encodings(pipeline):
-            return 0
-        cut = {prompt for prompt in set(prompts) if as_read(pipeline.tokenizer, prompt) != prompt}
+        cut = {prompt for prompt in set(prompts) if is_cut(pipeline, self._kind, prompt)}
         return sum(prompt in cut for prompt in prompts)
 
     def autoencode(self, images: torch.Tensor) -> torch.Tensor:
@@ -217,9 +229,8 @@ class DiffusionGenerator:
         from torch.nn.functional import interpolate
 
         pipeline = self._on_device()
-        side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
         with torch.no_grad():
-            resized = interpolate(images, size=(side, side), mode="bicubic", antialias=True)
+            resized = interpolate(images, size=native_size(pipeline), mode="bicubic", antialias=True)
             pixels = (2 * resized - 1).to(pipeline.device, pipeline.vae.dtype)
             decoded = pipeline.vae.decode(latents_of(pipeline.vae.encode(pixels))).sample
             restored = ((decoded.to(images) + 1) / 2).clamp(0, 1)
@@ -230,54 +241,60 @@ class DiffusionGenerator:
         if len(prompts) != len(seeds):
             raise ValueError(f"prompts and seeds must be as many: {len(prompts)} prompts, {len(seeds)} seeds")
         pipeline = self._on_device()
-        linearly = self._decodes_linearly(size)
+        made = self._made(size)
+        linearly = self._decodes_linearly(made, size)
         # Equal prompts stand together, so that each is encoded once a batch.
         order = sorted(range(len(prompts)), key=lambda i: prompts[i])
         self._batch_size = self._batch_size.asked_for(self.batch_size)
-        with tqdm(total=len(prompts), desc="generating", unit="image", leave=False, disable=None) as bar:
+        estimate = Estimate(f"generating {len(prompts):,} images", len(prompts))
+        with bar(total=len(prompts), desc="generating", unit="image", leave=False) as shown:
             images = run_batches(
                 order,
                 self._batch_size,
                 prepare=lambda batch: ([prompts[i] for i in batch], [seeds[i] for i in batch]),
-                compute=lambda batch: self._generate_batch(batch[0], batch[1], linearly),
+                compute=lambda batch: self._generate_batch(batch[0], batch[1], made, linearly),
                 finish=partial(_to_images, size=size),
                 device=self.device,
-                done=bar.update,
+                done=lambda count: estimate.done(shown, count),
             )
         if self.offload is not None:
             pipeline.to(self.offload)
         return [image for _, image in sorted(zip(order, images, strict=True), key=lambda pair: pair[0])]
 
-    def _decodes_linearly(self, size: tuple[int, int] | None) -> bool:
+    def _made(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """Width and height in which images are generated that are to be of `size`."""
+        pipeline = self._load()
+        if self.width is None and self.height is None:
+            return fitting_size(pipeline, size)
+        height, width = native_size(pipeline)  # diffusers would heed neither where one is missing
+        return self.width or width, self.height or height
+
+    def _decodes_linearly(self, made: tuple[int, int], size: tuple[int, int] | None) -> bool:
         if self.decoder != "auto":
             return self.decoder == "linear"
         pipeline = self._load()
-        return takes_encodings(pipeline) and suffices(pipeline, (self.width, self.height), size)
+        return self._kind.linear and suffices(pipeline, made, size)
 
-    def _generate_batch(self, prompts: list[str], seeds: list[int], linearly: bool) -> torch.Tensor:
+    def _generate_batch(
+        self, prompts: list[str], seeds: list[int], made: tuple[int, int], linearly: bool
+    ) -> torch.Tensor:
         """RGB, uint8, `(n, h, w, 3)`."""
         import torch
 
         pipeline = self._load()
-        height, width = self.height, self.width
-        if (height is None) != (width is None) and takes_encodings(pipeline):  # diffusers would heed neither
-            side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-            height, width = height or side, width or side
-        chosen = {
-            "num_inference_steps": self.steps,
-            "guidance_scale": self.guidance_scale,
-            "height": height,
-            "width": width,
-        }
+        chosen = {"num_inference_steps": self.steps, "guidance_scale": self.guidance_scale}
         options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        options |= self._kind.calling(self.steps) | {"width": made[0], "height": made[1]}
         options["output_type"] = "latent" if linearly else "pt"
         # Noise is drawn on the CPU, image by image: it does not depend on the device or on the batch.
         options["generator"] = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         # On an accelerator the weights themselves are in half precision.
         on_cpu = torch.device(self.device).type == "cpu"
         with torch.inference_mode():
-            with fast_multiplication("cpu") if on_cpu else nullcontext():
-                output = pipeline(**encode_prompts(pipeline, prompts, self.guidance_scale), **options).images
+            with self._slices.of(pipeline), fast_multiplication("cpu") if on_cpu else nullcontext():
+                output = pipeline(
+                    **encode_prompts(pipeline, self._kind, prompts, self.guidance_scale), **options
+                ).images
             if linearly:
                 if not self._fitted:
                     _say_what_is_unchecked(pipeline)
@@ -290,9 +307,22 @@ class DiffusionGenerator:
                 )
             return (255 * output.float()).round().to(torch.uint8).permute(0, 2, 3, 1)
 
+    @property
+    def _kind(self) -> PipelineKind:
+        kind = kind_of(self._load())
+        assert kind is not None, "others were refused"
+        return kind
+
     def _on_device(self) -> Any:
         pipeline = self._load()
         return pipeline.to(self.device) if self._placed else pipeline
+
+    def load(self) -> None:
+        """Load the weights now, not when they are first needed.
+
+        Raises `MissingWeightsError` if they are not those of the model that the checkpoint's configuration describes.
+        """
+        self._load()
 
     def _load(self) -> Any:
         if self._pipeline is None:

@@ -30,3 +30,18 @@ def isolated_loading() -> Iterator[None]:
         np.random.set_state(states[1])
         for library in libraries:
             library.enable_progress_bar()
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Within this context transformers and diffusers log errors alone: they warn of weights that do not fit, at length,
+    which `require_all_weights` raises as an error of one sentence."""
+    libraries = (diffusers_logging, transformers_logging)
+    before = [library.get_verbosity() for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for library, verbosity in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)

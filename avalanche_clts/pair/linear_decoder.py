@@ -52,23 +52,25 @@ class LinearDecoder:
 
 
 def latents_of(encoded: Any) -> torch.Tensor:
-    """What an autoencoder's `encode` found: a tiny one gives the latents themselves, a full one a distribution."""
-    latents: torch.Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    return latents
+    """What an autoencoder's `encode` found: a tiny one and Sana's give latents, others a distribution of them."""
+    for name in ("latents", "latent"):
+        if hasattr(encoded, name):
+            latents: torch.Tensor = getattr(encoded, name)
+            return latents
+    return encoded.latent_dist.mode()
 
 
-def suffices(pipeline: Any, made: tuple[int | None, int | None], wanted: tuple[int, int] | None) -> bool:
+def suffices(pipeline: Any, made: tuple[int, int], wanted: tuple[int, int] | None) -> bool:
     """Whether images as small as the latents serve just as well: they have twice the wanted width and height.
 
     **Arguments:**
 
-    - made: width and height of the pipeline's images in pixels, None for its own.
+    - made: width and height of the pipeline's images in pixels.
     - wanted: width and height of the images that are asked for. None: not known.
     """
     if wanted is None:
         return False
-    side, scale = pipeline.unet.config.sample_size, pipeline.vae_scale_factor
-    latents = [side if pixels is None else pixels // scale for pixels in made]
+    latents = [pixels // pipeline.vae_scale_factor for pixels in made]
     return all(have >= _FINER * need for have, need in zip(latents, wanted, strict=True))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .._support.checks import require_method
 from .captioners import AutoCaptioner, BlipCaptioner, Captioner
-from .catalogue import CAPTIONERS, GENERATORS, PREFIX
+from .catalogue import CAPTIONERS, GENERATORS, PREFIX, Checkpoint
 from .composition import LOADING, Plans, brought, captioner_part, generator_parts, require_generator
 from .decoding import Decoding
 from .devices import require_device
@@ -69,7 +69,8 @@ def load_pair(
 
     **Arguments:**
 
-    - name_or_path: "embedded" (ships with the package, works offline, knows handwritten digits and drawn shapes); or
+    - name_or_path: "embedded" (ships with the package, works offline, knows handwritten 8x8 digits and drawn
+        shapes); or
         CAPTIONER+GENERATOR, such as "blip+sd15", either one that `clts pairs` lists, a repository on the hub
         (owner/name), a checkpoint's folder, or the folder of a pair, of which its part is taken; with "@REVISION"
         behind a name or a repository to pin a revision on the hub; or a folder with `captioner/` (an image-to-text
@@ -156,13 +157,50 @@ def _merged(
     return own | dict(chosen or {})
 
 
+def composed(name: str, captioner: str | None = None, generator: str | None = None) -> str:
+    """The name of a pair with another captioner or generator.
+
+    ```python
+    from avalanche_clts.pair.loading import composed
+
+    assert composed("blip+sd15", generator="stabilityai/sd-turbo") == "blip+stabilityai/sd-turbo"
+    ```
+
+    **Arguments:**
+
+    - name: of a pair, as `load_pair` takes it; its parts are those that are not given.
+    - captioner, generator: either one by its name, repository or folder. None: the pair's own.
+
+    Raises `ValueError` for what is none of these.
+    """
+    if captioner is None and generator is None:
+        return name
+    given: list[tuple[Literal["captioner", "generator"], str | None, dict[str, Checkpoint]]] = [
+        ("captioner", captioner, CAPTIONERS),
+        ("generator", generator, GENERATORS),
+    ]
+    for part, text, known in given:
+        if text is not None and _of_part(part, text) is None:
+            raise ValueError(
+                f"{part} is {text!r}; it must be one of {', '.join(known)}, or owner/name on the hub, or a folder"
+            )
+    own = (name, name) if name == "embedded" or Path(name).is_dir() or None not in (captioner, generator) else None
+    first, second = own or _parts_of(name)
+    return f"{first if captioner is None else captioner}+{second if generator is None else generator}"
+
+
 def _of_name(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of the captioner and of the generator that `name` names."""
+    captioner, generator = _parts_of(name)
+    return _of_part("captioner", captioner) or {}, _of_part("generator", generator) or {}
+
+
+def _parts_of(name: str) -> tuple[str, str]:
+    """The names of the captioner and of the generator in that of a pair."""
     pieces = name.split("+")
     for cut in range(1, len(pieces)):  # a folder's name may have a + in it
-        captioner = _of_part("captioner", "+".join(pieces[:cut]))
-        generator = _of_part("generator", "+".join(pieces[cut:]))
-        if captioner is not None and generator is not None:
+        captioner, generator = "+".join(pieces[:cut]), "+".join(pieces[cut:])
+        if _of_part("captioner", captioner) is not None and _of_part("generator", generator) is not None:
             return captioner, generator
     raise ValueError(
         f"name_or_path is {name!r}; it must be embedded, a folder, or CAPTIONER+GENERATOR such as blip+sd15 "
@@ -229,7 +267,7 @@ def pair_identity(pair: Pair) -> list[str]:
 
 
 def _chosen(part: Any) -> list[str]:
-    names = ("prefix", "max_new_tokens", "variant", "steps", "guidance_scale", "height", "width", "scheduler")
+    names = ("prefix", "prompt", "max_new_tokens", "variant", "steps", "guidance_scale", "height", "width", "scheduler")
     values = {name: getattr(part, name, None) for name in names}
     decoding = getattr(part, "decoding", None)
     values["decoding"] = None if decoding == Decoding() else decoding

@@ -13,8 +13,10 @@ from .weights import MissingWeightsError
 Format = Literal["safetensors", "bin"]
 Kind = Literal["captioner", "generator", "autoencoder", "lora"]
 
-# Captioners that are known how to be told a prompt, by the model_type of their configuration.
-FAMILIES = ("blip", "blip-2", "git", "vision-encoder-decoder")
+# Captioners that are known how to be told what to write, by the model_type of their configuration.
+CHATS = ("idefics3", "qwen2_5_vl", "qwen3_vl")
+INSTRUCTED = (*CHATS, "florence2")
+FAMILIES = ("blip", "blip-2", "git", "vision-encoder-decoder", *INSTRUCTED)
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 
 _STEMS: dict[Format, tuple[str, ...]] = {
@@ -24,10 +26,13 @@ _STEMS: dict[Format, tuple[str, ...]] = {
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})")
 # What transformers reads beside a model's configuration and weights.
 _IMAGE_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 _BESIDE = (
     *_IMAGE_PROCESSORS,
     *_VOCABULARIES,
+    *_CHAT_TEMPLATES,
+    "video_preprocessor_config.json",  # a processor that reads films as well is not loaded without
     "generation_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -126,6 +131,15 @@ def _captioner_files(listing: Listing) -> list[str]:
     kind = listing.json("config.json").get("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"name_or_path is {listing.where}, a {kind} model; known kinds: {', '.join(FAMILIES)}")
+    if kind == "florence2" and "auto_map" in listing.json("config.json"):
+        raise ValueError(
+            f"name_or_path is {listing.where}, whose weights are for code that comes with it, which is not run; give "
+            "one for transformers' own, such as florence-community/Florence-2-base"
+        )
+    if kind in CHATS and not _has_chat_template(listing):
+        raise ValueError(
+            f"name_or_path is {listing.where}, a {kind} model without a chat template; give an instruct one"
+        )
     for needed, what in ((_IMAGE_PROCESSORS, "image processor"), (_VOCABULARIES, "tokenizer")):
         if not any(name in listing.sizes for name in needed):
             raise MissingWeightsError(
@@ -133,6 +147,13 @@ def _captioner_files(listing: Listing) -> list[str]:
             )
     beside = [name for name in _BESIDE if name in listing.sizes]
     return ["config.json", *beside, *weights_of(listing, "").files]
+
+
+def _has_chat_template(listing: Listing) -> bool:
+    settings = ("processor_config.json", "tokenizer_config.json")
+    return any(name in listing.sizes for name in _CHAT_TEMPLATES) or any(
+        "chat_template" in listing.json(name) for name in settings
+    )
 
 
 def pipeline_parts(listing: Listing) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from .fitting import model_class, require_lora_extra, scheduler_class
 from .parts import Kind, Weights, pipeline_parts, weights_of
 from .plans import Plan
 from .precision import half_precision
-from .weights import require_all_weights
+from .weights import MissingWeightsError, misfit, require_all_weights
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ def load_pipeline(plans: Mapping[Kind, Plan], *, scheduler: str | None, device: 
     Raises `MissingWeightsError` if one of its models does not find all its weights, `ValueError` for a scheduler that
     diffusers does not know or low-rank weights of which none fits, and `ImportError` for low-rank weights without peft.
     """
-    from diffusers import AutoPipelineForText2Image
+    import diffusers
 
     from .isolated import isolated_loading
 
@@ -43,7 +44,8 @@ def load_pipeline(plans: Mapping[Kind, Plan], *, scheduler: str | None, device: 
         if "safety_checker" in left_out:
             models["requires_safety_checker"] = False
         with _any_module_passed():
-            pipeline = AutoPipelineForText2Image.from_pretrained(plan.folder, dtype=precision, **models)
+            kind = getattr(diffusers, plan.listing.json("model_index.json")["_class_name"])
+            pipeline = kind.from_pretrained(plan.folder, **models)
         if scheduler is not None:
             pipeline.scheduler = scheduler_class(scheduler).from_config(pipeline.scheduler.config)
         if "lora" in plans:
@@ -99,14 +101,28 @@ def _any_module_passed() -> Iterator[None]:
 
 
 def _whole(kind: Any, folder: Path, where: str, weights: Weights, dtype: torch.dtype) -> Any:
-    # Where these are not safetensors, both libraries read them with `weights_only=True`.
-    model, info = kind.from_pretrained(
-        folder,
-        variant=weights.variant,
-        dtype=dtype,
-        use_safetensors=weights.format == "safetensors",
-        output_loading_info=True,
-    )
+    import diffusers
+
+    from .isolated import without_warnings
+
+    options: dict[str, Any] = {"dtype": dtype, "ignore_mismatched_sizes": True}  # which are then told of
+    if issubclass(kind, diffusers.ModelMixin):
+        options = {"torch_dtype": dtype}
+    try:
+        # Where these are not safetensors, both libraries read them with `weights_only=True`.
+        with without_warnings():
+            model, info = kind.from_pretrained(
+                folder,
+                variant=weights.variant,
+                use_safetensors=weights.format == "safetensors",
+                output_loading_info=True,
+                **options,
+            )
+    except ValueError as error:
+        misshapen = re.search(r"(\S+) expected shape", str(error))  # which diffusers tells in no other way
+        if misshapen is None:
+            raise
+        raise MissingWeightsError(misfit(where, kind, [f"{misshapen[1]} in another shape"])) from None
     require_all_weights(where, model, info)
     return model
 

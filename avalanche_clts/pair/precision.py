@@ -84,8 +84,12 @@ def _has_bfloat16(kind: str) -> bool:
     import torch
 
     if kind == "cpu":
-        has = torch.cpu.get_capabilities()
-        return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+        if hasattr(torch.cpu, "get_capabilities"):
+            has = torch.cpu.get_capabilities()
+            return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+        # Older versions of PyTorch tell it in private, and of AMX only that it is there.
+        asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, name, bool)() for name in asked)
     return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

@@ -83,8 +83,6 @@ def folder_listing(folder: Path) -> Listing:
 
 def cached_listing(name: str, revision: str | None) -> Listing | None:
     """Of a repository's files as the local cache knows them; None if it knows nothing of this revision."""
-    from huggingface_hub import get_cached_repo_tree
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError
     from huggingface_hub.file_download import repo_folder_name
 
     stored = cache_folder() / repo_folder_name(repo_id=name, repo_type="model")
@@ -97,11 +95,23 @@ def cached_listing(name: str, revision: str | None) -> Listing | None:
     folder = stored / "snapshots" / commit
     if not folder.is_dir():
         return None
-    try:
-        tree = {file.path: file.size for file in get_cached_repo_tree(name, revision=commit, cache_dir=cache_folder())}
-    except CachedRepoTreeNotFoundError:
+    tree = _cached_tree(name, commit)
+    if tree is None:
         return Listing(name, _files_in(folder), folder, commit, whole=False)
     return Listing(name, tree, folder, commit)
+
+
+def _cached_tree(name: str, commit: str) -> dict[str, int] | None:
+    """All files of a repository and their sizes in bytes; None where the cache does not know them."""
+    try:
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+    except ImportError:  # the hub's client that goes with transformers 4 keeps no such list
+        return None
+    try:
+        return {file.path: file.size for file in get_cached_repo_tree(name, revision=commit, cache_dir=cache_folder())}
+    except CachedRepoTreeNotFoundError:
+        return None
 
 
 def hub_listing(name: str, revision: str | None) -> Listing:

@@ -21,8 +21,9 @@ class MissingWeightsError(OSError):
 
 
 def require_all_weights(checkpoint: str, model: Any, info: Mapping[str, Any]) -> None:
-    """Raise `MissingWeightsError` unless every weight of a loaded model came from its checkpoint, and every weight of
-    the checkpoint went into the model: the libraries would draw what is missing at random, and only warn.
+    """Raise `MissingWeightsError` unless every weight of a loaded model came from its checkpoint, in its own shape, and
+    every weight of the checkpoint went into the model: the libraries would draw what is missing at random, and only
+    warn.
 
     **Arguments:**
 
@@ -33,11 +34,18 @@ def require_all_weights(checkpoint: str, model: Any, info: Mapping[str, Any]) ->
     unexpected = [key for key in info["unexpected_keys"] if not _COMPUTED.search(key)]
     told = [f"no {listed(missing)}"] if missing else []
     told += [f"{listed(unexpected)}, which it does not know"] if unexpected else []
+    misshapen = [key if isinstance(key, str) else key[0] for key in info.get("mismatched_keys", ())]
+    told += [f"{listed(misshapen)} in another shape"] if misshapen else []
     if told:
-        raise MissingWeightsError(
-            f"the weights in {checkpoint} are not those of its {type(model).__name__}: they have {' and '.join(told)}; "
-            "copy the whole checkpoint again, or give another"
-        )
+        raise MissingWeightsError(misfit(checkpoint, type(model), told))
+
+
+def misfit(checkpoint: str, kind: type, told: list[str]) -> str:
+    """The message that a checkpoint's weights are not its model's, by what they have."""
+    return (
+        f"the weights in {checkpoint} are not those of its {kind.__name__}: they have {' and '.join(told)}; "
+        "copy the whole checkpoint again, or give another"
+    )
 
 
 def listed(names: list[str]) -> str:

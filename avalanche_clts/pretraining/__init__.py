@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from .._support.console import begin, set_verbosity, verbosity
 from .._support.files import read_state, whole_folder, write_text
 from .._support.processes import end_with_parent
 from .captioner import train_captioner, words_of
@@ -62,7 +63,9 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     )
     # Side by side, each with half of the cores.
     threads = max(1, (os.cpu_count() or 1) // 2)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as other:
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=_begin_process, initargs=(verbosity(),)
+    ) as other:
         captioner = other.submit(_train_part, "captioner", pool, out, recipe, threads)
         _train_part("generator", pool, out, recipe, threads)
         captioner.result()
@@ -72,21 +75,28 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     }
     if len(domains) == 1 and domains[0].prefix is not None:
         captioner_arguments["prefix"] = domains[0].prefix
-    arguments = {
-        "captioner": captioner_arguments,
-        "generator": {**recipe.sampling, "batch_size": 250},
-    }
+    generator_arguments: dict[str, Any] = {**recipe.sampling, "batch_size": 250}
+    if any(width != height for width, height in (domain.format.size for domain in domains)):
+        # It has learnt from such images as squares, and makes them so.
+        generator_arguments |= {"width": recipe.side, "height": recipe.side}
+    arguments = {"captioner": captioner_arguments, "generator": generator_arguments}
     write_text(out / "pair.json", json.dumps(arguments, indent=1) + "\n")
     measured = out / "quality.json"
     if measured.exists():
         print(format_quality(json.loads(measured.read_text(encoding="utf-8"))))
         shutil.rmtree(work)
         return
+    begin("measuring the quality")
     quality = measure_quality(out, domains, device=recipe.device)
     quality["seconds"] = {file.stem: read_state(file)["seconds"] for file in sorted(work.glob("*.safetensors"))}
     write_text(measured, json.dumps(quality, indent=1) + "\n")
     print(format_quality(quality))
     shutil.rmtree(work)
+
+
+def _begin_process(verbosity: int) -> None:
+    end_with_parent()
+    set_verbosity(verbosity)
 
 
 def _require_same(file: Path, recipe: dict[str, Any]) -> None:

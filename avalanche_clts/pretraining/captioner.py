@@ -6,14 +6,13 @@ import re
 from pathlib import Path
 
 import torch
-from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
 from ..pair.precision import fast_multiplication
 from .pool import Pool, rgb
 from .recipe import Recipe
+from .tokenizers import word_tokenizer
 from .training import draw, fit
-
-_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
 
 
 def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> None:
@@ -69,7 +68,7 @@ def words_of(caption: str) -> list[str]:
 
 def _processor(captions: list[str], side: int) -> BlipProcessor:
     words = sorted({word for caption in captions for word in words_of(caption)})
-    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(_SPECIAL + words)}, bos_token="[DEC]")
+    tokenizer = word_tokenizer(words, bos_token="[DEC]")
     images = BlipImageProcessor(
         size={"height": side, "width": side}, image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5]
     )

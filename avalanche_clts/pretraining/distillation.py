@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from .._support.console import bar, begin
 from .._support.files import read_state, write_state
 from ..pair.precision import fast_multiplication, plain_attention
 from .recipe import Recipe
@@ -76,7 +76,8 @@ def distill(sampler: Sampler, *, work: Path, recipe: Recipe) -> None:
 def _trajectories(sampler: Sampler, work: Path, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """All of them, `captions` and `states` as from `_sample`; those that `work` holds are not sampled again."""
     parts = []
-    for number in tqdm(range(-(-recipe.num_trajectories // _CHUNK)), desc="trajectories", mininterval=2.0):
+    begin(f"trajectories of the teacher: {recipe.num_trajectories:,}")
+    for number in bar(range(-(-recipe.num_trajectories // _CHUNK)), desc="trajectories", mininterval=2.0):
         file = work / "trajectories" / f"{number:04}.safetensors"
         if not file.exists():
             write_state(file, _sample(sampler, number, recipe))

@@ -18,14 +18,16 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 from ..pair.precision import fast_multiplication, plain_attention
 from .autoencoder import encode, train_autoencoder
 from .distillation import Sampler, distill
 from .features import train_features
+from .layout import lay_out_for_all
 from .pool import Pool, to_tensor
 from .recipe import Recipe
+from .tokenizers import pair_tokenizer
 from .training import draw, fit, normal
 
 _TEXT_WIDTH = 128
@@ -70,12 +72,13 @@ def train_generator(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(out)
+    lay_out_for_all(out)
 
 
 class _Denoiser(nn.Module):
     """Text encoder and UNet, trained as one: the text encoder starts from nothing, so it cannot stay frozen."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, recipe: Recipe) -> None:
+    def __init__(self, tokenizer: CLIPTokenizerFast, recipe: Recipe) -> None:
         super().__init__()
         self.text_encoder = CLIPTextModel(
             CLIPTextConfig(
@@ -138,14 +141,14 @@ def _train_denoiser(denoiser: _Denoiser, latents: Tensor, tokens: Tensor, work: 
     )
 
 
-def _tokenizer(captions: list[str]) -> CLIPTokenizer:
+def _tokenizer(captions: list[str]) -> CLIPTokenizerFast:
     """CLIP's tokenizer, its merges learnt from the captions and its length that of the longest."""
-    tokenizer = CLIPTokenizer().train_new_from_iterator(captions, vocab_size=2000)
+    tokenizer = pair_tokenizer(CLIPTokenizerFast, captions, vocab_size=2000)
     longest = max(len(ids) for ids in tokenizer(sorted(set(captions))).input_ids)
     tokenizer.model_max_length = min(_TEXT_LENGTH, longest)
     return tokenizer
 
 
-def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+def _tokens(tokenizer: CLIPTokenizerFast, captions: list[str]) -> Tensor:
     """Token ids of the captions and, in the last row, of the empty text, `(n + 1, length)`."""
     return tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids

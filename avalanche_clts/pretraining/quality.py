@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image, to_tensor
-from tqdm import tqdm
 
+from .._support.console import bar
 from ..images.formats import LabelledImages
 from ..networks import network_for
 from ..pair.abilities import Autoencodes
@@ -142,7 +142,7 @@ def train_classifier(images: Tensor, targets: Tensor, domain: Domain) -> nn.Modu
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)  # some generated images do not show what their caption says
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
-    for _ in tqdm(range(steps), desc=f"{domain.name}: training a classifier", leave=False, disable=None):
+    for _ in bar(range(steps), desc=f"{domain.name}: training a classifier", leave=False):
         batch = torch.randint(len(images), (32,)).to(images.device)
         loss = criterion(model(images[batch]), targets[batch])
         optimizer.zero_grad()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from .._support.checks import require_whole
+from ..pair.devices import require_device
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -52,6 +55,10 @@ class Recipe:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        for part in ("captioner", "autoencoder", "diffusion"):
+            require_whole(f"{part}_steps", getattr(self, f"{part}_steps"))
+        require_whole("distillation_steps", self.distillation_steps, least=0)
+        require_device("device", self.device)
         if self.teacher_steps % self.sampling_steps:
             raise ValueError(
                 f"sampling_steps is {self.sampling_steps}; it must divide teacher_steps, which is {self.teacher_steps}"

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
+from .._support.console import bar, begin, detail
 from .._support.files import read_state, write_state
 
 SAVE_EVERY = 200  # steps
@@ -61,9 +61,10 @@ def fit(
 
     model.train()
     began = time.perf_counter() - seconds
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, position=position, mininterval=2.0)
+    begin(f"{name}: {steps:,} steps" + (f", going on at {start:,}" if start else ""))
+    shown = bar(range(start, steps), initial=start, total=steps, desc=name, position=position, mininterval=2.0)
     smooth = None
-    for step in bar:
+    for step in shown:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * _schedule(step / steps)
         loss = batch_loss(torch.Generator(device).manual_seed(seed * 1_000_003 + step))
@@ -77,8 +78,9 @@ def fit(
         smooth = last if smooth is None else 0.98 * smooth + 0.02 * last
         if not math.isfinite(smooth):
             raise FloatingPointError(f"the loss of the {name} is {last} at step {step}; lower its learning rate")
-        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+        shown.set_postfix(loss=f"{smooth:.4f}", refresh=False)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            detail(f"{name}: step {step + 1:,} of {steps:,}, loss {smooth:.4f}")
             done = step + 1 == steps  # a finished part needs no optimizer state
             write_state(
                 checkpoint,

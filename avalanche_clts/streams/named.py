@@ -27,6 +27,7 @@ from ..images.folders import folder_digest
 from .benchmarks import split_digits, split_folder, split_shapes
 
 Options = dict[str, Any]
+_ARGUMENT_OF = {"experiences": "n_experiences", "test": "test_share"}  # of what makes a benchmark, by option
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,31 @@ class Stream:
     def build(self, seed: int) -> Any:
         """The benchmark, with its experiences in the order that `seed` gives.
 
-        Raises `OSError`, in one line, if its data are neither there nor to be downloaded.
+        Raises `OSError`, in one line, if its data are neither there nor to be downloaded, and `ValueError` for options
+        that do not fit them.
         """
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # Avalanche's remarks on downloading
                 return STREAMS[self.kind].build(seed, self.options, self.data_root)
+        except ValueError as error:
+            raise ValueError(f"stream is {self.name!r}; {_as_typed(str(error))}") from error
         except (OSError, RuntimeError) as error:
             if not STREAMS[self.kind].downloads:
+                if isinstance(error, FileNotFoundError):
+                    raise FileNotFoundError(f"stream is {self.name!r}; {error}") from None
                 raise
             place = self.data_root or "Avalanche's default folder"
             raise OSError(
                 f"the data of {self.name} are not in {place} and cannot be downloaded ({type(error).__name__}); "
                 "download them where there is a network, by the same command, and give their folder with --data-root"
             ) from None
+
+
+def _as_typed(message: str) -> str:
+    """A message about an argument of a benchmark, by the name of the option that it was given as."""
+    for option, argument in _ARGUMENT_OF.items():
+        message = message.replace(f"{argument} is ", f"{option} is ")
+    return message
 
 
 def slug(stream: str) -> str:
@@ -209,8 +222,7 @@ _LAST_FOLDER: list[Any] = []
 
 
 def _folder(seed: int, options: Options, data_root: Path | None) -> Any:
-    names = {"experiences": "n_experiences", "test": "test_share"}
-    benchmark = split_folder(seed=seed, **{names.get(name, name): value for name, value in options.items()})
+    benchmark = split_folder(seed=seed, **{_ARGUMENT_OF.get(name, name): value for name, value in options.items()})
     _LAST_FOLDER[:] = [benchmark]
     return benchmark
 

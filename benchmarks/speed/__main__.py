@@ -98,6 +98,10 @@ def planned_stages(arguments: argparse.Namespace, on_cpu: bool) -> Iterator[tupl
             yield f"denoiser, {size}", partial(denoiser, compile=False)
             if not on_cpu:
                 yield f"denoiser, {size}, compiled", partial(denoiser, compile=True)
+    for size in sizes:
+        if size in ("sd15", "small"):
+            title = f"generation, {size}, in 4 steps of LCM against 25 with guidance"
+            yield title, partial(stages.few_steps, size, arguments.weights, **timed)
     if {"sd15", "sd-turbo"} <= set(sizes):
         title = "generation for 32x32, sd-turbo against sd15 with 50 steps"
         yield title, partial(stages.small_images, arguments.weights, **timed)

@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import (
-    BertTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessor,
     BlipProcessor,
     CLIPTextConfig,
     CLIPTextModel,
-    CLIPTokenizer,
+    CLIPTokenizerFast,
 )
+
+from avalanche_clts.pretraining.tokenizers import pair_tokenizer, word_tokenizer
 
 # Rombach et al. (CVPR 2022), and what differs in Stable Diffusion 2 and in the models distilled from it.
 _SD15: dict[str, Any] = {
@@ -61,9 +62,7 @@ def saved_captioner(size: str, weights: Path, *, device: str) -> Path:
     folder = weights / f"captioner-{size}"
     if not folder.exists():
         chosen = CAPTIONERS[size]
-        words = [f"word{i}" for i in range(200)]
-        tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *words]
-        tokenizer = BertTokenizer(vocab={token: i for i, token in enumerate(tokens)}, bos_token="[DEC]")
+        tokenizer = word_tokenizer([f"word{i}" for i in range(200)], bos_token="[DEC]")
         special = {"bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
         config = BlipConfig(vision_config=chosen["vision"], text_config={**chosen["text"], **special})
         torch.manual_seed(0)
@@ -80,7 +79,7 @@ def saved_generator(size: str, weights: Path, *, device: str) -> Path:
     folder = weights / f"generator-{size}"
     if not folder.exists():
         chosen = GENERATORS[size]
-        tokenizer = CLIPTokenizer(model_max_length=77).train_new_from_iterator(["a photo of a thing"], vocab_size=600)
+        tokenizer = pair_tokenizer(CLIPTokenizerFast, ["a photo of a thing"], vocab_size=600, model_max_length=77)
         depth = len(chosen["vae"])
         torch.manual_seed(0)
         with torch.device(device):

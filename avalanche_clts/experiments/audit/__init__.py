@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from ..._support.console import bar, begin
 from ..._support.files import write_text
 from ...checkpoint import load_checkpoint
 from ...footprint import caption_buffers
@@ -76,7 +76,7 @@ def audit(folder: Path, *, data_root: Path | None = None, device: str = "cpu", c
         "images_searched_for": len(train) + len(test),
         "files_with_real_images": search(folder, RealImages(train + test, _CLOSE * float(np.median(among_real)))),
     }
-    conditions = Conditions(document["pair"]["identity"], document["versions"])
+    conditions = Conditions(document["pair"]["identity"], document["versions"], document.get("backbones", {}))
     kept = ResultsFolder(folder, conditions).kept(Task(experiment, _STRATEGY, 0, stream))
     if kept.exists():
         load_checkpoint(agent, kept)
@@ -138,7 +138,8 @@ def _membership(agent: Any, benchmark: Any, buffer: CaptionBuffer) -> dict[str, 
         name: ([], []) for name in ("captions", "router", "heads", _BUFFER)
     }
     pairs = list(zip(benchmark.train_stream, benchmark.test_stream, strict=True))
-    for t, (experience, unseen) in enumerate(tqdm(pairs, desc="attacks", leave=False, disable=None)):
+    begin(f"membership attacks on {len(pairs)} experiences")
+    for t, (experience, unseen) in enumerate(bar(pairs, desc="attacks", leave=False)):
         chosen = chooser.choose(experience)
         chooser.post_adapt(None, experience)
         rest = sorted(set(range(len(experience.dataset))) - set(chosen))

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
+from ..._support.console import bar, begin
 from .pixels import nearest, pixels_of
 
 _KEY = 8  # bytes of an image that are looked for first
@@ -93,7 +93,8 @@ def search(folder: Path, real: RealImages) -> dict[str, int]:
     """The files under `folder` that hold real images, and how many each."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     counts = {}
-    for file in tqdm(files, desc="searching the files", unit="file", leave=False, disable=None):
+    begin(f"searching {len(files)} files for real images")
+    for file in bar(files, desc="searching the files", unit="file", leave=False):
         count = real.count_in(file)
         if count:
             counts[str(file.relative_to(folder))] = count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     machine = processor()
     if device.startswith("cuda") and torch.cuda.is_available():
         machine = f"{torch.cuda.get_device_name(device)}, {machine}"
-    return {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "threads": torch.get_num_threads()}
+    return {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def processor() -> str:

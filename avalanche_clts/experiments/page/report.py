@@ -17,7 +17,7 @@ from . import figures
 from .looks import description_of
 from .memory_curve import of_unknown_memory
 from .samples import Sample, classes_by_experience
-from .table import ablation_cells, human_bytes, table_cells, total
+from .table import ablation_cells, fit_cells, human_bytes, stage_cells, table_cells, total
 
 _PAGE = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -82,13 +82,19 @@ def _compared(document: dict[str, Any]) -> dict[str, Any]:
     duration = [] if seconds is None else [f"{len(document['runs'])} runs of {human_time(seconds)} in all"]
     pair = document.get("pair", {})
     return {
-        "facts": _facts(document) + duration,
+        "facts": _facts(document) + duration + _settings(document),
         "command": document.get("command") or "clts compare",
         "arguments": document["arguments"],
         "versions": document["versions"],
         "pair": pair.get("name", "unknown"),
         "pair_bytes": human_bytes(pair.get("bytes")),
     }
+
+
+def _settings(document: dict[str, Any]) -> list[str]:
+    """Where the hyper-parameters come from."""
+    origin = document.get("hyperparameters_from")
+    return [] if origin is None else [f"hyper-parameters {origin}"]
 
 
 def _facts(document: dict[str, Any]) -> list[str]:
@@ -110,6 +116,8 @@ def _stream(stream: str, runs: Sequence[Results], samples: Sequence[Sample]) -> 
         "one_seed": most == 1,
         "header": header,
         "rows": rows,
+        "stages": stage_cells(runs),
+        "pair_fit": fit_cells(runs),
         "accuracy": figures.accuracy_curves(runs),
         "memory": figures.memory_accuracy(runs),
         "unknown_memory": of_unknown_memory(runs),

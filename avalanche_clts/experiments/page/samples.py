@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from avalanche.benchmarks import NCScenario
 from PIL.Image import Image, Resampling
@@ -15,6 +15,9 @@ from ...images.formats import to_pil
 from ...memory.origins import names_in_words
 from ...pair.loading import Pair
 from ...pair.output import checked_images
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired  # of Python 3.11
 
 
 class Sample(TypedDict):

@@ -17,6 +17,13 @@ _COLUMNS = {
     "router": "router_accuracy",
     "oracle": "oracle_accuracy",
 }
+_FITS = {
+    "captions_named": "captions",
+    "regenerated_recognised": "regenerated",
+    "real_recognised": "real",
+}
+_SYNTHESIS = ("captioning", "generation", "router")
+_STAGES = (*_SYNTHESIS, "evaluation")
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,8 @@ class Cell:
 def table_cells(runs: Sequence[Results]) -> tuple[list[str], list[list[Cell]]]:
     """Header and rows, best average accuracy first: percentages as mean ± standard deviation over seeds."""
     header = ["strategy", *(f"{name} %" for name in _COLUMNS), *MEMORY_KINDS, "seconds"]
-    groups = sorted(by_strategy(runs).items(), key=lambda item: -mean(r["average_accuracy"] for r in item[1]))
     rows = []
-    for strategy, group in groups:
+    for strategy, group in _groups(runs):
         row = [Cell(strategy)]
         row += [_percentages([run[name] for run in group]) for name in _COLUMNS.values()]
         row += [_bytes([run["memory_bytes"][kind] for run in group]) for kind in MEMORY_KINDS]
@@ -46,6 +52,35 @@ def table_rows(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
     """The texts of `table_cells`."""
     header, rows = table_cells(runs)
     return header, _texts(rows)
+
+
+def fit_cells(runs: Sequence[Results]) -> tuple[list[str], list[list[Cell]]] | None:
+    """Header and rows of what the pair knows, of the strategies that measure it, means over experiences; None: none
+    does."""
+    groups = {name: [run["pair_fit"] for run in group if run.get("pair_fit")] for name, group in _groups(runs)}
+    rows = [
+        [Cell(strategy), *(_percentages([mean_known(f[name] for f in fits) for fits in of_runs]) for name in _FITS)]
+        for strategy, of_runs in groups.items()
+        if of_runs
+    ]
+    return (["strategy", *(f"{title} %" for title in _FITS.values())], rows) if rows else None
+
+
+def stage_cells(runs: Sequence[Results]) -> tuple[list[str], list[list[Cell]]] | None:
+    """Header and rows of seconds by stage, means over seeds; None: nothing is known of them."""
+    rows = []
+    for strategy, group in _groups(runs):
+        of_stage = {stage: mean_known([run["seconds"].get(stage) for run in group]) for stage in ("total", *_STAGES)}
+        whole, synthesis = of_stage.pop("total"), [of_stage[stage] or 0.0 for stage in _SYNTHESIS]
+        if whole is not None:
+            shown = [whole - sum(synthesis), *of_stage.values()]
+            rows.append([Cell(strategy), *(Cell("-" if s is None else f"{s:.1f}", s) for s in shown)])
+    return (["strategy", "training", *_STAGES], rows) if rows else None
+
+
+def _groups(runs: Sequence[Results]) -> list[tuple[str, list[Results]]]:
+    """By strategy, the best first."""
+    return sorted(by_strategy(runs).items(), key=lambda item: -mean(r["average_accuracy"] for r in item[1]))
 
 
 def ablation_cells(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Cell]]]:

@@ -2,6 +2,7 @@
 
 from . import (
     caption_replay,
+    captioner,
     clts,
     cumulative,
     der,
@@ -9,6 +10,7 @@ from . import (
     er_ace,
     ewc,
     expert_gate,
+    feature_replay,
     gdumb,
     generative_replay,
     heads,
@@ -16,7 +18,11 @@ from . import (
     joint,
     lwf,
     naive,
+    name_only,
+    ncm,
+    ridge,
     si,
+    slda,
     synthetic_data,
 )
 from .row import Results, Row, Setup
@@ -28,6 +34,8 @@ _FILES = (
     joint,
     cumulative,
     clts,
+    name_only,
+    captioner,
     caption_replay,
     er,
     er_ace,
@@ -37,6 +45,10 @@ _FILES = (
     generative_replay,
     expert_gate,
     heads,
+    ncm,
+    slda,
+    ridge,
+    feature_replay,
     ewc,
     lwf,
     si,

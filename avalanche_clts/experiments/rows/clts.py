@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import get_args
 
 from avalanche.training.templates import SupervisedTemplate
-from torch import nn
 
 from ...models import RoutedModel
 from ...pair.captioners import LabelCaptioner
@@ -29,10 +28,10 @@ _BEYOND_THE_PAPER: Grid = {
 
 
 def build(setup: Setup) -> SupervisedTemplate:
-    """`CLTS`, with a router that is a network of its own, or a linear layer on the backbone, as every head then is."""
+    """`CLTS`, with a router that is a network of its own, or on a backbone."""
     model = RoutedModel(
         head=setup.network(setup.num_classes),
-        router=nn.Identity() if setup.backbone is not None else setup.router(setup.num_classes),
+        router=setup.router(setup.num_classes),
         backbone=setup.backbone,
         routing=setup.routing,
     )

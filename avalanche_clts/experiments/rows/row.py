@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from avalanche.training.plugins import EvaluationPlugin
@@ -22,12 +22,30 @@ Options = Mapping[str, Any]
 Grid = Mapping[str, Sequence[Any]]
 Memory = Literal["captions", "labels", "images"]
 
-# What a search tries of every strategy, whatever else it tries of one.
+AUGMENTATION = "augmentation"
+# What a search tries of every strategy that is trained, whatever else it tries of one.
 SHARED: Grid = {
     "learning_rate": [1e-3, 3e-3, 3e-4],
     "falling_rate": [False, True],
-    "augmentation": ["none", "shifted", "shifted and mirrored"],
+    AUGMENTATION: ["none", "shifted", "shifted and mirrored"],
 }
+# On frozen features nobody augments, and a linear layer may learn at a higher rate.
+ON_FEATURES: Grid = {"learning_rate": [*SHARED["learning_rate"], 1e-2], "falling_rate": SHARED["falling_rate"]}
+
+
+class Networks(NamedTuple):
+    """The networks that every strategy of a comparison is made of.
+
+    **Arguments:**
+
+    - network: makes the network, given its number of outputs; called once for each copy that a strategy needs.
+    - router: makes the router's network in the same way: what is below its growing output.
+    - backbone: frozen, below every network and the router. None: they see the input.
+    """
+
+    network: Callable[[int], nn.Module]
+    router: Callable[[int], nn.Module]
+    backbone: nn.Module | None
 
 
 @dataclass(frozen=True)
@@ -36,9 +54,7 @@ class Setup:
 
     **Arguments:**
 
-    - network: makes the network, given its number of outputs; called once for each copy that a strategy needs.
-    - router: makes the router's network in the same way.
-    - backbone: frozen, below every network. None: networks see the input.
+    - network, router, backbone: see `Networks`.
     - num_classes: of the stream.
     - captions_per_class, num_captions: as many as CLTS keeps of a class in an experience that shows it, and of the
         whole stream.
@@ -134,8 +150,12 @@ class Row:
     - keeps_stream: whether it keeps the whole stream, so that no budget is its own.
     - after_clts: whether its memory budget is that of the CLTS run on the same stream and seed.
     - uses_pair: whether its outcome depends on the pair.
+    - trained: whether an optimizer trains it, so that it has what is `SHARED`.
+    - on_features: whether it is made of a frozen backbone's features, and of nothing else.
+    - like: the strategy whose hyper-parameters it has where none of its own are given. Empty: those that it comes with.
     - compared: whether it is a row of the comparison; if not, it serves an ablation.
     - unfit: why it cannot run on a benchmark. None: it can.
+    - unfit_pair: why it cannot run with a pair. None: it can.
     """
 
     name: str
@@ -152,27 +172,41 @@ class Row:
     keeps_stream: bool = False
     after_clts: bool = False
     uses_pair: bool = False
+    trained: bool = True
+    on_features: bool = False
+    like: str = ""
     compared: bool = True
     unfit: Callable[[Any], str | None] = lambda benchmark: None
+    unfit_pair: Callable[[Pair], str | None] = lambda pair: None
 
     @property
     def needs_pair(self) -> bool:
         """Whether a run, or the budget of a run, depends on the pair."""
         return self.uses_pair or self.after_clts
 
-    def searched(self, stream_kind: str) -> Grid:
-        """What the search tries on streams of a kind: what is the strategy's own, and what is everyone's."""
-        return {**self.grid_on.get(stream_kind, self.grid), **SHARED}
+    def searched(self, stream_kind: str, *, on_features: bool = False) -> Grid:
+        """What the search tries on streams of a kind: what is the strategy's own, and what is everyone's.
+
+        **Arguments:**
+
+        - on_features: whether networks see the features of a frozen backbone, which are those of images as they are.
+        """
+        shared = ON_FEATURES if on_features and self.trained else self._shared
+        return {**self.grid_on.get(stream_kind, self.grid), **shared}
+
+    @property
+    def _shared(self) -> Grid:
+        return SHARED if self.trained else {}
 
     def require_options(self, options: Options) -> None:
         """Raise `ValueError` or `TypeError` for a hyper-parameter that the strategy does not have, or a value that it
         cannot have."""
         if not isinstance(options, Mapping):
             raise TypeError(f"hyperparameters has {self.name} of {options!r}; it must be a table of names and values")
-        values = {**self.grid, **SHARED, **self.choices}
+        values = {**self.grid, **self._shared, **self.choices}
         for option, value in options.items():
             if option not in values:
-                listed = ", ".join(values)
+                listed = ", ".join(values) or "none"
                 raise ValueError(
                     f"hyperparameters has {self.name}.{option}; the hyper-parameters of {self.name}: {listed}"
                 )

@@ -33,6 +33,13 @@ class Augmentation(SupervisedPlugin):
         """Augment the batch in place of its images."""
         strategy.mbatch[0] = augmented(strategy.mb_x, mirrored=self.mirrored)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: it draws from torch's global generator."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+
 
 def augmented(images: Tensor, *, mirrored: bool) -> Tensor:
     """Images `(n, channels, height, width)`, each shifted, and mirrored or not, by itself; what comes in at a border

@@ -17,14 +17,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ..._support.console import Verbosity, begin, detail, set_verbosity
 from ..._support.processes import end_with_parent
-from ...pair.loading import Pair, load_pair, pair_identity
+from ...loggers import WandBRuns
+from ...pair.image_cache import CachedGenerator
+from ...pair.loading import Pair, load_pair
 from ...streams.named import Stream
 from ..experiment import Experiment
 from ..rows import Results
-from .image_store import RememberingGenerator
 from .lock import require_still_there
-from .runner import run, versions
+from .runner import run
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,11 @@ class Task:
     - experiment: how it is run.
     - stream: the experiment's, with the folder of downloaded data.
     - tensorboard: folder of the event files. None: there are none.
+    - wandb: where it is logged on Weights & Biases. None: nowhere.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
-    - images: database of images to take from the last run that made them; see `RememberingGenerator`. None: every run
+    - images: folder of images to take from the last run that made them; see `CachedGenerator`. None: every run
         generates its own, as a run that is timed must.
+    - features: database of the features of frozen backbones. None: they are kept in memory.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. None: it starts anew.
     - kept: folder for the trained strategy, if it keeps captions. None: it is not kept.
     """
@@ -48,8 +52,10 @@ class Task:
     seed: int
     stream: Stream
     tensorboard: Path | None = None
+    wandb: WandBRuns | None = None
     clts: Results | None = None
     images: Path | None = None
+    features: Path | None = None
     unfinished: Path | None = None
     kept: Path | None = None
 
@@ -75,13 +81,14 @@ def execute(
 
     - tasks: emptied. What is put there before the next results are asked for is run as well.
     - jobs: processes at a time; each has its share of the cores. With 1, everything runs in this process.
-    - progress: told what is running.
+    - progress: told which runs are in progress.
     """
     if jobs == 1:
         while tasks:
             task = tasks.popleft()
+            begin(task.label)
             progress(task.label)
-            yield task, _perform(task, lambda message, task=task: progress(f"{task.label}: {message}"))  # type: ignore[misc]
+            yield task, _perform(task, lambda message, task=task: _told(task, message, progress))  # type: ignore[misc]
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
@@ -96,7 +103,8 @@ def execute(
             while tasks and failure is None and len(running) < jobs:
                 task = tasks.popleft()
                 running[pool.submit(_perform, task)] = task
-            progress(f"{len(running)} running{stopping}")
+                begin(task.label)
+            progress("; ".join(other.label for other in running.values()) + stopping)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task, error = running.pop(future), future.exception()
                 if error is None:
@@ -106,6 +114,11 @@ def execute(
                     stopping = f", then stopping: {type(error).__name__} in the run of {task.label}"
         if failure is not None:
             raise failure
+
+
+def _told(task: Task, message: str, progress: Callable[[str], None]) -> None:
+    detail(f"{task.label}: {message}")
+    progress(f"{task.label}: {message}")
 
 
 @contextmanager
@@ -121,6 +134,7 @@ def _telling_of_a_lost_process() -> Iterator[None]:
 
 def _begin_worker(threads: int) -> None:
     end_with_parent()
+    set_verbosity(Verbosity.QUIET)  # the process that started it tells of all
     torch.set_num_threads(threads)
 
 
@@ -133,9 +147,11 @@ def _perform(task: Task, progress: Callable[[str], None] = lambda message: None)
             stream=task.stream,
             pair=_pair(task),
             tensorboard=task.tensorboard,
+            wandb=task.wandb,
             clts=task.clts,
             unfinished=task.unfinished,
             kept=task.kept,
+            features=task.features,
             progress=progress,
         )
 
@@ -145,7 +161,8 @@ def _telling_of_its_run(task: Task) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note(f"in the run of {task.label}")
+        # As `add_note` of Python 3.11 does.
+        error.__dict__.setdefault("__notes__", []).append(f"in the run of {task.label}")
         raise
 
 
@@ -169,9 +186,7 @@ def _pair(task: Task) -> Pair:
     pair = wanted.told(pair)
     if task.images is None:
         return pair
-    # What a generator draws depends on the device and on versions too.
-    identity = f"{pair_identity(pair)[1]} on {wanted.device} with {json.dumps(versions())}"
-    return Pair(pair.captioner, RememberingGenerator(pair.generator, identity, task.images))
+    return Pair(pair.captioner, CachedGenerator(pair.generator, task.images))
 
 
 @lru_cache(maxsize=1)  # variants ask for one pair after the other, and a device has room for one

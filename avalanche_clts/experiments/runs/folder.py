@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..._support.console import tell
 from ..._support.files import write_text
 from ...streams.named import slug
 from ..experiment import Conditions
@@ -51,7 +51,8 @@ class ResultsFolder:
 
         - to_look_at: whether event files and the trained strategy are kept as well.
         """
-        task = replace(task, unfinished=self._unfinished(task))
+        features = self.features if task.experiment.backbones else None
+        task = replace(task, unfinished=self._unfinished(task), features=features)
         if not to_look_at:
             return task
         events = self.path / "tensorboard" / slug(task.stream.name) / f"{task.strategy}-seed{task.seed}"
@@ -72,10 +73,11 @@ class ResultsFolder:
         try:
             results: Results = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            print(f"{file} is damaged ({error}); its run is computed again", file=sys.stderr)
+            tell(f"{file} is damaged ({error}); its run is computed again")
             return None
-        timed = results.pop(_TIMED, True)
-        return results if timed or not task.is_timed else None
+        if not results.pop(_TIMED, True):
+            return None if task.is_timed else without_seconds(results)
+        return results
 
     def save(self, task: Task, results: Results) -> None:
         """Keep a finished run, and no longer what it would have gone on from."""
@@ -85,8 +87,13 @@ class ResultsFolder:
 
     @property
     def images(self) -> Path:
-        """The database of images that runs which are not timed share."""
-        return self.path / "runs" / "images.sqlite"
+        """The folder of images that runs which are not timed share."""
+        return self.path / "runs" / "images"
+
+    @property
+    def features(self) -> Path:
+        """The database of features of frozen backbones, which all runs share."""
+        return self.path / "runs" / "features.sqlite"
 
     def file(self, task: Task) -> Path:
         """Where a finished run is kept."""
@@ -99,3 +106,8 @@ class ResultsFolder:
 
     def _unfinished(self, task: Task) -> Path:
         return self._runs / "unfinished" / self.file(task).stem
+
+
+def without_seconds(results: Results) -> Results:
+    """The results of a run whose seconds are not its own."""
+    return results | {"seconds": dict.fromkeys(results["seconds"])}

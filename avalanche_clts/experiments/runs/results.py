@@ -17,7 +17,7 @@ from ..rows import ROWS, Results
 RESULTS_FILE = "results.json"
 ABLATIONS_FILE = "ablations.json"
 MEMORY_KINDS = ("captions", "exemplars", "heads", "router", "network")
-SECONDS_KINDS = ("total", "captioning", "generation", "router")
+SECONDS_KINDS = ("total", "captioning", "generation", "router", "evaluation")
 _SCALARS = (
     "average_accuracy",
     "forgetting",
@@ -25,7 +25,7 @@ _SCALARS = (
     "router_accuracy",
     "oracle_accuracy",
 )
-_MATRICES = ("accuracy_matrix", "router_confusion", "class_accuracy")
+_MATRICES = ("accuracy_matrix", "router_confusion", "class_accuracy", "pair_fit")
 
 
 def to_csv(runs: Iterable[Results]) -> str:
@@ -38,8 +38,8 @@ def to_csv(runs: Iterable[Results]) -> str:
     for run in runs:
         row = [run["stream"], run["strategy"], run["seed"], *(run[name] for name in _SCALARS)]
         row += [run["memory_bytes"][kind] for kind in MEMORY_KINDS]
-        row += [run["seconds"][kind] for kind in SECONDS_KINDS]
-        writer.writerow([*row, *(json.dumps(run[name]) for name in _MATRICES)])
+        row += [run["seconds"].get(kind) for kind in SECONDS_KINDS]
+        writer.writerow([*row, *(json.dumps(run.get(name)) for name in _MATRICES)])
     return text.getvalue()
 
 

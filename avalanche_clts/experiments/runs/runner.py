@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,23 @@ from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
-from torch import nn
 
 from ... import __version__
 from ..._support.files import write_text
 from ...checkpoint import load_checkpoint, save_checkpoint
 from ...footprint import caption_buffers, memory_bytes
 from ...images.avalanche import image_format
-from ...images.normalisation import measure_normalisation
+from ...loggers import WandBRuns
 from ...metrics import TextTensorboardLogger, clts_metrics, synthesis_seconds
-from ...networks import BACKBONES, network_for
 from ...pair.loading import Pair
+from ...plugins import CLTSPlugin
 from ...streams.named import Stream
 from ..experiment import Experiment
 from ..rows import ROWS, Results, Setup
 from ..rows.row import SHARED
 from ..rows.shared import apply_shared
 from ..validation import held_out
+from .backbones import networks_of
 from .lock import require_still_there
 from .measures import class_accuracy, last_value, router_confusion, summarize_matrix
 
@@ -53,9 +53,11 @@ def run(
     stream: Stream,
     pair: Pair,
     tensorboard: Path | None = None,
+    wandb: WandBRuns | None = None,
     clts: Results | None = None,
     unfinished: Path | None = None,
     kept: Path | None = None,
+    features: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Results:
     """Train `strategy` through the experiment's stream and return its record, as `results.json` holds it.
@@ -65,16 +67,28 @@ def run(
     - seed: of the order of classes, of all initial weights and of every random choice.
     - stream, pair: those of the experiment, made.
     - tensorboard: folder of the event files. None: there are none.
+    - wandb: where the run is logged on Weights & Biases. None: nowhere.
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. Strategies that keep captions write
         one after each experience. None: there are none.
     - kept: folder for a checkpoint of the trained strategy, if it keeps captions. None: it is not kept.
+    - features: database of the features of frozen backbones. None: they are kept in memory.
     - progress: told where the run is.
     """
-    agent, benchmark = build(experiment, strategy, seed, stream=stream, pair=pair, tensorboard=tensorboard, clts=clts)
+    agent, benchmark = build(
+        experiment,
+        strategy,
+        seed,
+        stream=stream,
+        pair=pair,
+        tensorboard=tensorboard,
+        clts=clts,
+        features=features,
+    )
     # Stored images are not in a checkpoint: no run goes on without them.
     resumes = caption_buffers(agent) and experiment.memory != "images"
-    matrix, metrics, seconds = _train_and_evaluate(agent, benchmark, unfinished if resumes else None, progress)
+    with _logged(agent, wandb, f"{stream.name}, {strategy}, seed {seed}", experiment):
+        course, metrics = _train_and_evaluate(agent, benchmark, unfinished if resumes else None, progress)
     if kept is not None and caption_buffers(agent):
         save_checkpoint(agent, kept)
     synthesis = synthesis_seconds(agent)
@@ -83,15 +97,17 @@ def run(
         "stream": stream.name,
         "strategy": strategy,
         "seed": seed,
-        "accuracy_matrix": matrix,
-        **summarize_matrix(matrix),
+        "accuracy_matrix": course.matrix,
+        **summarize_matrix(course.matrix),
         "router_accuracy": last_value(metrics, "RouterAccuracy_Stream"),
         "oracle_accuracy": last_value(metrics, "OracleAccuracy_Stream"),
         "router_confusion": router_confusion(agent, benchmark.test_stream),
         "class_accuracy": class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
         "memory_bytes": _memory_bytes(agent, experiment, image_nbytes),
+        "pair_fit": course.pair_fit or None,
         "seconds": {
-            "total": seconds,
+            "total": course.seconds,
+            "evaluation": course.evaluation,
             **{kind: synthesis.get(kind) for kind in ("captioning", "generation", "router")},
         },
     }
@@ -106,6 +122,7 @@ def build(
     pair: Pair,
     tensorboard: Path | None = None,
     clts: Results | None = None,
+    features: Path | None = None,
 ) -> tuple[SupervisedTemplate, NCScenario]:
     """The strategy, untrained, and the benchmark. **Arguments:** as in `run`."""
     RNGManager.set_random_seeds(seed)
@@ -114,18 +131,13 @@ def build(
         benchmark = held_out(benchmark, experiment.validation)
     format = image_format(benchmark.train_stream[0].dataset)
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
-    if experiment.network in BACKBONES:
-        normalisation = measure_normalisation(benchmark.train_stream[0].dataset)
-        backbone = BACKBONES[experiment.network](pair, normalisation)
-        network: Callable[[int], nn.Module] = partial(nn.Linear, backbone.width)
-    else:
-        backbone, network = None, network_for(format, experiment.network)
-    options = experiment.hyperparameters.get(strategy, {})
+    options = experiment.options_of(strategy)
     shared = {name: value for name, value in options.items() if name in SHARED}
+    networks = networks_of(experiment, benchmark, pair, features)
     setup = Setup(
-        network=network,
-        router=network_for(format, experiment.router),
-        backbone=backbone,
+        network=networks.network,
+        router=networks.router,
+        backbone=networks.backbone,
         num_classes=benchmark.n_classes,
         captions_per_class=experiment.captions_per_class,
         num_captions=experiment.captions_per_class
@@ -151,44 +163,75 @@ def build(
     return agent, benchmark
 
 
+@dataclass
+class _Course:
+    """How a run has gone so far.
+
+    **Arguments:**
+
+    - matrix: of accuracy, a row for each experience learnt.
+    - pair_fit: whether the pair knew the images of each, see `PairFit`; empty for strategies without.
+    - seconds, evaluation: spent in training, captioning and generation among it, and in evaluation.
+    """
+
+    matrix: list[list[float]] = field(default_factory=list)
+    pair_fit: list[dict[str, float | None]] = field(default_factory=list)
+    seconds: float = 0.0
+    evaluation: float = 0.0
+
+
+@contextmanager
+def _logged(agent: SupervisedTemplate, wandb: WandBRuns | None, name: str, experiment: Experiment) -> Iterator[None]:
+    if wandb is None:
+        yield
+        return
+    with wandb.logger(name, experiment.settings()) as logger:
+        agent.evaluator.loggers.append(logger)
+        yield
+
+
 def _train_and_evaluate(
     agent: SupervisedTemplate, benchmark: NCScenario, unfinished: Path | None, progress: Progress
-) -> tuple[list[list[float]], dict[str, Any], float]:
-    """The accuracy matrix, the last metrics, and the seconds spent in training (evaluation not counted)."""
+) -> tuple[_Course, dict[str, Any]]:
+    """How it went, and the last metrics."""
     stream = benchmark.train_stream
     # Joint training takes the whole stream at once.
     steps: list[Any] = [stream] if isinstance(agent, JointTraining) else list(stream)
-    matrix, seconds = _resume(agent, unfinished)
+    course = _resume(agent, unfinished)
     metrics: dict[str, Any] = {}
-    for number, step in enumerate(steps[len(matrix) :], len(matrix) + 1):
+    for number, step in enumerate(steps[len(course.matrix) :], len(course.matrix) + 1):
         progress(f"experience {number}/{len(steps)}")
         start = time.perf_counter()
         with _without_deprecation_of_update():
             agent.train(step, eval_streams=[])
-        seconds += time.perf_counter() - start
+        trained = time.perf_counter()
         metrics = agent.eval(benchmark.test_stream)
+        course.seconds += trained - start
+        course.evaluation += time.perf_counter() - trained
         row = [last_value(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
-        matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
+        course.matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
+        course.pair_fit += [asdict(plugin.pair_fit) for plugin in agent.plugins if isinstance(plugin, CLTSPlugin)]
         if unfinished is not None and number < len(steps):
             require_still_there(unfinished)
             # The rows first: those of an experience that the checkpoint does not know yet are left out on resuming.
-            write_text(unfinished / _MATRIX, json.dumps({"matrix": matrix, "seconds": seconds}))
+            write_text(unfinished / _MATRIX, json.dumps(asdict(course)))
             save_checkpoint(agent, unfinished)
-    return matrix, metrics, seconds
+    return course, metrics
 
 
-def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> tuple[list[list[float]], float]:
-    """Put the agent where an interrupted run stopped; the accuracy matrix until there, and the seconds."""
+def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> _Course:
+    """Put the agent where an interrupted run stopped; how it had gone until there."""
     if unfinished is None:
-        return [], 0.0
+        return _Course()
     unfinished.mkdir(parents=True, exist_ok=True)
     try:
-        rows = json.loads((unfinished / _MATRIX).read_text(encoding="utf-8"))
-        return rows["matrix"][: load_checkpoint(agent, unfinished)], rows["seconds"]
-    except (FileNotFoundError, ValueError):  # nothing that is whole: the run starts anew
+        course = _Course(**json.loads((unfinished / _MATRIX).read_text(encoding="utf-8")))
+        learnt = load_checkpoint(agent, unfinished)
+        return replace(course, matrix=course.matrix[:learnt], pair_fit=course.pair_fit[:learnt])
+    except (FileNotFoundError, ValueError, TypeError):  # nothing that is whole: the run starts anew
         shutil.rmtree(unfinished)
         unfinished.mkdir()
-        return [], 0.0
+        return _Course()
 
 
 def _memory_bytes(agent: SupervisedTemplate, experiment: Experiment, image_nbytes: int) -> dict[str, int | None]:

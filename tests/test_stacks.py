@@ -1,0 +1,64 @@
+"""What differs between versions of PyTorch, transformers and diffusers, and is to come out the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import ByT5Tokenizer
+
+from avalanche_clts import CaptionBuffer, Pair
+from avalanche_clts.pair.precision import fast_multiplication
+from avalanche_clts.pair.prompt_encoding import as_read
+from avalanche_clts.pretraining.layout import lay_out_for_all
+
+
+def require_laid_out(generator: Path) -> None:
+    assert all(name.startswith("text_model.") for name in load_file(generator / "text_encoder" / "model.safetensors"))
+    tokenizer = json.loads((generator / "tokenizer" / "tokenizer.json").read_text())["model"]
+    assert json.loads((generator / "tokenizer" / "vocab.json").read_text()) == tokenizer["vocab"]
+    merges = (generator / "tokenizer" / "merges.txt").read_text().splitlines()[1:]
+    assert merges == [" ".join(merge) for merge in tokenizer["merges"]]
+
+
+def test_every_version_finds_its_files_of_the_embedded_pair(embedded_pair_folder: Path) -> None:
+    require_laid_out(embedded_pair_folder / "generator")
+
+
+def test_what_is_laid_out_for_all_stays_so(tiny_pair_folder: Path) -> None:
+    generator = tiny_pair_folder / "generator"
+    require_laid_out(generator)
+    files = [file for file in sorted(generator.rglob("*")) if file.is_file()]
+    before = [file.read_bytes() for file in files]
+    lay_out_for_all(generator)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_a_tokenizer_that_tells_no_places_cuts_prompts_where_any_other_does(embedded_pair: Pair) -> None:
+    prompt = "a small Red star  on a dark blue background"
+    # Version 4 of transformers has a CLIP tokenizer of this kind here.
+    assert as_read(embedded_pair.generator._load().tokenizer, prompt) == "a small Red star  on a dark"
+    by_bytes = ByT5Tokenizer(extra_ids=0, model_max_length=9)  # the text's end is one of the tokens
+    assert not by_bytes.is_fast
+    assert as_read(by_bytes, "a red star") == "a red st"
+    assert as_read(by_bytes, "a red st") == "a red st"
+    assert as_read(by_bytes, "") == ""
+
+
+@pytest.mark.parametrize("instructions", ["_is_amx_tile_supported", "_is_avx512_bf16_supported", None])
+def test_processors_are_known_to_older_versions_too(instructions: str | None, monkeypatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == instructions, raising=False)
+    x = torch.rand(4, 4)
+    with fast_multiplication("cpu"):
+        assert (x @ x).dtype == (torch.float32 if instructions is None else torch.bfloat16)
+
+
+def test_a_seed_that_is_drawn_is_the_same_in_every_version(tiny_pair: Pair) -> None:
+    torch.manual_seed(0)
+    assert CaptionBuffer(pair=tiny_pair, captions_per_class=1).first_seed == 398764591
+    assert torch.randperm(5).tolist() == [3, 1, 0, 4, 2], "and it takes as much of what is drawn later"

@@ -1,0 +1,109 @@
+"""Wrong command lines: each is refused in one line that names the option as it was typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from avalanche_clts.cli import main
+
+# The command, beside the beginning of what is said of it.
+WRONG = {
+    "compare --stream digit": "--stream is 'digit'; known streams: digits",
+    "compare --stream digits:experience=5": "--stream is 'digits:experience=5'; digits has no option 'experience'",
+    "compare --stream digits:experiences=3": "--stream is 'digits:experiences=3'; experiences is 3; 10 classes divide",
+    "compare --stream digits:experiences=x": "--stream is 'digits:experiences=x'; 'x' is no value for the option",
+    "compare --stream folder:none": "--stream is 'folder:none'; none is not a folder",
+    "compare --stream folder:empty": "--stream is 'folder:empty'; empty must hold a subfolder for each class",
+    "compare --stream folder:two,size=0": "--stream is 'folder:two,size=0'; '0' is no value for the option size",
+    "compare --stream folder:two": "--stream is 'folder:two'; experiences is 5; 2 classes divide into 1, 2",
+    "compare --stream folder:two,test=2": "--stream is 'folder:two,test=2'; '2' is no value for the option test",
+    "compare --stream folder:two,part=3/2": "--stream is 'folder:two,part=3/2'; '3/2' is no value for the option part",
+    "compare --stream folder:two,domains=c": "--stream is 'folder:two,domains=c'; domains is ['c']",
+    "compare --stream folder:two,experiences=2,size=1": "--stream has images of 1x1 pixels and 3 channels, too small",
+    "compare --stream core50:size=64": "--stream is 'core50:size=64'; '64' is no value for the option size",
+    "compare --pair blip": "--pair is 'blip'; it must be embedded, a folder, or CAPTIONER+GENERATOR",
+    "compare --pair empty": "--pair empty: the weights of empty/captioner are not in the local cache",
+    "compare --seeds 0": "--seeds is 0; it must be a whole number of at least 1",
+    "compare --seeds many": "error: argument --seeds: invalid int value: 'many'",
+    "compare --jobs 0": "--jobs is 0; ",
+    "compare --epochs 0": "--epochs is 0; ",
+    "compare --batch-size -1": "--batch-size is -1; ",
+    "compare --network vgg": "--network is 'vgg'; known networks: ",
+    "compare --router vgg": "--router is 'vgg'; known networks: ",
+    "compare --router cnn --backbone captioner": "--router is 'cnn', but with backbone 'captioner' ",
+    "compare --device tpu": "--device is 'tpu', which this machine does not have",
+    "compare --strategies er clts": "--strategies has er; known strategies: joint",
+    "compare --set replay_size=5": "--set is given 'replay_size=5'; write STRATEGY.OPTION=VALUE",
+    "compare --set clts.colour=5": "--set has clts.colour; the hyper-parameters of clts: ",
+    "compare --set er.size=1": "--set has er; known strategies: ",
+    "compare --set clts.replay_size=-5": "--set has clts.replay_size of -5; ",
+    "compare --tune --set clts.replay_size=5": "--set has clts, which the search would overrule",
+    "compare --config none.toml": "--config none.toml is not there",
+    "compare --config text": "--config text is no TOML",
+    "compare --config seeds.toml": "--config seeds.toml: seeds is 0; ",  # which was not typed
+    "compare --out text": "cannot write to text (Not a directory); choose another folder with --out",
+    "ablate --only luck": "--only has luck; known ablations: router-data",
+    "ablate --seeds 0": "--seeds is 0; ",
+    "report none": "none holds no results.json",
+    "audit none --device tpu": "none holds no results.json",
+    "caption none.png": "none.png is not there",
+    "caption one.png --pair blip": "--pair is 'blip'; ",
+    "caption one.png --device tpu": "--device is 'tpu'; it must name a device",
+    "caption one.png --out empty": "--out empty: Is a directory",
+    "generate": "there is nothing to generate; give texts, or files of them with --captions",
+    "generate cat --pair blip": "--pair is 'blip'; ",
+    "generate cat --device tpu": "--device is 'tpu'; ",
+    "generate cat --out text": "--out text: File exists",
+    "generate --captions none": "--captions none: No such file or directory",
+    "fetch blippp": "PAIR is 'blippp'; it must be embedded",
+    "fetch blip --set generator=2": "--set is given 'generator=2'; write captioner.OPTION=VALUE",
+    "check blip": "PAIR is 'blip'; it must be embedded",
+    "check embedded none.png": "none.png is not there",
+    "check embedded --device tpu": "--device is 'tpu'; ",
+    "check embedded --set generator.steps=0": "--set generator.steps is 0; ",
+    "check embedded --set generator.colour=1": "--set has 'colour'; arguments of DiffusionGenerator are: ",
+    "check embedded --set generator.scheduler=Euler": "--set generator.scheduler is 'Euler'; ",
+    "check embedded --set captioner.batch_size=x": "--set captioner.batch_size is 'x'; ",
+    "pretrain --out text": "--out text",
+    "pretrain --out new --images none": "--images none is not a folder",
+    "pretrain --out new --images empty": "--images empty must hold a subfolder for each class",
+    "pretrain --out new --images two --size 0": "--size is 0; ",
+    "pretrain --out new --images two --part 3/2": "--part is '3/2'; ",
+    "pretrain --out new --size 8": "--size is for images of your own; give their folder with --images",
+    "pretrain --out new --captioner-steps 0": "--captioner-steps is 0; ",
+    "pretrain --out new --device tpu": "--device is 'tpu'; ",
+    "compare -v -q": "error: argument -q/--quiet: not allowed with argument -v/--verbose",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("no folder, no TOML")
+    (tmp_path / "seeds.toml").write_text("seeds = 0")
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    for number in range(8):
+        path = tmp_path / "two" / "ab"[number % 2]
+        path.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(path / f"{number}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_the_option_is_named_as_it_was_typed(line: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(folder.rglob("*"))
+    try:
+        status = main(line.split())
+    except SystemExit as exit:
+        status = exit.code
+    told = capsys.readouterr()
+    assert status == 2
+    assert told.out == ""
+    said = [text for text in told.err.splitlines() if text.startswith("clts")]
+    assert len(said) == 1
+    assert said[0].split(": ", 1)[1].startswith(WRONG[line]), said[0]
+    assert [path for path in sorted(folder.rglob("*")) if path not in before] == []
