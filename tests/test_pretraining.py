@@ -203,6 +203,19 @@ def test_embedded_generator_follows_the_caption(quality: dict) -> None:
         assert quality["generated_recognised_by_real_classifier"] >= 0.9
 
 
+def test_the_autoencoder_loses_no_class(quality: dict) -> None:
+    lost = quality["real_recognised_by_real_classifier"] - quality["autoencoded_recognised_by_real_classifier"]
+    assert lost <= 0.05
+
+
+def test_real_images_are_compared_at_the_number_of_generated_ones(quality: dict) -> None:
+    by_as_many, by_all = (quality[f"real_recognised_by_{real}"] for real in ("as_many_real", "real_classifier"))
+    if quality["images_generated"] == 300:  # of 1,200
+        assert by_as_many < by_all
+    else:  # there are fewer real ones than were generated
+        assert by_as_many == by_all
+
+
 def test_changing_a_word_changes_the_picture(quality: dict) -> None:
     for change in quality["changed_words"].values():
         assert change["to"] > change["from"]
@@ -225,6 +238,13 @@ def test_photos_are_captioned_by_class_brightness_and_colours() -> None:
     assert describe_photo(Image.new("RGB", (32, 32), "white"), "polar bear") == (
         "a photo of a polar bear white on white in bright light"
     )
+
+
+def test_a_colour_or_a_part_of_a_name_is_no_class() -> None:
+    names = ["orange", "pine", "pine tree", "tulip"]
+    captions = ["a photo of a tulip orange on green", "a photo of an orange orange on white", "a photo of a pine tree"]
+    assert [named_class(caption, names) for caption in captions] == [3, 0, 2]
+    assert named_class("a photo of a rose", names) is None
 
 
 @pytest.fixture
@@ -254,7 +274,7 @@ def test_photos_that_are_learnt_are_not_those_that_judge(photos: Path) -> None:
 
 def test_command_trains_a_pair_on_a_folder(photos: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(pretraining, "measure_quality", partial(measure_quality, count=20))
-    steps = [f"--{part}-steps=1" for part in ("captioner", "autoencoder", "diffusion")]
+    steps = [f"--{part}-steps=1" for part in ("captioner", "feature", "autoencoder", "diffusion")]
     assert main(["pretrain", "--images", str(photos), "--part", "1/2", "--out", str(tmp_path / "pair"), *steps]) == 0
     assert "photos:" in capsys.readouterr().out
     pair = load_pair(tmp_path / "pair")
@@ -278,7 +298,7 @@ def test_command_trains_a_pair_on_given_captions(photos: Path, tmp_path: Path, c
     files = sorted((photos / "train" / "frog").iterdir())
     lines = [json.dumps({"file_name": f.name, "text": f"A frog, number {f.stem}."}) for f in files]
     (files[0].parent / "metadata.jsonl").write_text("\n".join(lines))
-    steps = [f"--{part}-steps=1" for part in ("captioner", "autoencoder", "diffusion")]
+    steps = [f"--{part}-steps=1" for part in ("captioner", "feature", "autoencoder", "diffusion")]
     assert main(["pretrain", "--images", str(files[0].parent), "--out", str(tmp_path / "pair"), *steps]) == 0
     assert "words of a caption that are said again of its image" in capsys.readouterr().out
     (files[0].parent / "metadata.jsonl").write_text('{"file_name": "00.png"}')

@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
     )
     pretrain.add_argument("--skip-damaged", action="store_true", help="go on without files that cannot be opened")
     pretrain.add_argument("--part", default="1/1", metavar="K/N", help="learn from the K-th of N parts of the images")
-    for part in ("captioner", "autoencoder", "diffusion", "distillation"):
+    for part in ("captioner", "feature", "autoencoder", "diffusion", "distillation"):
         pretrain.add_argument(f"--{part}-steps", type=int, metavar="N", help="optimizer steps of this part")
     pretrain.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     pretrain.set_defaults(run=_pretrain)
@@ -36,7 +36,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from ..streams.named import fraction
 
     chosen = {"device": arguments.device}
-    for name in ("captioner_steps", "autoencoder_steps", "diffusion_steps", "distillation_steps"):
+    for name in ("captioner_steps", "feature_steps", "autoencoder_steps", "diffusion_steps", "distillation_steps"):
         if getattr(arguments, name) is not None:
             chosen[name] = getattr(arguments, name)
     if arguments.images is None:

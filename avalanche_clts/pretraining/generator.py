@@ -51,7 +51,8 @@ def train_generator(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
     - work: folder of the checkpoints that a killed run goes on from.
     """
     images = to_tensor(pool.images, recipe.side).to(recipe.device)
-    features = train_features(images, pool.captions, work, recipe) if recipe.feature_weight else None
+    reads = recipe.feature_weight and recipe.feature_steps
+    features = train_features(images, pool.captions, work, recipe) if reads else None
     autoencoder = train_autoencoder(images, features, work, recipe)
     tokenizer = _tokenizer(pool.captions)
     denoiser = _Denoiser(tokenizer, recipe).to(recipe.device)

@@ -23,8 +23,8 @@ _SHARES = {
     "captioner_names_the_class": "captioner names the right class (real test images)",
     "generated_recognised_by_real_classifier": "generated images recognised as the class in their caption",
     "real_recognised_by_real_classifier": "real test images recognised, trained on real",
-    "real_recognised_by_as_many_real": "real test images recognised, trained on as many real as generated",
-    "autoencoded_recognised_by_real_classifier": "real test images recognised after the generator's autoencoder",
+    "real_recognised_by_as_many_real": "the same, trained on as many real as are generated",
+    "autoencoded_recognised_by_real_classifier": "the same, after the generator's autoencoder",
     "real_recognised_by_generated_classifier": "real test images recognised, trained on generated only",
 }
 
@@ -73,22 +73,22 @@ def _measure(pair: Pair, domain: Domain, count: int, device: str) -> dict[str, A
     names = [domain.class_names[train.targets[i]] for i in picks]
     prompts = pair.captioner.caption([train.images[i] for i in picks], names)
     said = [named_class(prompt, domain.class_names) or 0 for prompt in prompts]
-    generated = _batch(pair.generator.generate(prompts, list(range(count))), said, domain, device)
-    real_test = _batch(*test, domain, device)
-    by_real = _train_classifier(*_batch(*train, domain, device), domain)
-    by_generated = _train_classifier(*generated, domain)
+    generated = batch_of(pair.generator.generate(prompts, list(range(count))), said, domain, device)
+    real_test = batch_of(*test, domain, device)
+    by_real = train_classifier(*batch_of(*train, domain, device), domain)
+    by_generated = train_classifier(*generated, domain)
     shown = sorted(set(picks))  # as many real images as generated ones, if there are
-    as_many = _batch([train.images[i] for i in shown], [train.targets[i] for i in shown], domain, device)
-    by_as_many = by_real if len(shown) == len(train.images) else _train_classifier(*as_many, domain)
+    as_many = batch_of([train.images[i] for i in shown], [train.targets[i] for i in shown], domain, device)
+    by_as_many = by_real if len(shown) == len(train.images) else train_classifier(*as_many, domain)
     return {
         "images_generated": count,
         "words_kept": _words_kept(pair, test.images[:count]),
         "captioner_names_the_class": sum(named) / len(named),
-        "generated_recognised_by_real_classifier": _accuracy(by_real, *generated),
-        "real_recognised_by_real_classifier": _accuracy(by_real, *real_test),
-        "real_recognised_by_as_many_real": _accuracy(by_as_many, *real_test),
-        "autoencoded_recognised_by_real_classifier": _accuracy(by_real, *_autoencoded(pair, test, domain, device)),
-        "real_recognised_by_generated_classifier": _accuracy(by_generated, *real_test),
+        "generated_recognised_by_real_classifier": accuracy(by_real, *generated),
+        "real_recognised_by_real_classifier": accuracy(by_real, *real_test),
+        "real_recognised_by_as_many_real": accuracy(by_as_many, *real_test),
+        "autoencoded_recognised_by_real_classifier": accuracy(by_real, *_autoencoded(pair, test, domain, device)),
+        "real_recognised_by_generated_classifier": accuracy(by_generated, *real_test),
         "changed_words": {name: _measure_change(pair, change) for name, change in domain.changes.items()},
     }
 
@@ -98,7 +98,7 @@ def _autoencoded(pair: Pair, images: LabelledImages, domain: Domain, device: str
     assert isinstance(pair.generator, Autoencodes)
     pixels = torch.stack([to_tensor(image) for image in rgb(images.images)])
     restored = torch.cat([pair.generator.autoencode(batch) for batch in pixels.split(500)])
-    return _batch([to_pil_image(image) for image in restored], images.targets, domain, device)
+    return batch_of([to_pil_image(image) for image in restored], images.targets, domain, device)
 
 
 def _words_kept(pair: Pair, images: Sequence[Image.Image]) -> float:
@@ -122,16 +122,21 @@ def _measure_change(pair: Pair, change: Change) -> dict[str, Any]:
 
 
 def named_class(caption: str, class_names: Sequence[str]) -> int | None:
-    """The first class whose name stands in the caption."""
-    return next((i for i, name in enumerate(class_names) if f" {name} " in f" {caption} "), None)
+    """The class that the caption names first, and of two at one place, such as "pine" and "pine tree", the longer."""
+    places = [(f" {caption} ".find(f" {name} "), -len(name), i) for i, name in enumerate(class_names)]
+    return min((place for place in places if place[0] >= 0), default=(0, 0, None))[2]
 
 
-def _batch(images: Sequence[Image.Image], targets: Sequence[int], domain: Domain, device: str) -> tuple[Tensor, Tensor]:
+def batch_of(
+    images: Sequence[Image.Image], targets: Sequence[int], domain: Domain, device: str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Images in the domain's format, `(n, channels, h, w)` in [0, 1], and their targets."""
     pixels = torch.stack([to_tensor(domain.format.restore(image)) for image in images])
     return pixels.to(device), torch.tensor(targets, device=device)
 
 
-def _train_classifier(images: Tensor, targets: Tensor, domain: Domain) -> nn.Module:
+def train_classifier(images: Tensor, targets: Tensor, domain: Domain) -> nn.Module:
+    """The judge: a small network, trained on a batch as `batch_of` gives it."""
     steps = min(3000, 60 * len(images) // 32)  # 60 epochs of few images
     model = network_for(domain.format)(len(domain.class_names)).to(images.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
@@ -148,6 +153,7 @@ def _train_classifier(images: Tensor, targets: Tensor, domain: Domain) -> nn.Mod
 
 
 @torch.inference_mode()
-def _accuracy(model: nn.Module, images: Tensor, targets: Tensor) -> float:
+def accuracy(model: nn.Module, images: Tensor, targets: Tensor) -> float:
+    """The share of images whose class the network names."""
     guesses = torch.cat([model(batch).argmax(1) for batch in images.split(500)])
     return (guesses == targets).float().mean().item()

@@ -21,8 +21,8 @@ class Recipe:
     - noise_variance: of the decoder's Gaussian: weighs squared error against the KL divergence that keeps latents
         normal.
     - feature_weight: of the distance between the features of an image and of the decoded one, in a network that reads
-        the caption's words off the image. 0: no such network is trained.
-    - feature_steps: optimizer steps of that network.
+        the caption's words off the image.
+    - feature_steps: optimizer steps of that network. With 0, or no weight, there is none.
     - unet_widths: channels of the denoiser at the latents' size, half of it, and so on; the second has the text's
         attention.
     - captioner_steps, autoencoder_steps, diffusion_steps: optimizer steps of each part.
