@@ -5,8 +5,8 @@
 IMAGES is a folder of class subfolders, brought to 32 pixels; half of it trains a generator of `PHOTOS`, but for what is
 `--set`, and the test images judge it. Prints, and adds to OUT/pretraining.json, the decoded images' signal to noise
 ratio in dB, and the shares of test images that are recognised: real ones, as they are and after the autoencoder, by a
-classifier of 3,000 real images; generated ones by the same; real ones by a classifier of generated images. With `--set
-diffusion_steps=0`, only the autoencoder is measured. A killed run goes on where it was.
+classifier of 3,000 real images; generated ones by the same; real ones by a classifier of generated images. With
+`--autoencoder-only`, there are no generated ones. A killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ def main() -> None:
     parser.add_argument("images", type=Path, metavar="IMAGES")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes")
+    parser.add_argument("--autoencoder-only", action="store_true")
     arguments = parser.parse_args()
     changes = {name: json.loads(value) for name, value in (change.split("=") for change in arguments.changes)}
     changes = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
-    measured = measure(arguments.images, replace(PHOTOS, **changes), arguments.out)
+    measured = measure(arguments.images, replace(PHOTOS, **changes), arguments.out, not arguments.autoencoder_only)
     file = arguments.out / "pretraining.json"
     rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     write_text(file, json.dumps([*rows, {**changes, **measured}], indent=1) + "\n")
     print(json.dumps(measured))
 
 
-def measure(images: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
+def measure(images: Path, recipe: Recipe, out: Path, generates: bool) -> dict[str, Any]:
     domain = photos_domain(images, size=recipe.side, part=(1, 2))
     pool, (train, test) = domain.pool(), domain.held_out()
     work = out / sha256(repr(asdict(recipe)).encode()).hexdigest()[:8]
@@ -60,7 +61,7 @@ def measure(images: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     by_real = train_classifier(*real, domain)
     torch.manual_seed(0)
     found = {"by_real": accuracy(by_real, pixels_of_test, targets)}
-    if recipe.diffusion_steps:
+    if generates:
         if not (work / "generator").exists():
             train_generator(pool, work / "generator", work=work, recipe=recipe)
         generator = DiffusionGenerator(str(work / "generator"), **recipe.sampling)
@@ -72,7 +73,11 @@ def measure(images: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
         autoencoder = AutoencoderKL.from_pretrained(work / "generator" / "vae", dtype=torch.float32)
     else:
         learnt = to_tensor(pool.images, recipe.side)
-        features = train_features(learnt, pool.captions, work, recipe) if recipe.feature_weight else None
+        features = (
+            train_features(learnt, pool.captions, work, recipe)
+            if recipe.feature_weight and recipe.feature_steps
+            else None
+        )
         autoencoder = train_autoencoder(learnt, features, work, recipe)
     decoded = _decoded(autoencoder, to_tensor(test.images, recipe.side))
     error = (decoded - pixels_of_test).square().mean((1, 2, 3))

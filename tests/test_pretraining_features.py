@@ -50,6 +50,12 @@ def test_a_word_of_every_caption_tells_nothing(images: torch.Tensor, tmp_path: P
         assert network.words.out_features == words  # where nothing else is told, they are all there is
 
 
+def test_a_negative_number_of_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match="feature_steps is -1"):
+        replace(RECIPE, feature_steps=-1)
+    assert replace(RECIPE, feature_steps=0).feature_steps == 0  # no such network
+
+
 def test_features_are_far_apart_where_captions_differ(features: FeatureNetwork, images: torch.Tensor) -> None:
     striped, plain = images[::2], images[1::2]
     others = striped.roll(1, dims=0)

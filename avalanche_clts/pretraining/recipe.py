@@ -57,7 +57,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for part in ("captioner", "autoencoder", "diffusion"):
             require_whole(f"{part}_steps", getattr(self, f"{part}_steps"))
-        require_whole("distillation_steps", self.distillation_steps, least=0)
+        for part in ("feature", "distillation"):
+            require_whole(f"{part}_steps", getattr(self, f"{part}_steps"), least=0)
         require_device("device", self.device)
         if self.teacher_steps % self.sampling_steps:
             raise ValueError(
