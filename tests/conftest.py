@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from avalanche_clts import CLTS, Pair, RoutedModel, load_pair
+from avalanche_clts._support.console import Verbosity, set_verbosity
 from avalanche_clts.pretraining.layout import lay_out_for_all
 from avalanche_clts.pretraining.tokenizers import pair_tokenizer, word_tokenizer
 from tests.hub import Hub, served
@@ -36,6 +37,13 @@ settings.load_profile("calm")
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 WORDS = ["a", "photo", "of", "handwritten", "thin", "thick", *DIGITS]
+
+
+@pytest.fixture(autouse=True)
+def as_much_is_told_as_before() -> Iterator[None]:
+    """A command line in a test says for the whole process how much is told."""
+    yield
+    set_verbosity(Verbosity.NORMAL)
 
 
 @pytest.fixture(scope="session")

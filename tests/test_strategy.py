@@ -45,9 +45,9 @@ def stream_accuracy(metrics: dict[str, float]) -> float:
 
 
 def test_clts_remembers_all_digits_with_the_embedded_pair(embedded_pair: Pair) -> None:
-    """Over three seeds: with 300 images, one seed's accuracy is a point up or down from the next one's."""
+    """Over six seeds: with 300 images, one seed's accuracy is a point up or down from the next one's."""
     accuracies = []
-    for seed in range(3):
+    for seed in range(6):
         RNGManager.set_random_seeds(seed)
         model = RoutedModel(head=small_cnn(10, channels=1, size=(8, 8)), router=small_cnn(10, channels=1, size=(8, 8)))
         clts = make_clts(
@@ -63,7 +63,7 @@ def test_clts_remembers_all_digits_with_the_embedded_pair(embedded_pair: Pair) -
         for experience in benchmark.train_stream:
             clts.train(experience)
         accuracies.append(stream_accuracy(clts.eval(benchmark.test_stream)))
-    assert sum(accuracies) / 3 > 0.9, accuracies
+    assert sum(accuracies) / 6 > 0.9, accuracies
 
 
 def test_heads_of_past_experiences_never_change(tiny_pair: Pair) -> None:

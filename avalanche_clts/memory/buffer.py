@@ -131,7 +131,7 @@ class CaptionBuffer(ExemplarsBuffer):
         """
         part, origin = part_of(experience), Origin.of(experience, self.class_names)
         if part.is_first or len(self.origins) == self.num_experiences:
-            for of_pair in self.pair:
+            for of_pair in (self.pair.captioner, self.pair.generator):
                 if isinstance(of_pair, LoadsLater):
                     of_pair.load()
             if self._seen:  # the experience before ended without saying so
