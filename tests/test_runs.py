@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
+from avalanche.training.supervised import JointTraining
 
 from avalanche_clts import CLTS, Pair, save_checkpoint
 from avalanche_clts.experiments import ablate, compare, tuning
@@ -109,6 +110,17 @@ def test_search_looks_at_images_that_no_strategy_is_trained_on_nor_reported_on()
         assert len(test.dataset) / len(original.dataset) == pytest.approx(tuning.VALIDATION, abs=0.02)
         classes = set(original.classes_in_this_experience)
         assert classes == set(train.classes_in_this_experience) == set(test.classes_in_this_experience)
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.compared and not row.on_features])
+def test_every_strategy_runs_on_images_held_out(name: str, tiny_pair: Pair) -> None:
+    clts = {"memory_bytes": {"captions": 1000, "heads": 10**6, "router": 10**6}}
+    asked = replace(QUICK, validation=tuning.VALIDATION)
+    agent, benchmark = build(asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair, clts=clts)
+    joint = isinstance(agent, JointTraining)
+    for step in [benchmark.train_stream] if joint else list(benchmark.train_stream)[:2]:
+        agent.train(step)
+    assert any(metric.startswith("Top1_Acc_Exp") for metric in agent.eval(list(benchmark.test_stream)[:2]))
 
 
 def test_no_reported_seed_has_the_searchs_order_of_classes() -> None:

@@ -35,6 +35,8 @@ def held_out(benchmark: Any, share: float) -> CLScenario:
     for name in _KNOWN:
         if hasattr(benchmark, name):
             setattr(scenario, name, getattr(benchmark, name))
+    for experience in scenario.train_stream:
+        experience.benchmark = scenario  # iCaRL looks there
     return scenario
 
 
