@@ -3,7 +3,7 @@
     python benchmarks/host_memory.py --side 192 --out benchmarks/results/host-memory
 
 The pipeline is a tiny Stable Diffusion with random weights: what it weighs does not hide what images take. Writes
-`results.json` with bytes in use at most before and after 20,000 images were made for a stream of 32x32.
+`host-memory.json` with bytes in use at most before and after 20,000 images were made for a stream of 32x32.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
         "versions": versions(),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_text(arguments.out / "results.json", json.dumps(found, indent=1) + "\n")
+    write_text(arguments.out / "host-memory.json", json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 
