@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import ByT5Tokenizer
 
-from avalanche_clts import CaptionBuffer, Pair
+from avalanche_clts import CachedGenerator, CaptionBuffer, Pair
 from avalanche_clts.pair.pipeline_kinds import Reader
 from avalanche_clts.pair.precision import fast_multiplication
 from avalanche_clts.pair.prompt_encoding import as_read
@@ -54,13 +54,16 @@ def test_a_tokenizer_that_tells_no_places_cuts_prompts_where_any_other_does(embe
 
 
 @pytest.mark.parametrize("instructions", ["_is_amx_tile_supported", "_is_avx512_bf16_supported", None])
-def test_processors_are_known_to_older_versions_too(instructions: str | None, monkeypatch) -> None:
+def test_processors_are_known_to_older_versions_too(
+    instructions: str | None, tiny_pair: Pair, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: name == instructions, raising=False)
     x = torch.rand(4, 4)
     with fast_multiplication("cpu"):
         assert (x @ x).dtype == (torch.float32 if instructions is None else torch.bfloat16)
+    assert len(CachedGenerator(tiny_pair.generator, tmp_path).generate(["zero"], [0])) == 1, "a cache asks too"
 
 
 def test_a_seed_that_is_drawn_is_the_same_in_every_version(tiny_pair: Pair) -> None:

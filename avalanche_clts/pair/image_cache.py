@@ -20,6 +20,7 @@ from .abilities import offer_abilities_of
 from .generators import DiffusionGenerator, Generator
 from .loading import Pair, pair_identity
 from .output import checked_images
+from .precision import bfloat16_instructions
 
 _LOT = 256  # images made and kept before the next are begun: what is lost if the process ends
 _DATABASE = "images.sqlite"
@@ -176,8 +177,7 @@ def _machine(device: str) -> str:
 
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    bfloat16 = [name for name in ("amx_bf16", "avx512_bf16") if torch.cpu.get_capabilities().get(name)]
-    return " ".join([torch.device(device).type, torch.backends.cpu.get_cpu_capability(), *bfloat16])
+    return " ".join([torch.device(device).type, torch.backends.cpu.get_cpu_capability(), *bfloat16_instructions()])
 
 
 def _to_png(image: Image.Image) -> bytes:

@@ -84,13 +84,20 @@ def _has_bfloat16(kind: str) -> bool:
     import torch
 
     if kind == "cpu":
-        if hasattr(torch.cpu, "get_capabilities"):
-            has = torch.cpu.get_capabilities()
-            return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
-        # Older versions of PyTorch tell it in private, and of AMX only that it is there.
-        asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        return any(getattr(torch.cpu, name, bool)() for name in asked)
+        return bool(bfloat16_instructions())
     return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def bfloat16_instructions() -> list[str]:
+    """Those of the processor that multiply in bfloat16: "amx_bf16", "avx512_bf16"."""
+    import torch
+
+    if hasattr(torch.cpu, "get_capabilities"):
+        has = torch.cpu.get_capabilities()
+        return [name for name in ("amx_bf16", "avx512_bf16") if has.get(name)]
+    # Older versions of PyTorch tell it in private, and of AMX only that it is there.
+    told = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+    return [name for name, asked in told.items() if getattr(torch.cpu, asked, bool)()]
 
 
 def plain_attention(device: str | torch.device) -> AbstractContextManager[Any]:
