@@ -142,6 +142,19 @@ def test_script_for_a_gpu_runs_on_a_stand_in_of_its_stream(namespace: dict[str, 
     assert namespace["model"].num_heads == 2
 
 
+def test_ten_lines_print_what_is_written_beside_them(monkeypatch, tmp_path: Path) -> None:
+    """On the whole stream, unlike the other blocks; the same ten in README and on the first page of the docs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(avalanche_clts, "load_pair", _pair)
+    ten_lines, again = (blocks((TOP / page).read_text(encoding="utf-8"))[0] for page in ("README.md", "docs/index.md"))
+    assert ten_lines == again
+    said: list[float] = []
+    torch.manual_seed(0)
+    exec(compile(ten_lines, "README.md", "exec"), {"__name__": "example", "print": said.append})
+    (written,) = re.findall(r"# (0\.\d+)$", ten_lines, re.MULTILINE)
+    assert said == [pytest.approx(float(written), abs=0.02)]
+
+
 def test_readme_runs_within_its_first_screen() -> None:
     lines = (TOP / "README.md").read_text(encoding="utf-8").splitlines()
     assert lines.index("```python") < 40
