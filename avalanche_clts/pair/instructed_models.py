@@ -62,7 +62,7 @@ class InstructedModel(CaptioningModel):
             images=images,
             text=texts,
             text_kwargs={"padding": True, "padding_side": padding_side},
-            images_kwargs=self.image_options,
+            images_kwargs=dict(self.image_options),  # version 4 takes out of it what it reads
             return_tensors="pt",
         )
         return dict(read)

@@ -41,7 +41,8 @@ class LinearDecoder:
         targets = interpolate(pictures, size=latents.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
         around = _neighbourhoods(latents).transpose(1, 2).flatten(0, 1)
         around = torch.cat([around, torch.ones(len(around), 1)], dim=1)
-        solution = torch.linalg.lstsq(around, targets).solution
+        # In single precision, latents that say little would be dropped or kept by how the last digits are rounded.
+        solution = torch.linalg.lstsq(around.double(), targets.double()).solution.float()
         self._weight, self._bias = solution[:-1].T.contiguous(), solution[-1]  # (3, 9 x channels) and (3,)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
