@@ -6,6 +6,8 @@ import string
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from diffusers import (
@@ -28,6 +30,15 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteFallback, Fuse, Sequence
+from tokenizers.decoders import Metaspace as MetaspaceDecoder
+from tokenizers.decoders import Replace as ReplaceDecoder
+from tokenizers.models import BPE, Unigram
+from tokenizers.normalizers import Replace
+from tokenizers.pre_tokenizers import Metaspace
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -35,28 +46,35 @@ from transformers import (
     CLIPTokenizer,
     Gemma2Config,
     Gemma2Model,
-    GemmaTokenizer,
+    GemmaTokenizerFast,
     T5Config,
     T5EncoderModel,
-    T5Tokenizer,
+    T5TokenizerFast,
 )
 
 from tests.conftest import WORDS, tiny_vae
 from tests.test_families import clip_tokenizer, text_config, tiny_unet
 
 
-def t5() -> tuple[T5Tokenizer, T5EncoderModel]:
+def t5() -> tuple[T5TokenizerFast, T5EncoderModel]:
     pieces = ["▁", *(f"▁{word}" for word in WORDS), *string.ascii_lowercase]
     vocabulary = [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>")] + [
         (piece, -float(len(piece))) for piece in pieces
     ]
-    tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=512)
+    made = Tokenizer(Unigram(vocabulary, unk_id=2))
+    made.pre_tokenizer, made.decoder = Metaspace(), MetaspaceDecoder()
+    made.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer = of_file(T5TokenizerFast, made, extra_ids=0, model_max_length=512)
     config = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     return tokenizer, T5EncoderModel(config)
 
 
-def gemma() -> tuple[GemmaTokenizer, Gemma2Model]:
-    tokenizer = GemmaTokenizer().train_new_from_iterator([" ".join(WORDS), string.printable], vocab_size=400)
+def gemma() -> tuple[GemmaTokenizerFast, Gemma2Model]:
+    made = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True))
+    made.normalizer, made.decoder = Replace(" ", "▁"), Sequence([ReplaceDecoder("▁", " "), ByteFallback(), Fuse()])
+    trainer = BpeTrainer(vocab_size=400, special_tokens=["<pad>", "<eos>", "<bos>", "<unk>"], show_progress=False)
+    made.train_from_iterator([" ".join(WORDS), string.printable], trainer)
+    tokenizer = of_file(GemmaTokenizerFast, made)
     config = Gemma2Config(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -67,6 +85,13 @@ def gemma() -> tuple[GemmaTokenizer, Gemma2Model]:
         head_dim=8,
     )
     return tokenizer, Gemma2Model(config)
+
+
+def of_file(kind: type, made: Tokenizer, **options: Any) -> Any:
+    """Version 4 of transformers makes none from a vocabulary without SentencePiece; every version reads this file."""
+    with TemporaryDirectory() as folder:
+        made.save(f"{folder}/tokenizer.json")
+        return kind.from_pretrained(folder, **options)
 
 
 def clip_with_projection(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
