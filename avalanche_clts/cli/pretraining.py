@@ -33,7 +33,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from ..pretraining import PHOTOS, PHOTOS_ON_GPU, Recipe, photos_domain, pretrain
-    from ..streams.named import fraction
+    from ..streams.kinds import fraction
 
     chosen = {"device": arguments.device}
     for name in ("captioner_steps", "feature_steps", "autoencoder_steps", "diffusion_steps", "distillation_steps"):
