@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
+from avalanche_clts import Pair, RoutedModel
 from avalanche_clts.images.avalanche import class_names, image_format
+from avalanche_clts.networks import cnn
 from avalanche_clts.pair.prompts import words_of
 from avalanche_clts.streams.named import parse_stream
+from tests.conftest import make_clts
 
 
 def colour(target: int) -> tuple[int, int, int]:
@@ -219,3 +223,52 @@ def test_stream_shows_its_data_under_names(name: str, tmp_path: Path) -> None:
     names = names_in_words(benchmark)
     assert [names[k] for k in range(len(first))] == first
     assert sorted(names) == list(range(benchmark.n_classes))
+
+
+def test_parts_of_endless_cl_sim_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    endless(tmp_path)
+    benchmark = parse_stream("endless-cl-sim", tmp_path).build(0)
+    for stream in (benchmark.train_stream, benchmark.test_stream):
+        assert [sorted(e.classes_in_this_experience) for e in stream] == [[0, 1 + part % 4] for part in range(12)]
+
+
+def test_what_is_never_trained_is_not_tested(tmp_path: Path) -> None:
+    stream51(tmp_path)
+    benchmark = parse_stream("stream51:experiences=17", tmp_path).build(0)
+    assert [len(e.dataset) for e in benchmark.test_stream] == [3] * 17
+
+
+@pytest.mark.parametrize(("name", "write"), [("split-bloodmnist", blood), ("split-imagenet", imagenet)])
+def test_a_seed_is_an_order_of_classes(name: str, write: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path)
+    orders = [parse_stream(name, tmp_path).build(seed).classes_order for seed in (0, 1, 0)]
+    assert orders[0] == orders[2] != orders[1]
+
+
+@pytest.mark.parametrize(("name", "write"), [("split-bloodmnist:experiences=2", blood), ("openloris", openloris)])
+def test_clts_runs_in_it(name: str, write: Callable[[Path], None], tmp_path: Path, tiny_pair: Pair) -> None:
+    write(tmp_path)
+    benchmark = parse_stream(name, tmp_path).build(0)
+    model = RoutedModel(head=cnn(8, channels=3), router=cnn(8, channels=3))
+    clts = make_clts(tiny_pair, model=model)
+    for experience in benchmark.train_stream[:2]:
+        clts.train(experience)
+    assert clts.model.router.num_heads == 2
+    clts.eval(benchmark.test_stream)
+
+
+def test_classes_that_do_not_divide_are_refused_by_the_options_name(tmp_path: Path) -> None:
+    blood(tmp_path)
+    with pytest.raises(ValueError, match="; experiences is 3; 8 classes divide into 1, 2, 4, 8 experiences"):
+        parse_stream("split-bloodmnist:experiences=3", tmp_path).build(0)
+
+
+def test_what_is_to_be_put_there_by_hand_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"put CUB_200_2011/, unpacked from CUB_200_2011\.tgz, into a folder, and give"):
+        parse_stream("split-cub200", tmp_path).build(0)
+
+
+def test_missing_medmnist_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "medmnist", None)
+    with pytest.raises(ImportError, match=r'not installed; run: pip install "avalanche-clts\[medmnist\]"'):
+        parse_stream("split-bloodmnist", tmp_path).build(0)

@@ -173,8 +173,8 @@ STREAMS: dict[str, StreamKind] = {
         downloads=False,
     ),
     **CLASSIC,
-    **SIZED,
     **MEDICAL,
+    **SIZED,
     "folder": StreamKind(
         "folder:PATH[,experiences=5][,domains=all][,size=64][,test=0.2][,part=1/2][,skip_damaged=1]: your images, a "
         "subfolder a class",

@@ -1,7 +1,7 @@
 """Avalanche's classic benchmarks of images in many sizes, brought to one.
 
 Avalanche's own builders leave sizes to the transforms, behind which a memory of images or captions does not look, and
-know no names of classes. So these are its data sets, its divisions and its orders, and not its builders.
+know no names of classes. What is taken from it are its data sets, its divisions and its orders.
 """
 
 from __future__ import annotations
