@@ -100,10 +100,8 @@ def name_classes(dataset: AvalancheDataset, names: Sequence[str]) -> None:
     """Tell the data sets underneath, those that do not know it, what their classes are called, by class id."""
     for indices in indices_by_class(dataset).values():
         leaf, _ = _leaf(dataset._flat_data, indices[0])
-        if not hasattr(leaf, "classes"):
-            leaf.classes = list(
-                names[: max(map(int, leaf.targets)) + 1]
-            )  # with more, the first classes look renumbered
+        if not hasattr(leaf, "classes"):  # with names of more classes than it has, its classes look renumbered
+            leaf.classes = list(names[: max(map(int, leaf.targets)) + 1])
 
 
 def stream_transforms(dataset: AvalancheDataset) -> TransformGroups:
