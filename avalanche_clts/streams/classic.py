@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from avalanche.benchmarks.classic import (
-    CORe50,
     PermutedMNIST,
     RotatedMNIST,
     SplitCIFAR10,
@@ -17,6 +16,7 @@ from avalanche.benchmarks.classic import (
     SplitTinyImageNet,
 )
 
+from .core50 import SCENARIOS, core50
 from .kinds import Options, StreamKind, count, one_of, one_side_of
 
 DIGIT = "a handwritten digit {class_name}"
@@ -30,7 +30,7 @@ def core50_run(seed: int) -> int:
 
 def _core50(seed: int, options: Options, data_root: Path | None) -> Any:
     scenario, mini = options.get("scenario", "nc"), options.get("size", 32) == 32
-    return CORe50(scenario=scenario, run=core50_run(seed), mini=mini, dataset_root=data_root)
+    return core50(scenario, core50_run(seed), mini=mini, root=data_root)
 
 
 def _built_by(builder: Callable[..., Any], n_experiences: int) -> Callable[[int, Options, Path | None], Any]:
@@ -77,7 +77,7 @@ CLASSIC: dict[str, StreamKind] = {
         "CORe50: 50 objects in video, scenario=nc (or ni, nic, nicv2_79, ...), size=32 (or 128)",
         _core50,
         {
-            "scenario": one_of("ni", "nc", "nic", "nicv2_79", "nicv2_196", "nicv2_391"),
+            "scenario": one_of(*SCENARIOS),
             "size": one_side_of(32, 128),
         },
     ),
