@@ -4,5 +4,6 @@ from .ablation import ablate
 from .comparison import compare
 from .config import experiment_of, read_experiment
 from .experiment import Experiment
+from .runs.executors import open_executor
 
-__all__ = ["Experiment", "ablate", "compare", "experiment_of", "read_experiment"]
+__all__ = ["Experiment", "ablate", "compare", "experiment_of", "open_executor", "read_experiment"]
