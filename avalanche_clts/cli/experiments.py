@@ -170,7 +170,7 @@ def asked_experiment(arguments: argparse.Namespace) -> Experiment:
 @contextmanager
 def _where(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Where and how an experiment is run, which changes nothing of what comes out."""
-    from ..experiments import open_executor
+    from .._support.executors import open_executor
 
     executor = arguments.executor and open_executor(arguments.executor, arguments.out / "runs" / "jobs")
     with executor or nullcontext() as opened:

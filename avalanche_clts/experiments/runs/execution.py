@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -96,9 +96,11 @@ def execute(
     - progress: told which runs are in progress.
     """
     if executor is not None:
-        hand_over = partial(executor.submit, perform_elsewhere, Origin())  # type: ignore[call-arg]
+        hand_over, origin = executor.submit, Origin()
         with _telling_of_a_lost_process():
-            yield from _spread(tasks, hand_over, jobs or math.inf, progress)
+            yield from _spread(
+                tasks, lambda task: hand_over(perform_elsewhere, origin, task), jobs or math.inf, progress
+            )
     elif jobs is None or jobs == 1:
         while tasks:
             task = tasks.popleft()
@@ -112,7 +114,7 @@ def execute(
             _telling_of_a_lost_process(),
             ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)) as pool,
         ):
-            yield from _spread(tasks, partial(pool.submit, _perform), jobs, progress)
+            yield from _spread(tasks, lambda task: pool.submit(_perform, task), jobs, progress)
 
 
 def _spread(

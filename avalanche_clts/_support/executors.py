@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..._support.console import tell
+from .console import tell
 
 _CONNECT_SECONDS = 10
 _ASK_SECONDS = 0.5  # between two looks at the jobs' folder; SLURM itself is asked every few minutes
@@ -113,7 +113,7 @@ class SubmititExecutor(Executor):
     ```python
     from submitit import AutoExecutor
 
-    from avalanche_clts.experiments.runs.executors import SubmititExecutor
+    from avalanche_clts._support.executors import SubmititExecutor
 
     with SubmititExecutor(AutoExecutor("jobs", cluster="local")) as executor:
         assert executor.submit(pow, 2, 5).result() == 32
