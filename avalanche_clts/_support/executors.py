@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +132,12 @@ class SubmititExecutor(Executor):
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Submit a job that makes the call. Raises `OSError` where it is refused."""
+        """Submit a job that makes the call. Where it is refused, the future has the error."""
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()  # from now on the cluster decides
-        call = _Call(fn, args, kwargs)
         with self._lock:
-            self._running[future] = _Job(call, self._submitted(call))
-            if self._watcher is None:
+            self._submit(future, _Call(fn, args, kwargs), losses=0)
+            if self._running and self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, daemon=True)
                 self._watcher.start()
         return future
@@ -156,13 +156,15 @@ class SubmititExecutor(Executor):
     def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
         self.shutdown(cancel_futures=kind is not None)
 
-    def _submitted(self, call: _Call) -> Any:
-        from submitit.core.utils import FailedJobError
+    def _submit(self, future: Future[Any], call: _Call, losses: int) -> None:
+        from submitit.helpers import clean_env
 
         try:
-            return self._executor.submit(call)
-        except FailedJobError as error:
-            raise OSError(f"the job was not taken: {error}") from error
+            # In a job of its own, as on a node with a GPU, the new ones would be taken for a part of that.
+            with clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext():
+                self._running[future] = _Job(call, self._executor.submit(call), losses)
+        except Exception as error:  # whatever the cluster refuses
+            future.set_exception(OSError(f"the job was not taken: {error}"))
 
     def _watch(self) -> None:
         while True:
@@ -170,6 +172,7 @@ class SubmititExecutor(Executor):
             with self._lock:
                 for future, job in list(self._running.items()):
                     if job.submitted.done():
+                        del self._running[future]
                         self._settle(future, job)
                 if not self._running:
                     self._watcher = None
@@ -179,35 +182,32 @@ class SubmititExecutor(Executor):
         """Hand on what a job came to, or submit it again."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
+        value: Any = None
+        error: Exception | None
         try:
             value, error = job.submitted.result()
         except UncompletedJobError as lost:
-            again = not isinstance(lost, FailedJobError) and not job.submitted.state.startswith("CANCELLED")
-            if again and job.losses < _LOSSES:
-                job.submitted, job.losses = self._submitted(job.call), job.losses + 1
+            of_its_own = isinstance(lost, FailedJobError) or job.submitted.state.startswith("CANCELLED")
+            if job.losses < _LOSSES and not of_its_own:
+                self._submit(future, job.call, job.losses + 1)
                 return
-            value, error = (
-                None,
-                ChildProcessError(
-                    f"job {job.submitted.job_id} ended without results; its log is {job.submitted.paths.stderr}"
-                ),
-            )
+            log = job.submitted.paths.stderr
+            error = ChildProcessError(f"job {job.submitted.job_id} ended without results; its log is {log}")
         except Exception as unreadable:
-            value, error = None, unreadable
-        del self._running[future]
+            error = unreadable
         if error is None:
             future.set_result(value)
         else:
             future.set_exception(error)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Job:
     """A call, the job that makes it now, and how many were lost before that."""
 
     call: _Call
     submitted: Any
-    losses: int = field(default=0)
+    losses: int
 
 
 @dataclass(frozen=True)

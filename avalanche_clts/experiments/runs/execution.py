@@ -155,8 +155,10 @@ def _lost(task: Task, error: BaseException) -> BaseException:
     """The error of an executor that could not have a run done."""
     if isinstance(error, BrokenProcessPool):
         return error
-    why = f"{type(error).__name__}: {error}"
-    lost = ChildProcessError(f"the run of {task.label} was lost ({why}); repeat the command: finished runs are kept")
+    lost = ChildProcessError(
+        f"a run was lost ({type(error).__name__}: {error}); repeat the command: the others are kept"
+    )
+    lost.__dict__["__notes__"] = [f"{_OF_A_RUN} {task.label}"]
     lost.__cause__ = error
     return lost
 
