@@ -24,11 +24,12 @@ from submitit.core import core as submitit_core
 from avalanche_clts import cli
 from avalanche_clts._support import executors
 from avalanche_clts._support.executors import SubmititExecutor
-from avalanche_clts.experiments import compare, experiment_of, open_executor
+from avalanche_clts.experiments import ablate, compare, experiment_of, open_executor, tuning
 from avalanche_clts.experiments.runs.elsewhere import Origin
 from avalanche_clts.experiments.runs.execution import Task, execute, perform_elsewhere
 from avalanche_clts.experiments.runs.lock import alone
 from avalanche_clts.streams.named import parse_stream
+from tests.test_compare import QUICK
 from tests.test_interruptions import checkpoints, end_abruptly, outcome
 
 
@@ -159,6 +160,9 @@ def test_a_job_that_dies_is_submitted_again_and_one_that_raises_is_not(tmp_path:
             os.kill(os.getpid(), signal.SIGKILL)
         return lives
 
+    def job_around() -> str | None:
+        return os.environ.get("SLURM_JOB_ID")
+
     def refuse(word: str) -> None:
         (tmp_path / "refused" / str(time.time())).touch()
         raise ValueError(f"{word} is refused")
@@ -171,6 +175,10 @@ def test_a_job_that_dies_is_submitted_again_and_one_that_raises_is_not(tmp_path:
         once = executor.submit(die_but_at_last, tmp_path / "once", 1)
         always = executor.submit(die_but_at_last, tmp_path / "always", 9)
         refused = executor.submit(refuse, "this")
+        with monkeypatch.context() as in_a_job:
+            in_a_job.setenv("SLURM_JOB_ID", "1")
+            around = executor.submit(job_around)
+        assert around.result(60) is None, "a job is taken for a part of the one that it is submitted from"
         assert once.result(60) == 1
         with pytest.raises(ValueError, match="this is refused"):
             refused.result(60)
@@ -199,11 +207,12 @@ def test_threads_of_a_process_do_one_run_at_a_time(tiny_pair_folder: Path, tmp_p
 
 
 class Counting(ThreadPoolExecutor):
-    """How many calls it was given that are not finished, at most."""
+    """How many calls it was given, and how many that were not finished at most."""
 
-    given = most = 0
+    given = most = in_all = 0
 
     def submit(self, *call: Any) -> Any:
+        self.in_all += 1
         self.given += 1
         self.most = max(self.most, self.given)
         future = super().submit(*call)
@@ -227,6 +236,17 @@ def test_an_executor_is_given_all_runs_or_so_many_at_a_time(
     assert executor.most == most
     assert finished == [sound, sound_too][: most - 1], "what was handed over is finished, and no more"
     assert told[-1].endswith("then stopping: RuntimeError in the run of ewc, seed 7")
+
+
+def test_searches_and_ablations_are_handed_over_too(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tuning, "TRIALS", 1)
+    monkeypatch.setattr(tuning.trials, "__defaults__", (1,))
+    asked = replace(QUICK, seeds=1, pair=str(tiny_pair_folder), strategies=("naive",), ablations=("routing",))
+    with Counting(1) as executor:
+        compare(replace(asked, tune=True), out=tmp_path, executor=executor)
+        assert executor.in_all == 2, "a trial and a run"
+        ablate(asked, out=tmp_path, executor=executor)
+        assert executor.in_all == 4, "both kinds of routing"
 
 
 def test_a_run_waits_for_the_one_that_was_taken_for_lost(tmp_path: Path) -> None:
