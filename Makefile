@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/clts compare --stream digits --seeds 1 --strategies $(DEMO) --out results
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

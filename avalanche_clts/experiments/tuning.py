@@ -61,16 +61,16 @@ def tune(
     - stream: the experiment's, with the folder of downloaded data.
     - jobs, executor: as in `compare`.
     """
-    searched = experiment.chosen
     file = folder.path / f"tuning-{slug(stream.name)}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    settings = {name: trials(ROWS[name], stream.kind, on_features=experiment.on_features) for name in searched}
+    settings = {name: trials(ROWS[name], stream.kind, on_features=experiment.on_features) for name in experiment.chosen}
+    settings = {name: tried for name, tried in settings.items() if any(tried)}  # some have nothing to choose
     done = partial(execute, jobs=jobs, executor=executor)
     with bar(total=sum(map(len, settings.values())), unit="trial") as shown:
         # Where a budget is that of CLTS, it is that of CLTS with its best setting: those come in a second round.
         best_clts: Results | None = None
         for after_clts in (False, True):
-            names = [name for name in searched if ROWS[name].after_clts is after_clts]
+            names = [name for name in settings if ROWS[name].after_clts is after_clts]
             base = {"clts": found["clts"]["best"]} if after_clts and names else {}
             tasks_of = {
                 name: [
@@ -96,7 +96,7 @@ def tune(
             if "clts" in tasks_of:
                 best_clts = max((_loaded(folder, t) for t in tasks_of["clts"]), key=lambda r: r["average_accuracy"])
     write_text(file, json.dumps(found, indent=1) + "\n")
-    return {name: found[name]["best"] for name in searched}
+    return {name: found[name]["best"] for name in settings}
 
 
 def _outcome(strategy: str, tasks: Sequence[Task], folder: ResultsFolder) -> dict[str, Any]:
