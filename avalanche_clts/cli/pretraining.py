@@ -15,7 +15,7 @@ def add_commands(commands: Any) -> None:
         "--images",
         type=Path,
         metavar="DIR",
-        help="class subfolders, or metadata.jsonl (default: digits and shapes)",
+        help="class subfolders, or metadata.jsonl (default: 8x8 digits and shapes)",
     )
     pretrain.add_argument("--size", type=int, metavar="N", help="side that the images are brought to, in pixels")
     pretrain.add_argument(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from avalanche.benchmarks.classic import (
-    CORe50,
     PermutedMNIST,
     RotatedMNIST,
     SplitCIFAR10,
@@ -25,6 +24,7 @@ from avalanche.benchmarks.classic import (
 
 from ..images.folders import folder_digest
 from .benchmarks import split_digits, split_folder, split_shapes
+from .core50 import SCENARIOS, core50
 
 Options = dict[str, Any]
 _ARGUMENT_OF = {"experiences": "n_experiences", "test": "test_share"}  # of what makes a benchmark, by option
@@ -245,7 +245,7 @@ def core50_run(seed: int) -> int:
 
 def _core50(seed: int, options: Options, data_root: Path | None) -> Any:
     scenario, mini = options.get("scenario", "nc"), options.get("size", 32) == 32
-    return CORe50(scenario=scenario, run=core50_run(seed), mini=mini, dataset_root=data_root)
+    return core50(scenario, core50_run(seed), mini=mini, root=data_root)
 
 
 def _core50_size(text: str) -> int:
@@ -255,9 +255,8 @@ def _core50_size(text: str) -> int:
 
 
 def _core50_scenario(text: str) -> str:
-    known = ("ni", "nc", "nic", "nicv2_79", "nicv2_196", "nicv2_391")
-    if text not in known:
-        raise ValueError(f"it must be one of {', '.join(known)}")
+    if text not in SCENARIOS:
+        raise ValueError(f"it must be one of {', '.join(SCENARIOS)}")
     return text
 
 
