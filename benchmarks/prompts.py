@@ -1,23 +1,24 @@
 """The prompts that class names of well-known streams become, one a line, to be read.
 
-    python benchmarks/prompts.py --tiny-imagenet tiny-imagenet-200
+    python benchmarks/prompts.py --tiny-imagenet tiny-imagenet-200 --core50 core50
 
-where the folder holds Tiny ImageNet's `words.txt`, and its classes in `wnids.txt` or as the folders of `train`. Without
-it, its names are left out.
+where the one folder holds Tiny ImageNet's `words.txt`, and its classes in `wnids.txt` or as the folders of `train`, and
+the other CORe50's `labels2names.pkl`. Without them, their names are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
-from avalanche.benchmarks.datasets.core50.core50_data import name2cat
 from torchvision.datasets import MNIST, FashionMNIST
 
 from avalanche_clts._support.files import write_text
 from avalanche_clts.pair.catalogue import CAPTIONERS
 from avalanche_clts.pair.prompts import fill, words_of
+from avalanche_clts.streams.core50 import object_names
 from avalanche_clts.streams.named import STREAMS
 
 # As their archives spell them; torchvision reads them from there.
@@ -34,17 +35,19 @@ willow_tree wolf woman worm"""
 def main() -> None:
     parser = argparse.ArgumentParser(description="Prompts of the class names of well-known streams.")
     parser.add_argument("--tiny-imagenet", type=Path, help="the folder of its words.txt")
+    parser.add_argument("--core50", type=Path, help="the folder of its labels2names.pkl")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/prompts/prompts.txt"))
     arguments = parser.parse_args()
-    # CORe50 numbers the five objects of each category.
-    objects = [f"{name}{number}" for name in name2cat for number in range(1, 6)]
     labels: dict[str, Sequence[str]] = {
         "split-mnist": MNIST.classes,
         "split-fmnist": FashionMNIST.classes,
         "split-cifar10": CIFAR10.split(),
         "split-cifar100": CIFAR100.split(),
-        "core50": objects,
     }
+    if arguments.core50 is not None:
+        mapping = pickle.loads((arguments.core50 / "labels2names.pkl").read_bytes())
+        for scenario in ("nc", "ni"):  # run 0 of each; those of other scenarios are called as those of NI
+            labels[f"core50:scenario={scenario}"] = object_names(mapping, scenario, run=0)
     if arguments.tiny_imagenet is not None:
         labels["split-tiny-imagenet"] = wordnet_ids(arguments.tiny_imagenet)
     lines = [
@@ -57,7 +60,7 @@ def main() -> None:
 
 
 def template(stream: str) -> str:
-    prefix: str = STREAMS[stream].template or CAPTIONERS["blip"].arguments["prefix"]
+    prefix: str = STREAMS[stream.partition(":")[0]].template or CAPTIONERS["blip"].arguments["prefix"]
     return prefix
 
 

@@ -1,4 +1,4 @@
-"""CLTS on Split Digits: ten classes in five experiences, no task label at test, no image kept."""
+"""CLTS on Split Digits, of 8x8 pixels: ten classes in five experiences, no task label at test, no image kept."""
 
 import torch
 from avalanche.evaluation.metrics import accuracy_metrics

@@ -31,7 +31,8 @@ from avalanche_clts import (
     split_shapes,
 )
 from avalanche_clts.experiments import Experiment, ablate, compare, experiment_of
-from avalanche_clts.streams.named import fraction, parse_stream
+from avalanche_clts.streams.kinds import fraction
+from avalanche_clts.streams.named import parse_stream
 from tests.conftest import make_clts, small_net
 
 WHOLE = "whole number of at least"

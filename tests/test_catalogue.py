@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,14 @@ def test_a_generator_works_offline_once_it_is_fetched(
     assert not {f"{arguments['name_or_path']}/{file}" for file in ("README.md", "all-in-one.safetensors")} & {*hub.sent}
     halves = [file for file in hub.sent if file.endswith(".safetensors") and "lora" not in file]
     assert all(".fp16." in file for file in halves) == ("variant" in arguments)
+
+
+COUNTED = Path(__file__).parents[1] / "benchmarks/results/catalogue/parameters.json"
+LCM_LORA = 67_500_000
+
+
+@pytest.mark.parametrize("name", [*CAPTIONERS, *GENERATORS])
+def test_numbers_of_parameters_are_those_that_were_counted(name: str) -> None:
+    counted = json.loads(COUNTED.read_text(encoding="utf-8"))
+    total = counted[name.removesuffix("-lcm")]["total"] + (LCM_LORA if name.endswith("-lcm") else 0)
+    assert (CAPTIONERS | GENERATORS)[name].millions == round(total / 1e6)

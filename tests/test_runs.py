@@ -23,7 +23,8 @@ from avalanche_clts.experiments.runs.folder import ResultsFolder
 from avalanche_clts.experiments.runs.runner import build
 from avalanche_clts.experiments.validation import held_out
 from avalanche_clts.pair.loading import load_pair, pair_identity
-from avalanche_clts.streams.named import core50_run, parse_stream
+from avalanche_clts.streams.classic import core50_run
+from avalanche_clts.streams.named import parse_stream
 from tests.test_compare import QUICK
 
 

@@ -45,17 +45,16 @@ def stream_accuracy(metrics: dict[str, float]) -> float:
 
 
 def test_clts_remembers_all_digits_with_the_embedded_pair(embedded_pair: Pair) -> None:
-    """Over six seeds: with 300 images, one seed's accuracy is a point up or down from the next one's."""
     accuracies = []
-    for seed in range(6):
+    for seed in range(2):
         RNGManager.set_random_seeds(seed)
         model = RoutedModel(head=small_cnn(10, channels=1, size=(8, 8)), router=small_cnn(10, channels=1, size=(8, 8)))
         clts = make_clts(
             embedded_pair,
             model=model,
             captions_per_class=20,
-            replay_size=300,
-            router_epochs=20,
+            replay_size=None,
+            router_epochs=10,
             train_epochs=10,
             evaluator=accuracy(),
         )
@@ -63,7 +62,7 @@ def test_clts_remembers_all_digits_with_the_embedded_pair(embedded_pair: Pair) -
         for experience in benchmark.train_stream:
             clts.train(experience)
         accuracies.append(stream_accuracy(clts.eval(benchmark.test_stream)))
-    assert sum(accuracies) / 6 > 0.9, accuracies
+    assert sum(accuracies) / 2 > 0.9, accuracies
 
 
 def test_heads_of_past_experiences_never_change(tiny_pair: Pair) -> None:

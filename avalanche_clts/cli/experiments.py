@@ -6,7 +6,8 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,15 @@ def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int,
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="where downloaded data sets are, or are put")
     parser.add_argument("--seeds", type=int, metavar="N", help=f"seeds 0 to N-1 (default: {seeds})")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="folder of the results")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at a time (default: 1; with --executor, all that it has room for)"
+    )
+    parser.add_argument(
+        "--executor",
+        metavar="WHERE",
+        help="have the runs done on other machines: tcp://HOST:PORT, a Dask scheduler, or "
+        "slurm:timeout_min=MINUTES,partition=NAME,...; see docs/many-devices.md (default: on this one)",
+    )
     parser.add_argument(
         "--epochs",
         type=int,
@@ -158,15 +167,21 @@ def asked_experiment(arguments: argparse.Namespace) -> Experiment:
     return asked.with_given(**changed) if changed else asked
 
 
-def _where(arguments: argparse.Namespace) -> dict[str, Any]:
+@contextmanager
+def _where(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Where and how an experiment is run, which changes nothing of what comes out."""
-    return {
-        "out": arguments.out,
-        "data_root": arguments.data_root,
-        "jobs": arguments.jobs,
-        "image_cache": arguments.image_cache,
-        "command": shlex.join(["clts", *sys.argv[1:]]),
-    }
+    from .._support.executors import open_executor
+
+    executor = arguments.executor and open_executor(arguments.executor, arguments.out / "runs" / "jobs")
+    with executor or nullcontext() as opened:
+        yield {
+            "out": arguments.out,
+            "data_root": arguments.data_root,
+            "jobs": arguments.jobs,
+            "executor": opened,
+            "image_cache": arguments.image_cache,
+            "command": shlex.join(["clts", *sys.argv[1:]]),
+        }
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -181,12 +196,9 @@ def _compare(arguments: argparse.Namespace) -> int:
             print(f"{title}:")
             print("\n".join(f"  {name:20}{entry.description}" for name, entry in entries.items()))
         return 0
-    runs = compare(
-        asked_experiment(arguments),
-        **_where(arguments),
-        real_images=not arguments.no_real_images,
-        wandb=arguments.wandb,
-    )
+    asked = asked_experiment(arguments)
+    with _where(arguments) as where:
+        runs = compare(asked, **where, real_images=not arguments.no_real_images, wandb=arguments.wandb)
     print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
 
@@ -234,7 +246,9 @@ def _ablate(arguments: argparse.Namespace) -> int:
     from ..experiments import ablate
     from ..experiments.page.table import format_ablations
 
-    document = ablate(asked_experiment(arguments), **_where(arguments))
+    asked = asked_experiment(arguments)
+    with _where(arguments) as where:
+        document = ablate(asked, **where)
     print(f"\n{format_ablations(document)}\n\nreport: {arguments.out / 'report.html'}")
     return 0
 

@@ -15,7 +15,7 @@ def add_commands(commands: Any) -> None:
         "--images",
         type=Path,
         metavar="DIR",
-        help="class subfolders, or metadata.jsonl (default: digits and shapes)",
+        help="class subfolders, or metadata.jsonl (default: 8x8 digits and shapes)",
     )
     pretrain.add_argument("--size", type=int, metavar="N", help="side that the images are brought to, in pixels")
     pretrain.add_argument(
@@ -33,7 +33,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from ..pretraining import PHOTOS, PHOTOS_ON_GPU, Recipe, photos_domain, pretrain
-    from ..streams.named import fraction
+    from ..streams.kinds import fraction
 
     chosen = {"device": arguments.device}
     for name in ("captioner_steps", "feature_steps", "autoencoder_steps", "diffusion_steps", "distillation_steps"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,8 @@ def ablate(
     *,
     out: Path = Path("ablations"),
     data_root: Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    executor: Executor | None = None,
     image_cache: Path | None = None,
     command: str = "",
 ) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def ablate(
 
     Raises `ValueError` for an unknown ablation, an absent device, and what the experiment's pair does not take.
     """
-    require_machine(experiment, jobs)
+    require_machine(experiment, jobs, executor)
     unknown = [name for name in experiment.ablations or () if name not in ABLATIONS]
     if unknown:
         raise ValueError(f"ablations has {', '.join(unknown)}; known ablations: {', '.join(ABLATIONS)}")
@@ -97,7 +100,8 @@ def ablate(
     for line in introduction(experiment, benchmark, strategies=["clts"]):
         tell(line)
     with only_one(out):
-        results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), jobs, image_cache)
+        done = partial(execute, jobs=jobs, executor=executor)
+        results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), done, image_cache)
         document = _beside_earlier(out / ABLATIONS_FILE, shared, _answers(planned, results), command)
         keep(replace(experiment, ablations=tuple(document["ablations"])), out)
         write_text(out / ABLATIONS_FILE, json.dumps(document, indent=1))
@@ -141,14 +145,18 @@ def _but_for_pair(experiment: Experiment) -> Experiment:
 
 
 def _run(
-    planned: list[Planned], seeds: int, folder: ResultsFolder, jobs: int, images: Path | None
+    planned: list[Planned],
+    seeds: int,
+    folder: ResultsFolder,
+    done: Callable[..., Iterator[tuple[Task, Results]]],
+    images: Path | None,
 ) -> list[list[Results]]:
     """The results of every variant and seed, each computed once however often it is wanted."""
     tasks = [[variant.task(seed, images or folder.images) for seed in range(seeds)] for variant in planned]
     missing = {folder.file(task): task for of_variant in tasks for task in of_variant if folder.load(task) is None}
     with bar(total=len(missing), unit="run") as shown:
         waiting = deque(folder.prepared(task) for task in missing.values())
-        for task, outcome in execute(waiting, jobs=jobs, progress=shown.set_postfix_str):
+        for task, outcome in done(waiting, progress=shown.set_postfix_str):
             folder.save(task, outcome)
             shown.update()
     return [[_loaded(folder, task) for task in of_variant] for of_variant in tasks]

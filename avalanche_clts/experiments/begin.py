@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
+
 import torch
 from avalanche.benchmarks import NCScenario
 
-from .._support.checks import require_whole
+from .._support.checks import require_kind, require_whole
 from .._support.console import tell
 from ..networks import NETWORKS, require_fitting
 from ..pair.loading import Pair
@@ -14,9 +16,12 @@ from .rows import ROWS
 from .runs.backbones import networks_of
 
 
-def require_machine(experiment: Experiment, jobs: int) -> None:
-    """Raise `ValueError` or `TypeError` for a number of jobs that is none, and for a device that is not there."""
-    require_whole("jobs", jobs)
+def require_machine(experiment: Experiment, jobs: int | None, executor: Executor | None) -> None:
+    """Raise `ValueError` or `TypeError` for a number of jobs that is none, what is no executor, and a device that is
+    not there."""
+    require_whole("jobs", jobs, none="one, or all that an executor has room for")
+    if executor is not None:
+        require_kind("executor", executor, Executor, "a concurrent.futures.Executor, such as open_executor makes")
     try:
         torch.empty(0, device=experiment.device)
     except (RuntimeError, AssertionError) as error:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,8 @@ def compare(
     *,
     out: Path = Path("results"),
     data_root: Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    executor: Executor | None = None,
     real_images: bool = True,
     image_cache: Path | None = None,
     command: str = "",
@@ -52,7 +56,10 @@ def compare(
 
     - out: folder of the results, made if missing.
     - data_root: where downloaded data sets are, or are put. None: Avalanche's default.
-    - jobs: runs at a time, each in a process with its share of the cores.
+    - jobs: runs at a time, each in a process with its share of the cores. None: one, or all that an executor has room
+        for.
+    - executor: has the runs done, on this machine or others: any `concurrent.futures.Executor`, such as
+        `open_executor` makes, or Dask's `Client(...).get_executor(pure=False)`. None: this machine.
     - real_images: whether the report shows real images beside regenerated ones; if not, no file in `out` holds any.
     - image_cache: folder of generated images that runs share with each other and with other comparisons, see
         `CachedGenerator`; the seconds of such runs are not reported. None: every run generates its own.
@@ -64,7 +71,7 @@ def compare(
     """
     if wandb is not None:
         require_wandb()
-    require_machine(experiment, jobs)
+    require_machine(experiment, jobs, executor)
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)
     pair = experiment.load_pair()
@@ -78,10 +85,11 @@ def compare(
         folder = ResultsFolder(out, conditions)
         compute_features(experiment, benchmark, pair, folder.features)
         if experiment.tune:
-            found = tune(experiment, stream=stream, folder=folder, jobs=jobs)
+            found = tune(experiment, stream=stream, folder=folder, jobs=jobs, executor=executor)
             experiment = replace(experiment, hyperparameters=experiment.hyperparameters | found, tune=False)
         keep(experiment, out)
-        runs = _run_all(experiment, stream, folder, jobs, image_cache, WandBRuns(wandb, out) if wandb else None)
+        done = partial(execute, jobs=jobs, executor=executor)
+        runs = _run_all(experiment, stream, folder, done, image_cache, WandBRuns(wandb, out) if wandb else None)
         _keep_samples(stream, pair, out / f"samples-{slug(stream.name)}.json", real_images)
         document = {
             "runs": runs,
@@ -112,7 +120,7 @@ def _run_all(
     experiment: Experiment,
     stream: Stream,
     folder: ResultsFolder,
-    jobs: int,
+    done: Callable[..., Iterator[tuple[Task, Results]]],
     images: Path | None,
     wandb: WandBRuns | None,
 ) -> list[Results]:
@@ -145,7 +153,7 @@ def _run_all(
             for strategy in strategies:
                 if strategy not in after_clts:
                     begin(strategy, seed)
-        for task, results in execute(tasks, jobs=jobs, progress=shown.set_postfix_str):
+        for task, results in done(tasks, progress=shown.set_postfix_str):
             folder.save(task, results)
             if task.is_timed:
                 finished(results, f"{results['seconds']['total']:6.1f} s")

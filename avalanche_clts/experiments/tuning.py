@@ -8,7 +8,9 @@ import json
 import random
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .._support.console import bar
@@ -39,7 +41,14 @@ def trials(row: Row, stream_kind: str, count: int = TRIALS, *, on_features: bool
     return every[:1] + random.Random(row.name).sample(every[1:], min(count, len(every)) - 1)
 
 
-def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs: int = 1) -> dict[str, dict[str, Any]]:
+def tune(
+    experiment: Experiment,
+    *,
+    stream: Stream,
+    folder: ResultsFolder,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+) -> dict[str, dict[str, Any]]:
     """The best of `TRIALS` settings for each of the experiment's strategies, by average accuracy on `TUNING_SEED`, on
     images held out of training.
 
@@ -50,11 +59,13 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
 
     - experiment: its own hyper-parameters are not looked at.
     - stream: the experiment's, with the folder of downloaded data.
+    - jobs, executor: as in `compare`.
     """
     file = folder.path / f"tuning-{slug(stream.name)}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     settings = {name: trials(ROWS[name], stream.kind, on_features=experiment.on_features) for name in experiment.chosen}
     settings = {name: tried for name, tried in settings.items() if any(tried)}  # some have nothing to choose
+    done = partial(execute, jobs=jobs, executor=executor)
     with bar(total=sum(map(len, settings.values())), unit="trial") as shown:
         # Where a budget is that of CLTS, it is that of CLTS with its best setting: those come in a second round.
         best_clts: Results | None = None
@@ -77,7 +88,7 @@ def tune(experiment: Experiment, *, stream: Stream, folder: ResultsFolder, jobs:
             }
             missing = [folder.prepared(t) for tasks in tasks_of.values() for t in tasks if folder.load(t) is None]
             shown.update(sum(len(settings[name]) for name in names) - len(missing))
-            for task, results in execute(deque(missing), jobs=jobs, progress=shown.set_postfix_str):
+            for task, results in done(deque(missing), progress=shown.set_postfix_str):
                 folder.save(task, results)
                 shown.update()
             for name, tasks in tasks_of.items():

@@ -96,6 +96,14 @@ def class_names(dataset: AvalancheDataset, reading: Reading = as_they_are) -> di
     return found
 
 
+def name_classes(dataset: AvalancheDataset, names: Sequence[str]) -> None:
+    """Tell the data sets underneath, those that do not know it, what their classes are called, by class id."""
+    for indices in indices_by_class(dataset).values():
+        leaf, _ = _leaf(dataset._flat_data, indices[0])
+        if not hasattr(leaf, "classes"):  # with names of more classes than it has, its classes look renumbered
+            leaf.classes = list(names[: max(map(int, leaf.targets)) + 1])
+
+
 def stream_transforms(dataset: AvalancheDataset) -> TransformGroups:
     """The transforms between a data set's untransformed images and what it yields, train and eval.
 
@@ -383,10 +391,3 @@ def evaluate_after_experience(strategy: Any) -> None:
     for plugin in strategy.plugins:
         if isinstance(plugin, PeriodicEval):
             plugin.do_final = plugin.eval_every > -1
-
-
-def class_name_of(names: Sequence[str] | Mapping[int, str], target: int) -> str | None:
-    """The name that a user's sequence or mapping gives to a class."""
-    if isinstance(names, Mapping):
-        return names.get(target)
-    return names[target] if target < len(names) else None

@@ -77,3 +77,10 @@ def _numbered_as(source: Any, names: Sequence[str]) -> bool:
         return False
     index_of = getattr(source, "class_to_idx", None)
     return not isinstance(index_of, Mapping) or all(index_of.get(name, i) == i for i, name in enumerate(names))
+
+
+def class_name_of(names: Sequence[str] | Mapping[int, str], target: int) -> str | None:
+    """The name that a user's sequence or mapping gives to a class."""
+    if isinstance(names, Mapping):
+        return names.get(target)
+    return names[target] if target < len(names) else None

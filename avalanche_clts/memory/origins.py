@@ -13,7 +13,6 @@ from .._support.checks import require_names
 from ..images.avalanche import (
     SampleLayout,
     as_stream_dataset,
-    class_name_of,
     class_names,
     classes_of,
     image_format,
@@ -23,6 +22,7 @@ from ..images.avalanche import (
     task_labels_of_experience,
 )
 from ..images.formats import ImageFormat, common_format
+from ..images.names import class_name_of
 from ..pair.prompts import words_of
 from .captions import Caption
 

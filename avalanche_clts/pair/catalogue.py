@@ -15,7 +15,8 @@ class Checkpoint:
     **Arguments:**
 
     - arguments: of `AutoCaptioner` or `DiffusionGenerator`.
-    - millions: of parameters, those of all parts that are loaded, a safety checker's among them.
+    - millions: of numbers in the files of all parts that are loaded, a safety checker's among them; counted by
+        `benchmarks/catalogue.py`.
     - licence: of the weights, as the hub names it.
     - size: of the images that a generator makes, in pixels a side; None for a captioner.
     """
@@ -32,9 +33,6 @@ class Checkpoint:
 
 
 PREFIX = "a photo of a {class_name}"
-# Million parameters: of Stable Diffusion 1.5's safety checker, and of text encoders that several share.
-_SAFETY_CHECKER = 304
-_T5_XXL, _CLIP_L, _CLIP_G = 4762, 124, 695
 
 # An instruct model is told what to look at, and begins as the others do, so that every caption names its class.
 _CHAT: dict[str, Any] = {"prefix": PREFIX, "prompt": PROMPT, "max_new_tokens": 40}
@@ -48,7 +46,7 @@ CAPTIONERS: dict[str, Checkpoint] = {
     ),
     "git": Checkpoint({"name_or_path": "microsoft/git-base-coco", "prefix": PREFIX}, 177, "mit"),
     "blip2": Checkpoint({"name_or_path": "Salesforce/blip2-opt-2.7b", "prefix": PREFIX, "batch_size": 16}, 3745, "mit"),
-    "florence2": Checkpoint({"name_or_path": "florence-community/Florence-2-base", "prefix": PREFIX}, 231, "mit"),
+    "florence2": Checkpoint({"name_or_path": "florence-community/Florence-2-base", "prefix": PREFIX}, 232, "mit"),
     "smolvlm-256m": Checkpoint(
         {"name_or_path": "HuggingFaceTB/SmolVLM-256M-Instruct", **_CHAT, "batch_size": 32}, 256, "apache-2.0"
     ),
@@ -56,7 +54,7 @@ CAPTIONERS: dict[str, Checkpoint] = {
         {"name_or_path": "HuggingFaceTB/SmolVLM-500M-Instruct", **_CHAT, "batch_size": 32}, 507, "apache-2.0"
     ),
     "qwen3-vl": Checkpoint(
-        {"name_or_path": "Qwen/Qwen3-VL-2B-Instruct", **_CHAT, "batch_size": 16}, 2127, "apache-2.0"
+        {"name_or_path": "Qwen/Qwen3-VL-2B-Instruct", **_CHAT, "batch_size": 16}, 2128, "apache-2.0"
     ),
     "qwen25-vl": Checkpoint(
         {"name_or_path": "Qwen/Qwen2.5-VL-3B-Instruct", **_CHAT, "batch_size": 16}, 3755, "qwen-research"
@@ -71,7 +69,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "guidance_scale": 2.0,
             "batch_size": 16,
         },
-        1066 + _SAFETY_CHECKER,
+        1370,
         "creativeml-openrail-m",
         512,
     ),
@@ -85,7 +83,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "guidance_scale": 1.0,
             "batch_size": 16,
         },
-        1134 + _SAFETY_CHECKER,
+        1438,
         "creativeml-openrail-m",
         512,
     ),
@@ -96,7 +94,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "guidance_scale": 8.0,  # told to the model, which does the work once, not twice
             "batch_size": 16,
         },
-        1066 + _SAFETY_CHECKER,
+        1370,
         "mit",
         768,
     ),
@@ -122,7 +120,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "batch_size": 16,
         },
         1290,
-        "none named; see its LICENSE.md",
+        "none named; see its repository",
         512,
     ),
     "sdxl-turbo": Checkpoint(
@@ -136,7 +134,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "width": 512,
             "batch_size": 8,
         },
-        3468,
+        3469,
         "sai-nc-community",
         512,
     ),
@@ -149,7 +147,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "width": 512,
             "batch_size": 8,
         },
-        2470 + _T5_XXL + _CLIP_L + _CLIP_G + 84,
+        8134,
         "stabilityai-ai-community",
         512,
     ),
@@ -160,7 +158,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "guidance_scale": 0.0,
             "batch_size": 4,
         },
-        8057 + _T5_XXL + _CLIP_L + _CLIP_G + 84,
+        13811,
         "stabilityai-ai-community",
         1024,
     ),
@@ -173,7 +171,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "width": 512,
             "batch_size": 8,
         },
-        11901 + _T5_XXL + _CLIP_L + 84,
+        16860,
         "apache-2.0",
         512,
     ),
@@ -184,7 +182,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "guidance_scale": 2.0,
             "batch_size": 16,
         },
-        611 + _T5_XXL + 84,
+        5457,
         "openrail++",
         512,
     ),
@@ -195,7 +193,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "guidance_scale": 2.0,
             "batch_size": 4,
         },
-        611 + _T5_XXL + 84,
+        5457,
         "openrail++",
         1024,
     ),
@@ -206,7 +204,7 @@ GENERATORS: dict[str, Checkpoint] = {
             "guidance_scale": 4.5,  # told to the model, as it was distilled
             "batch_size": 8,
         },
-        592 + 2614 + 312,  # its text encoder is Gemma 2, its autoencoder one of 32 pixels a latent
+        3520,
         "none named; see its README.md",
         1024,
     ),

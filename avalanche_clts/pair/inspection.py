@@ -106,7 +106,7 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _samples(name: str) -> tuple[list[Image.Image], list[str] | None]:
-    """Digits and shapes for the pair that knows those; for any other, photographs."""
+    """8x8 digits and shapes for the pair that knows those; for any other, photographs."""
     if name == "embedded":
         from ..streams.embedded_digits import stream_digits
         from ..streams.embedded_shapes import stream_shapes

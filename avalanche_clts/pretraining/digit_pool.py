@@ -1,4 +1,4 @@
-"""Digits for the pair to learn from: 600 real ones, augmented, each captioned by what is measured on it."""
+"""8x8 digits for the pair to learn from: 600 real ones, augmented, each captioned by what is measured on it."""
 
 from __future__ import annotations
 

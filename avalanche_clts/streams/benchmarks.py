@@ -71,7 +71,7 @@ def split_digits(
 
     Raises `ValueError` if the classes cannot be divided into `n_experiences`.
     """
-    return _split(
+    return split_classes(
         *_in_memory(digits.stream_digits(), digits.CLASS_NAMES),
         len(digits.CLASS_NAMES),
         n_experiences,
@@ -107,7 +107,7 @@ def split_shapes(
     - n_experiences: 1, 2, 4, 5, 10 or 20.
     - train_transform, eval_transform: None: `ToTensor`, `(3, 32, 32)` in [0, 1].
     """
-    return _split(
+    return split_classes(
         *_in_memory(shapes.stream_shapes(), shapes.CLASS_NAMES),
         len(shapes.CLASS_NAMES),
         n_experiences,
@@ -187,7 +187,7 @@ def split_folder(
     n_experiences = 5 if n_experiences is None else n_experiences
     _require_divisor(n_experiences, len(layout.train))
     ((train, test),) = open_layouts([layout], **options)
-    return _split(
+    return split_classes(
         train,
         test,
         len(layout.train),
@@ -207,17 +207,25 @@ def _in_memory(
     return train, test
 
 
-def _split(
+def split_classes(
     train: Dataset[Any],
     test: Dataset[Any],
     num_classes: int,
     n_experiences: int,
-    return_task_id: bool,
-    seed: int | None,
-    fixed_class_order: Sequence[int] | None,
-    train_transform: Callable[[Any], Any] | None,
-    eval_transform: Callable[[Any], Any] | None,
+    return_task_id: bool = False,
+    seed: int | None = None,
+    fixed_class_order: Sequence[int] | None = None,
+    train_transform: Callable[[Any], Any] | None = None,
+    eval_transform: Callable[[Any], Any] | None = None,
 ) -> NCScenario:
+    """Two data sets, to train and to test on, in experiences of equally many different classes.
+
+    **Arguments:** as in `split_digits`, and
+
+    - num_classes: of both data sets.
+
+    Raises `ValueError` if the classes cannot be divided into `n_experiences`.
+    """
     _require_divisor(n_experiences, num_classes)
     return nc_benchmark(
         train,

@@ -7,52 +7,19 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from avalanche.benchmarks.classic import (
-    CORe50,
-    PermutedMNIST,
-    RotatedMNIST,
-    SplitCIFAR10,
-    SplitCIFAR100,
-    SplitFMNIST,
-    SplitMNIST,
-    SplitTinyImageNet,
-)
-
 from ..images.folders import folder_digest
 from .benchmarks import split_digits, split_folder, split_shapes
+from .blood import MEDICAL
+from .classic import CLASSIC, DIGIT
+from .kinds import Options, StreamKind, count, domains, flag, fraction, share, size
+from .sized import SIZED
 
-Options = dict[str, Any]
 _ARGUMENT_OF = {"experiences": "n_experiences", "test": "test_share"}  # of what makes a benchmark, by option
-
-
-@dataclass(frozen=True)
-class StreamKind:
-    """A kind of streams.
-
-    **Arguments:**
-
-    - description: what it is, in a sentence.
-    - build: makes one, given the seed of its order, its options and the folder of downloaded data (or None).
-    - options: how each option's text is read.
-    - downloads: whether its data are downloaded.
-    - contents: a digest of its images, given its options, where they are the user's and may change. None: they are
-        always the same.
-    - template: how captions begin, from a captioner that is told the class. None: as with any stream.
-    - network: that a comparison uses by default, a key of `NETWORKS`; None: by the size of the images.
-    """
-
-    description: str
-    build: Callable[[int, Options, Path | None], Any]
-    options: dict[str, Callable[[str], Any]] = field(default_factory=dict)
-    network: str | None = None
-    downloads: bool = True
-    contents: Callable[[Options], str] | None = None
-    template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,14 +57,17 @@ class Stream:
         except ValueError as error:
             raise ValueError(f"stream is {self.name!r}; {_as_typed(str(error))}") from error
         except (OSError, RuntimeError) as error:
-            if not STREAMS[self.kind].downloads:
+            kind = STREAMS[self.kind]
+            if not kind.downloads:
                 if isinstance(error, FileNotFoundError):
                     raise FileNotFoundError(f"stream is {self.name!r}; {error}") from None
                 raise
-            place = self.data_root or "Avalanche's default folder"
+            remedy = "download them where there is a network, by the same command"
+            if kind.by_hand is not None:
+                remedy = f"put {kind.by_hand} into a folder"
             raise OSError(
-                f"the data of {self.name} are not in {place} and cannot be downloaded ({type(error).__name__}); "
-                "download them where there is a network, by the same command, and give their folder with --data-root"
+                f"the data of {self.name} are not in {self.data_root or 'their default folder'} and cannot be "
+                f"downloaded ({type(error).__name__}); {remedy}, and give their folder with --data-root"
             ) from None
 
 
@@ -164,51 +134,6 @@ def _folder_path(text: str, known: Iterable[str]) -> tuple[str, list[str]]:
     return path, options
 
 
-def fraction(text: str) -> tuple[int, int]:
-    """Read "1/2" as (1, 2). Raises `ValueError` for anything else."""
-    which, _, parts = text.partition("/")
-    if not (which.isdecimal() and parts.isdecimal() and 1 <= int(which) <= int(parts)):
-        raise ValueError(f"part is {text!r}; write it as K/N with K from 1 to N, such as 1/2")
-    return int(which), int(parts)
-
-
-def _size(text: str) -> int | tuple[int, int]:
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    sides = [int(side) for side in found.groups() if side] if found else [0]
-    if min(sides) < 1:
-        raise ValueError("write it in pixels, as 64 or 64x48")
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1:
-        raise ValueError("write a share between 0 and 1, such as 0.2")
-    return share
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError("write a whole number of at least 1")
-    return int(text)
-
-
-def _flag(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError("write 0 or 1")
-    return text == "1"
-
-
-def _domains(text: str) -> list[str] | str:
-    names = text.split("+")
-    if not all(names) or len(set(names)) < len(names):
-        raise ValueError("write all, or names of folders, each once, such as photo+sketch")
-    return text if text == "all" else names
-
-
 def _digits(seed: int, options: Options, data_root: Path | None) -> Any:
     return split_digits(options.get("experiences", 5), seed=seed)
 
@@ -231,38 +156,7 @@ def _folder_contents(options: Options) -> str:
     return folder_digest(options["root"])
 
 
-def _classic(builder: Callable[..., Any], n_experiences: int) -> Callable[[int, Options, Path | None], Any]:
-    def build(seed: int, options: Options, data_root: Path | None) -> Any:
-        return builder(options.get("experiences", n_experiences), seed=seed, dataset_root=data_root)
-
-    return build
-
-
-def core50_run(seed: int) -> int:
-    """Which of CORe50's ten fixed orders, its "runs", a seed has: the last is for searches, whose seeds are large."""
-    return seed % 9 if seed < 1000 else 9
-
-
-def _core50(seed: int, options: Options, data_root: Path | None) -> Any:
-    scenario, mini = options.get("scenario", "nc"), options.get("size", 32) == 32
-    return CORe50(scenario=scenario, run=core50_run(seed), mini=mini, dataset_root=data_root)
-
-
-def _core50_size(text: str) -> int:
-    if text not in ("32", "128"):
-        raise ValueError("write 32 or 128")
-    return int(text)
-
-
-def _core50_scenario(text: str) -> str:
-    known = ("ni", "nc", "nic", "nicv2_79", "nicv2_196", "nicv2_391")
-    if text not in known:
-        raise ValueError(f"it must be one of {', '.join(known)}")
-    return text
-
-
-_DIGIT = "a handwritten digit {class_name}"
-_EXPERIENCES: dict[str, Callable[[str], Any]] = {"experiences": _count}
+_EXPERIENCES: dict[str, Callable[[str], Any]] = {"experiences": count}
 
 STREAMS: dict[str, StreamKind] = {
     "digits": StreamKind(
@@ -270,7 +164,7 @@ STREAMS: dict[str, StreamKind] = {
         _digits,
         _EXPERIENCES,
         downloads=False,
-        template=_DIGIT,
+        template=DIGIT,
     ),
     "shapes": StreamKind(
         "Split Shapes: 5,000 drawings, 32x32 RGB, 20 classes in 10 experiences; offline",
@@ -278,54 +172,20 @@ STREAMS: dict[str, StreamKind] = {
         _EXPERIENCES,
         downloads=False,
     ),
-    "split-mnist": StreamKind(
-        "Split MNIST: 28x28 grey, 5 experiences", _classic(SplitMNIST, 5), _EXPERIENCES, template=_DIGIT
-    ),
-    "split-fmnist": StreamKind(
-        "Split Fashion-MNIST: 28x28 grey, 5 experiences", _classic(SplitFMNIST, 5), _EXPERIENCES
-    ),
-    "split-cifar10": StreamKind(
-        "Split CIFAR-10: 32x32 RGB, 5 experiences", _classic(SplitCIFAR10, 5), _EXPERIENCES, "slim-resnet18"
-    ),
-    "split-cifar100": StreamKind(
-        "Split CIFAR-100: 32x32 RGB, 10 experiences (or experiences=20)",
-        _classic(SplitCIFAR100, 10),
-        _EXPERIENCES,
-        "slim-resnet18",
-    ),
-    "split-tiny-imagenet": StreamKind(
-        "Split Tiny ImageNet: 64x64 RGB, 200 classes in 10 experiences",
-        _classic(SplitTinyImageNet, 10),
-        _EXPERIENCES,
-    ),
-    "permuted-mnist": StreamKind(
-        "Permuted MNIST: domain-incremental, 5 experiences",
-        _classic(PermutedMNIST, 5),
-        _EXPERIENCES,
-        template=_DIGIT,
-    ),
-    "rotated-mnist": StreamKind(
-        "Rotated MNIST: domain-incremental, 5 experiences",
-        _classic(RotatedMNIST, 5),
-        _EXPERIENCES,
-        template=_DIGIT,
-    ),
-    "core50": StreamKind(
-        "CORe50: 50 objects in video, scenario=nc (or ni, nic, nicv2_79, ...), size=32 (or 128)",
-        _core50,
-        {"scenario": _core50_scenario, "size": _core50_size},
-    ),
+    **CLASSIC,
+    **MEDICAL,
+    **SIZED,
     "folder": StreamKind(
         "folder:PATH[,experiences=5][,domains=all][,size=64][,test=0.2][,part=1/2][,skip_damaged=1]: your images, a "
         "subfolder a class",
         _folder,
         {
-            "experiences": _count,
-            "domains": _domains,
-            "size": _size,
-            "test": _share,
+            "experiences": count,
+            "domains": domains,
+            "size": size,
+            "test": share,
             "part": fraction,
-            "skip_damaged": _flag,
+            "skip_damaged": flag,
         },
         downloads=False,
         contents=_folder_contents,

@@ -14,7 +14,7 @@ from ...streams.named import slug
 from ..experiment import Conditions
 from ..rows import Results
 from .execution import Task
-from .lock import require_still_there
+from .lock import remove, require_still_there
 
 _TIMED = "timed"
 
@@ -83,7 +83,7 @@ class ResultsFolder:
         """Keep a finished run, and no longer what it would have gone on from."""
         require_still_there(self._runs)
         write_text(self.file(task), json.dumps(results | {_TIMED: task.is_timed}))
-        shutil.rmtree(self._unfinished(task), ignore_errors=True)
+        remove(self._unfinished(task))
 
     @property
     def images(self) -> Path:

@@ -1,11 +1,12 @@
-"""One run at a time in a folder, and none in a folder that is no longer there."""
+"""One command at a time in a folder, one process at a time in a run, and none in a folder that is no longer there."""
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -43,6 +44,25 @@ def only_one(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # the folder may have vanished
             holder.unlink()
         lock.release()
+
+
+@contextmanager
+def alone(unfinished: Path | None) -> Iterator[None]:
+    """Wait until no other process does the run whose checkpoints are in a folder, and keep others out. None: there are
+    no checkpoints."""
+    with nullcontext() if unfinished is None else FileLock(_beside(unfinished)):
+        yield
+
+
+def remove(unfinished: Path) -> None:
+    """Remove the checkpoints of a run that is finished."""
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with suppress(OSError):
+        _beside(unfinished).unlink()
+
+
+def _beside(unfinished: Path) -> Path:
+    return unfinished.with_name(f"{unfinished.name}.lock")
 
 
 def _named(holder: Path) -> str:
