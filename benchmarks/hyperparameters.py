@@ -28,8 +28,9 @@ def main() -> None:
 
 def chosen() -> dict[str, dict[str, dict[str, Any]]]:
     """The winners of each search, by stream and strategy."""
-    files = sorted((ROOT / "benchmarks" / "results").glob("*/tuning-*.json"))
-    searches = {file.stem.removeprefix("tuning-"): json.loads(file.read_text(encoding="utf-8")) for file in files}
+    folders = [ROOT / "benchmarks" / "results" / file.stem for file in sorted(DEFAULTS.glob("*.toml"))]
+    files = {folder.name: folder / f"tuning-{folder.name}.json" for folder in folders}
+    searches = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
     return {stream: {name: found["best"] for name, found in search.items()} for stream, search in searches.items()}
 
 

@@ -31,7 +31,8 @@ from avalanche_clts.pretraining.quality import format_quality
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 # The streams of the README, as far as they are recorded.
-STREAMS = [stream for stream in ("digits", "shapes", "cifar10-half") if (RESULTS / stream / "results.json").exists()]
+NAMES = ("cells-half", "mnist-half", "digits", "shapes", "cifar10-half")
+STREAMS = [stream for stream in NAMES if (RESULTS / stream / "results.json").exists()]
 
 # Of the README's table: those that are asked for first, whichever are ahead.
 SHORT = (
@@ -61,13 +62,16 @@ def main() -> None:
 
 def rendered() -> dict[Path, str]:
     """The README and the docs as they should be, by path."""
-    quality = format_quality(read_json(RESULTS / "embedded-pair" / "quality.json"))
+    quality = {
+        mark: format_quality(read_json(RESULTS / "embedded-pair" / f"{mark}.json"))
+        for mark in ("quality", "quality-mnist-blood")
+    }
     contents = {
         ROOT / "README.md": {"short-shapes": short_table(read_runs(RESULTS / "shapes")["runs"])},
         ROOT / "docs" / "results.md": {
             f"table-{stream}": format_markdown(read_runs(RESULTS / stream)["runs"]) for stream in STREAMS
         },
-        ROOT / "docs" / "embedded-pair.md": {"quality": indented(quality)},
+        ROOT / "docs" / "embedded-pair.md": {mark: indented(text) for mark, text in quality.items()},
     }
     contents[ROOT / "docs" / "ablations.md"] = {
         "ablations": format_markdown_ablations(asked_of_streams(lambda name: name in ABLATIONS)),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,13 +15,16 @@ from safetensors.torch import load_file
 from torch.nn.functional import avg_pool2d
 from transformers import ByT5Tokenizer
 
-from avalanche_clts import AutoCaptioner, CachedGenerator, CaptionBuffer, Pair
+from avalanche_clts import AutoCaptioner, CachedGenerator, CaptionBuffer, Pair, load_pair
+from avalanche_clts.pair.embedded import EMBEDDED
 from avalanche_clts.pair.linear_decoder import LinearDecoder
+from avalanche_clts.pair.loading import pair_nbytes
 from avalanche_clts.pair.parts import CHATS
 from avalanche_clts.pair.pipeline_kinds import Reader
 from avalanche_clts.pair.precision import fast_multiplication
 from avalanche_clts.pair.prompt_encoding import as_read
-from avalanche_clts.pretraining.layout import lay_out_for_all
+from avalanche_clts.pretraining.layout import in_eight_bits, lay_out_for_all
+from tests.conftest import DIGITS
 from tests.tiny_captioners import save_tiny
 
 
@@ -31,8 +36,9 @@ def require_laid_out(generator: Path) -> None:
     assert merges == [" ".join(merge) for merge in tokenizer["merges"]]
 
 
-def test_every_version_finds_its_files_of_the_embedded_pair(embedded_pair_folder: Path) -> None:
-    require_laid_out(embedded_pair_folder / "generator")
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_every_version_finds_its_files_of_the_embedded_pairs(name: str) -> None:
+    require_laid_out(EMBEDDED[name].folder / "generator")
 
 
 def test_what_is_laid_out_for_all_stays_so(tiny_pair_folder: Path) -> None:
@@ -42,6 +48,20 @@ def test_what_is_laid_out_for_all_stays_so(tiny_pair_folder: Path) -> None:
     before = [file.read_bytes() for file in files]
     lay_out_for_all(generator)
     assert [file.read_bytes() for file in files] == before
+
+
+def test_a_pair_in_eight_bits_is_half_as_large_and_makes_nearly_the_same(
+    embedded_pair_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(embedded_pair_folder, tmp_path / "small")
+    in_eight_bits(tmp_path / "small")
+    pair, small = load_pair(embedded_pair_folder), load_pair(tmp_path / "small")
+    assert (pair_nbytes(small) or 0) < 0.52 * (pair_nbytes(pair) or 0)
+    captions = [f"a handwritten {name} upright" for name in DIGITS]
+    images, others = (np.stack(made.generator.generate(captions, range(10))) for made in (pair, small))
+    assert abs(images.astype(int) - others).mean() < 5, "levels of 255"
+    said, again = (made.captioner.caption([Image.fromarray(image) for image in images]) for made in (pair, small))
+    assert sum(a == b for a, b in zip(said, again, strict=True)) >= 9
 
 
 def test_a_tokenizer_that_tells_no_places_cuts_prompts_where_any_other_does(embedded_pair: Pair) -> None:

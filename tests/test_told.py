@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from avalanche_clts import Pair
+from avalanche_clts import Pair, load_pair
 from avalanche_clts.experiments import compare, experiment_of
 from avalanche_clts.experiments.told import introduction
 from avalanche_clts.pair import estimates
+from avalanche_clts.pair.catalogue import PREFIX
+from avalanche_clts.pair.prompts import fill
+from avalanche_clts.streams.blood import CLASS_NAMES as BLOOD
 from avalanche_clts.streams.named import parse_stream
+from tests.conftest import DIGITS
 from tests.test_compare import QUICK
 
 
@@ -28,6 +32,34 @@ def test_stream_pair_and_work_are_told() -> None:
     alone = told(strategies=("naive",), seeds=1)
     assert "pair:" not in alone
     assert "to make" not in alone
+
+
+@pytest.mark.parametrize(
+    ("stream", "pair"),
+    [
+        ("digits", "embedded"),
+        ("split-mnist", "embedded-mnist-blood"),
+        ("rotated-mnist", "embedded-mnist-blood"),
+        ("split-bloodmnist:size=64", "embedded-mnist-blood"),
+        ("split-cifar10", "embedded"),
+    ],
+)
+def test_streams_have_the_embedded_pair_that_knows_them(stream: str, pair: str) -> None:
+    assert experiment_of(stream).pair == pair
+    assert experiment_of(stream, pair="blip+sd15").pair == "blip+sd15"
+
+
+def test_the_pair_of_mnist_and_blood_cells_reads_what_it_draws() -> None:
+    pair = load_pair("embedded-mnist-blood")
+    names = [*DIGITS, *BLOOD]
+    looks = [" upright"] * len(DIGITS) + [" purple on white in bright light"] * len(BLOOD)
+    prompts = [fill(PREFIX, name) + look for name, look in zip(names, looks, strict=True)]
+    images = pair.generator.generate(prompts, range(len(names)))
+    said = pair.captioner.caption(images)
+    named = [name in caption for name, caption in zip(names, said, strict=True)]
+    assert sum(named) >= len(names) - 2, said
+    begun = pair.captioner.with_prefix("a handwritten digit {class_name}").caption(images[:8:7], ["zero", "seven"])
+    assert [caption.split()[:4] for caption in begun] == [["a", "handwritten", "digit", w] for w in ("zero", "seven")]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,10 @@ def _add_experiment(parser: argparse.ArgumentParser, *, stream: str, seeds: int,
         metavar="NETWORK",
         help="network of CLTS's router, or a backbone (default: small-cnn or cnn, by the size of the images)",
     )
-    parser.add_argument("--pair", help="pair of captioner and generator: a name or a folder (default: embedded)")
+    parser.add_argument(
+        "--pair",
+        help="pair of captioner and generator: a name or a folder (default: the embedded one for the stream)",
+    )
     add_names(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cpu)")
     parser.add_argument(

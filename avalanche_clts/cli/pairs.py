@@ -61,6 +61,7 @@ def _load(arguments: argparse.Namespace) -> Pair:
 def _pairs(arguments: argparse.Namespace) -> int:
     from ..experiments.page.table import format_columns, human_bytes
     from ..pair.catalogue import CAPTIONERS, GENERATORS
+    from ..pair.embedded import EMBEDDED
     from ..pair.loading import load_pair, pair_nbytes
 
     header = ["name", "on the hub", "licence", "parameters", "weights", "steps", "guidance", "images"]
@@ -75,10 +76,17 @@ def _pairs(arguments: argparse.Namespace) -> int:
             if "lora" in options:
                 rows.append(["", f"+ {options['lora']}", *[""] * (len(header) - 2)])
         print(f"{title}:\n{format_columns(header, rows, left=3)}\n")
-    embedded = human_bytes(pair_nbytes(load_pair("embedded")) or 0)
-    print(f"""--pair CAPTIONER+GENERATOR, such as blip+sd-turbo; behind either, @REVISION pins a revision on the hub.
+    embedded = [
+        f"--pair {name}: {human_bytes(pair_nbytes(load_pair(name)) or 0)}; it knows {EMBEDDED[name].knows}"
+        for name in EMBEDDED
+    ]
+    print(
+        """--pair CAPTIONER+GENERATOR, such as blip+sd-turbo; behind either, @REVISION pins a revision on the hub.
 Weights are in half precision; beside them the device needs memory for a batch (batch_size makes it less).
---pair embedded: {embedded}, ships with the package, needs no network and no GPU.""")
+These ship with the package, and need no network and no GPU:""",
+        *embedded,
+        sep="\n",
+    )
     return 0
 
 

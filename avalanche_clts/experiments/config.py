@@ -33,7 +33,8 @@ def experiment_of(stream: str, **given: Any) -> Experiment:
     kind = parse_stream(stream).kind
     searched, found = searched_on(stream)
     fields = read_fields(_DEFAULTS / f"{kind}.toml") if searched == kind else {"hyperparameters": found}
-    return Experiment(stream=stream, network=STREAMS[kind].network, **fields).with_given(**given)
+    network, pair = STREAMS[kind].network, STREAMS[kind].pair
+    return Experiment(stream=stream, network=network, pair=pair, **fields).with_given(**given)
 
 
 def searched_on(stream: str) -> tuple[str, dict[str, dict[str, Any]]]:

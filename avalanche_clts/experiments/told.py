@@ -8,6 +8,7 @@ from typing import Any
 from avalanche.benchmarks import NCScenario
 
 from ..images.avalanche import image_format
+from ..pair.embedded import EMBEDDED
 from ..plugins import IMAGES_PER_CLASS
 from .config import searched_on
 from .experiment import Experiment
@@ -29,7 +30,7 @@ def introduction(experiment: Experiment, benchmark: NCScenario, *, strategies: S
         f"in {len(benchmark.train_stream)} experiences",
     ]
     if any(experiment.needs_pair(name) for name in strategies):
-        known = "; it knows 8x8 digits and drawn shapes" if experiment.pair == "embedded" else ""
+        known = f"; it knows {EMBEDDED[experiment.pair].knows}" if experiment.pair in EMBEDDED else ""
         lines.append(f"pair: {experiment.pair} on {experiment.device}{known}")
     lines.append(f"hyper-parameters: {origin_of_settings(experiment, strategies)}")
     if "clts" in strategies and experiment.memory != "images":

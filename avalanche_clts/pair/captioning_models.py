@@ -73,19 +73,20 @@ class CaptioningModel:
         from .isolated import isolated_loading, without_warnings
 
         plan = ready_captioner(name_or_path, revision)
-        weights = weights_of(plan.listing, "")
+        weights, precision = weights_of(plan.listing, ""), half_precision(device)
         with isolated_loading(), without_warnings():
             # From the folder, so that the hub is not asked: not for the files, and not to convert them.
             model, info = AutoModelForImageTextToText.from_pretrained(
                 plan.folder,
-                dtype=half_precision(device),
+                dtype=precision,
                 use_safetensors=weights.format == "safetensors",
                 weights_only=True,
                 ignore_mismatched_sizes=True,  # which are then told of
                 output_loading_info=True,
             )
             require_all_weights(name_or_path, model, info)
-            return cls._with(model.eval().requires_grad_(False).to(device), plan.folder)
+            # Version 4 of transformers leaves weights of 8 bits as they are.
+            return cls._with(model.eval().requires_grad_(False).to(device, precision), plan.folder)
 
     @classmethod
     def _with(cls, model: Any, folder: Path) -> CaptioningModel:

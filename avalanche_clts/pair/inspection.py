@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..images.files import open_image
 from .abilities import CutsPrompts
 from .bulk import image_files
+from .embedded import EMBEDDED
 from .loading import Pair, load_pair, pair_nbytes
 from .output import checked_captions, checked_images
 
@@ -113,6 +114,8 @@ def _samples(name: str) -> tuple[list[Image.Image], list[str] | None]:
 
         sets = [stream_digits()[1], stream_shapes()[1]]
         return [some.images[i] for some in sets for i in _spread(len(some.images), _MOST // 2)], None
+    if name in EMBEDDED:
+        raise ValueError(f"no images are given, and {name} comes with none; give some of {EMBEDDED[name].knows}")
     from sklearn.datasets import load_sample_images
 
     return [Image.fromarray(photograph) for photograph in load_sample_images().images], None

@@ -16,6 +16,7 @@ from .catalogue import CAPTIONERS, GENERATORS, PREFIX, Checkpoint
 from .composition import LOADING, Plans, brought, captioner_part, generator_parts, require_generator
 from .decoding import Decoding
 from .devices import require_device
+from .embedded import EMBEDDED, pair_folder
 from .generators import DiffusionGenerator, Generator
 from .parts import Kind, Part
 from .plans import survey, survey_here
@@ -24,8 +25,6 @@ from .weights import MissingWeightsError
 
 if TYPE_CHECKING:
     import torch
-
-_EMBEDDED = Path(__file__).parents[1] / "assets" / "pair"
 
 
 class Pair(NamedTuple):
@@ -69,8 +68,8 @@ def load_pair(
 
     **Arguments:**
 
-    - name_or_path: "embedded" (ships with the package, works offline, knows handwritten 8x8 digits and drawn
-        shapes); or
+    - name_or_path: "embedded", which knows handwritten 8x8 digits and drawn shapes, or "embedded-mnist-blood", which
+        knows MNIST's digits and peripheral blood cells: both ship with the package and work offline; or
         CAPTIONER+GENERATOR, such as "blip+sd15", either one that `clts pairs` lists, a repository on the hub
         (owner/name), a checkpoint's folder, or the folder of a pair, of which its part is taken; with "@REVISION"
         behind a name or a repository to pin a revision on the hub; or a folder with `captioner/` (an image-to-text
@@ -124,7 +123,7 @@ def pair_arguments(
 
     **Arguments:** those of `load_pair`. Raises `ValueError` and `MissingWeightsError` as it does.
     """
-    folder = _EMBEDDED if name == "embedded" else Path(name)
+    folder = pair_folder(name)
     if folder.is_dir():
         source = str(folder / "pair.json")
         own = _of_folder(folder)
@@ -184,7 +183,7 @@ def composed(name: str, captioner: str | None = None, generator: str | None = No
             raise ValueError(
                 f"{part} is {text!r}; it must be one of {', '.join(known)}, or owner/name on the hub, or a folder"
             )
-    own = (name, name) if name == "embedded" or Path(name).is_dir() or None not in (captioner, generator) else None
+    own = (name, name) if pair_folder(name).is_dir() or None not in (captioner, generator) else None
     first, second = own or _parts_of(name)
     return f"{first if captioner is None else captioner}+{second if generator is None else generator}"
 
@@ -203,9 +202,9 @@ def _parts_of(name: str) -> tuple[str, str]:
         if _of_part("captioner", captioner) is not None and _of_part("generator", generator) is not None:
             return captioner, generator
     raise ValueError(
-        f"name_or_path is {name!r}; it must be embedded, a folder, or CAPTIONER+GENERATOR such as blip+sd15 "
-        f"(captioners: {', '.join(CAPTIONERS)}; generators: {', '.join(GENERATORS)}; or owner/name on the hub, or a "
-        "folder, in the place of either)"
+        f"name_or_path is {name!r}; it must be {', '.join(EMBEDDED)}, a folder, or CAPTIONER+GENERATOR such as "
+        f"blip+sd15 (captioners: {', '.join(CAPTIONERS)}; generators: {', '.join(GENERATORS)}; or owner/name on the "
+        "hub, or a folder, in the place of either)"
     )
 
 
@@ -216,7 +215,7 @@ def _of_part(part: Literal["captioner", "generator"], text: str) -> dict[str, An
     named = {entry.arguments["name_or_path"]: entry.arguments for entry in reversed(known.values())}
     if name in known:
         return known[name].arguments | {"revision": revision or None}
-    folder = _EMBEDDED if text == "embedded" else Path(text)
+    folder = pair_folder(text)
     if text and (folder / part).is_dir():
         return _of_folder(folder)[0 if part == "captioner" else 1]
     unnamed = {"prefix": PREFIX} if part == "captioner" else {}

@@ -124,7 +124,8 @@ def _whole(kind: Any, folder: Path, where: str, weights: Weights, dtype: torch.d
             raise
         raise MissingWeightsError(misfit(where, kind, [f"{misshapen[1]} in another shape"])) from None
     require_all_weights(where, model, info)
-    return model
+    # Version 4 of transformers leaves weights of 8 bits as they are.
+    return model if isinstance(model, diffusers.ModelMixin) else model.to(dtype=dtype)
 
 
 def _load_autoencoder(plan: Plan, dtype: torch.dtype) -> Any:

@@ -73,7 +73,8 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
         "max_new_tokens": max(len(words_of(c)) for c in pool.captions) + 2,
         "batch_size": 100,
     }
-    if len(domains) == 1 and domains[0].prefix is not None:
+    prefixes = {domain.prefix for domain in domains}
+    if len(prefixes) == 1 and None not in prefixes:
         captioner_arguments["prefix"] = domains[0].prefix
     generator_arguments: dict[str, Any] = {**recipe.sampling, "batch_size": 250}
     if any(width != height for width, height in (domain.format.size for domain in domains)):

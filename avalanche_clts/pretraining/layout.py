@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 _PREFIX = "text_model."
@@ -30,3 +31,20 @@ def lay_out_for_all(pipeline: Path) -> None:
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     (tokenizer / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8")
     (tokenizer / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+
+
+def in_eight_bits(pair: Path) -> None:
+    """Rewrite a pair's matrices and convolutions in 8 bits, half of what they weigh in 16; they are computed with in
+    the same precision as before.
+
+    **Arguments:**
+
+    - pair: a folder as `pretrain` writes it.
+    """
+    for file in sorted(pair.rglob("*.safetensors")):
+        weights = {
+            name: tensor.to(torch.float8_e4m3fn) if tensor.dim() > 1 and tensor.is_floating_point() else tensor
+            for name, tensor in load_file(file).items()
+        }
+        save_file(weights, file, metadata={"format": "pt"})
+        file.chmod(0o644)

@@ -65,5 +65,6 @@ MEDICAL: dict[str, StreamKind] = {
         "Split BloodMNIST: 8 kinds of blood cells, RGB, 4 experiences, size=28 (or 64, 128, 224)",
         _bloodmnist,
         {"experiences": count, "size": one_side_of(28, 64, 128, 224)},
+        pair="embedded-mnist-blood",
     ),
 }

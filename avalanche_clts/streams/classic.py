@@ -20,6 +20,7 @@ from .core50 import SCENARIOS, core50
 from .kinds import Options, StreamKind, count, one_of, one_side_of
 
 DIGIT = "a handwritten digit {class_name}"
+_KNOWS_MNIST = "embedded-mnist-blood"
 _EXPERIENCES: dict[str, Callable[[str], Any]] = {"experiences": count}
 
 
@@ -42,7 +43,11 @@ def _built_by(builder: Callable[..., Any], n_experiences: int) -> Callable[[int,
 
 CLASSIC: dict[str, StreamKind] = {
     "split-mnist": StreamKind(
-        "Split MNIST: 28x28 grey, 5 experiences", _built_by(SplitMNIST, 5), _EXPERIENCES, template=DIGIT
+        "Split MNIST: 28x28 grey, 5 experiences",
+        _built_by(SplitMNIST, 5),
+        _EXPERIENCES,
+        template=DIGIT,
+        pair=_KNOWS_MNIST,
     ),
     "split-fmnist": StreamKind(
         "Split Fashion-MNIST: 28x28 grey, 5 experiences", _built_by(SplitFMNIST, 5), _EXPERIENCES
@@ -66,12 +71,14 @@ CLASSIC: dict[str, StreamKind] = {
         _built_by(PermutedMNIST, 5),
         _EXPERIENCES,
         template=DIGIT,
+        pair=_KNOWS_MNIST,
     ),
     "rotated-mnist": StreamKind(
         "Rotated MNIST: domain-incremental, 5 experiences",
         _built_by(RotatedMNIST, 5),
         _EXPERIENCES,
         template=DIGIT,
+        pair=_KNOWS_MNIST,
     ),
     "core50": StreamKind(
         "CORe50: 50 objects in video, scenario=nc (or ni, nic, nicv2_79, ...), size=32 (or 128)",

@@ -26,6 +26,7 @@ class StreamKind:
     - contents: a digest of its images, given its options, where they are the user's and may change. None: they are
         always the same.
     - template: how captions begin, from a captioner that is told the class. None: as with any stream.
+    - pair: that a comparison uses by default, as `load_pair` takes it.
     """
 
     description: str
@@ -36,6 +37,7 @@ class StreamKind:
     by_hand: str | None = None
     contents: Callable[[Options], str] | None = None
     template: str | None = None
+    pair: str = "embedded"
 
 
 # What reads the text of an option: each raises `ValueError`, saying what to write, for anything else.
