@@ -239,7 +239,7 @@ def test_an_executor_is_given_all_runs_or_so_many_at_a_time(
 
 
 def test_searches_and_ablations_are_handed_over_too(tiny_pair_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(tuning, "trials", lambda row, kind, **options: [{"learning_rate": 3e-3}])
+    monkeypatch.setattr(tuning, "TRIALS", 1)
     asked = replace(QUICK, seeds=1, pair=str(tiny_pair_folder), strategies=("naive",), ablations=("routing",))
     with Counting(1) as executor:
         compare(replace(asked, tune=True), out=tmp_path, executor=executor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from avalanche_clts import CLTS, Pair, save_checkpoint
 from avalanche_clts.experiments import ablate, compare, tuning
 from avalanche_clts.experiments.experiment import Conditions
 from avalanche_clts.experiments.rows import COMPARED, ROWS
+from avalanche_clts.experiments.rows.row import Row
 from avalanche_clts.experiments.rows.shared import augmented
 from avalanche_clts.experiments.runs import execution
 from avalanche_clts.experiments.runs.execution import Task
@@ -78,24 +80,47 @@ class Spy:
         return spied
 
 
+def tried(grid: dict[str, list], score=lambda options: 0.0) -> list[dict]:
+    """The settings of a search in which `score` is the accuracy."""
+    search = tuning.Descent(grid, count=tuning.TRIALS, seed="a row")
+    while settings := search.following():
+        search.scores += [(options, score(options)) for options in settings]
+    return [options for options, _ in search.scores]
+
+
 @pytest.mark.parametrize("stream", ["digits", "shapes", "split-cifar10"])
-def test_every_strategy_has_as_many_trials_of_what_it_can_have(stream: str) -> None:
-    tried = {name: tuning.trials(ROWS[name], stream) for name in COMPARED}
-    for name, settings in tried.items():
-        nothing_to_search = not (ROWS[name].trained or ROWS[name].grid)
-        assert len({json.dumps(s) for s in settings}) == (1 if nothing_to_search else tuning.TRIALS), name
-        assert settings == tuning.trials(ROWS[name], stream), "drawn anew"
+@pytest.mark.parametrize("on_features", [False, True])
+def test_every_strategy_has_as_many_trials_of_what_it_can_have(stream: str, on_features: bool) -> None:
+    for name in COMPARED:
+        grid = ROWS[name].searched(stream, on_features=on_features)
+        if not grid:
+            assert not ROWS[name].trained
+            continue
+        settings = tried(grid)
+        possible = math.prod(map(len, grid.values()))
+        assert len({json.dumps(s) for s in settings}) == len(settings) == min(tuning.TRIALS, possible), name
+        assert settings == tried(grid), "drawn anew"
+        for option, values in grid.items():
+            assert {s[option] for s in settings} == set(values), f"{name}: some {option} was never tried"
         for options in settings:
             ROWS[name].require_options(options)
-            shared = {"learning_rate", "falling_rate", "augmentation"}
-            assert shared & options.keys() == (shared if ROWS[name].trained else set()), name
-    on_features = [tuning.trials(ROWS[name], stream, on_features=True) for name in COMPARED]
-    assert not any("augmentation" in options for settings in on_features for options in settings)
-    assert [len(settings) for settings in on_features] == list(map(len, tried.values()))
-    of_clts = {name: {s[name] for s in tried["clts"]} for name in tried["clts"][0]}
-    for beyond_the_paper in ("router_label_smoothing", "router_falling_rate", "router_targets", "recombine"):
-        assert len(of_clts[beyond_the_paper]) == 2, "it is on in every trial"
-    assert min(len(of_clts[name]) for name in ("replay_size", "router_epochs")) > 1
+        shared = {"learning_rate", "falling_rate"} | (set() if on_features else {"augmentation"})
+        assert shared & grid.keys() == (shared if ROWS[name].trained else set()), name
+        assert not (on_features and "augmentation" in grid)
+
+
+def test_search_goes_on_from_the_best_so_far() -> None:
+    grid = {"a": [1, 2, 3], "b": [False, True], "c": [10, 20]}
+    best = {"a": 3, "b": False, "c": 20}
+    settings = tried(grid, lambda options: sum(options[name] == best[name] for name in grid))
+    assert settings[:5] == [
+        {"a": 1, "b": False, "c": 10},
+        {"a": 2, "b": False, "c": 10},
+        {"a": 3, "b": False, "c": 10},
+        {"a": 3, "b": True, "c": 10},
+        best,
+    ]
+    assert len(settings) == 12, "then the others"
 
 
 def test_search_looks_at_images_that_no_strategy_is_trained_on_nor_reported_on() -> None:
@@ -172,14 +197,14 @@ def test_search_takes_the_best_of_as_many_trials_for_everyone(
     tiny_pair_folder: Path, tmp_path: Path, monkeypatch
 ) -> None:
     few = {
-        "lwf": [{"alpha": 0.5, "temperature": 2.0}, {"alpha": 1.0, "temperature": 2.0, "falling_rate": True}],
-        "er-bytes": [{"batch_size_mem": 8}, {"batch_size_mem": 16, "augmentation": "shifted"}],
-        "clts": [{"replay_size": 12, "router_epochs": 1}, {"replay_size": 12, "router_label_smoothing": 0.0}],
-        "naive": [{"learning_rate": 1e-3}, {"learning_rate": 3e-3}],
-        "captioner": [{}],  # has nothing to choose
+        "lwf": {"alpha": [0.5, 1.0], "temperature": [2.0]},
+        "er-bytes": {"augmentation": ["none", "shifted"], "batch_size_mem": [8, 16]},
+        "clts": {"replay_size": [12], "router_epochs": [1], "router_label_smoothing": [0.1, 0.0]},
+        "naive": {"learning_rate": [1e-3, 3e-3]},
+        "captioner": {},  # has nothing to choose
     }
     monkeypatch.setattr(tuning, "TRIALS", 2)
-    monkeypatch.setattr(tuning, "trials", lambda row, kind, **options: few[row.name])
+    monkeypatch.setattr(Row, "searched", lambda row, kind, **options: few[row.name])
     stream = parse_stream("digits")
     folder = ResultsFolder(tmp_path, Conditions(pair_identity(load_pair(tiny_pair_folder)), {}))
 
