@@ -2,7 +2,8 @@
 
     python benchmarks/embedded_pair.py
 
-Writes benchmarks/results/embedded-pair/quality.json and docs/assets/generated-digits.png, generated-shapes.png.
+Writes benchmarks/results/embedded-pair/quality.json and docs/assets/generated-digits.png, generated-shapes.png and, of
+the pair `embedded-mnist-blood`, generated-mnist-blood.png.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from PIL import Image
 
 from avalanche_clts import load_pair
 from avalanche_clts._support.files import write_text
+from avalanche_clts.pair.catalogue import PREFIX
+from avalanche_clts.pair.prompts import fill
 from avalanche_clts.pretraining import digit_pool as digits
 from avalanche_clts.pretraining import embedded_domains
 from avalanche_clts.pretraining.quality import format_quality, measure_quality
 from avalanche_clts.streams import embedded_shapes as shapes
+from avalanche_clts.streams.blood import CLASS_NAMES as BLOOD
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +41,8 @@ def main() -> None:
     assets.mkdir(exist_ok=True)
     sheet(digit_prompts()).save(assets / "generated-digits.png", optimize=True)
     sheet(shape_prompts()).save(assets / "generated-shapes.png", optimize=True)
+    page = sheet(mnist_blood_prompts(), pair="embedded-mnist-blood", columns=20, side=40)
+    page.quantize(256).save(assets / "generated-mnist-blood.png", optimize=True)
 
 
 def digit_prompts() -> list[str]:
@@ -52,9 +58,20 @@ def shape_prompts() -> list[str]:
     return [shapes.describe(i // 10, look) for i, look in enumerate(looks)]
 
 
-def sheet(prompts: Sequence[str], *, columns: int = 10, side: int = 64, gap: int = 4) -> Image.Image:
+def mnist_blood_prompts() -> list[str]:
+    """Ten captions of each digit and of each kind of cell."""
+    looks = ("small thin upright", "large thick slanted to the right", "upright", "slanted to the left", "thin upright")
+    digits_of_mnist = [f"{fill(PREFIX, name)} {look}" for name in digits.CLASS_NAMES for look in 2 * looks]
+    of_cells = [f"purple on {ground} in bright light{cut}" for cut in ("", " close up") for ground in ("white", "pink")]
+    cells = [f"{fill(PREFIX, name)} {look}" for name in BLOOD for look in (3 * of_cells)[:10]]
+    return [*digits_of_mnist, *cells]
+
+
+def sheet(
+    prompts: Sequence[str], *, pair: str = "embedded", columns: int = 10, side: int = 64, gap: int = 4
+) -> Image.Image:
     """The images of the prompts, row by row."""
-    images = load_pair("embedded").generator.generate(prompts, list(range(len(prompts))))
+    images = load_pair(pair).generator.generate(prompts, list(range(len(prompts))))
     rows = -(-len(images) // columns)
     page = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + gap) + gap), "white")
     for i, image in enumerate(images):
