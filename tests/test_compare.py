@@ -285,7 +285,7 @@ def test_bytes_are_readable() -> None:
         (["compare", "--device", "cuda"], r"device is 'cuda', which this machine does not have"),
         (
             ["compare", "--pair", "nowhere"],
-            r"'nowhere'; it must be embedded, a folder, or CAPTIONER\+GENERATOR",
+            r"'nowhere'; it must be embedded, embedded-mnist-blood, a folder, or CAPTIONER\+GENERATOR",
         ),
         (["report", "nowhere"], r"nowhere holds no results.json; make one with: clts compare"),
         (["caption", __file__], r"not an image that Pillow can read"),

@@ -132,7 +132,7 @@ def test_a_name_stands_for_a_captioner_and_a_generator() -> None:
     assert pair_arguments("Salesforce/blip-image-captioning-base+sd15") == pair_arguments("blip+sd15")
     assert pair_arguments("blip+sd15", generator={"steps": 2})[1]["steps"] == 2
     for name in ("blip", "blip+", "+sd15", "blip+nothing", "nowhere/at/all+sd15", "sd15+blip"):
-        with pytest.raises(ValueError, match="it must be embedded, a folder, or CAPTIONER"):
+        with pytest.raises(ValueError, match="it must be embedded, embedded-mnist-blood, a folder, or CAPTIONER"):
             pair_arguments(name)
 
 
