@@ -24,7 +24,7 @@ WRONG = {
     "compare --stream folder:two,domains=c": "--stream is 'folder:two,domains=c'; domains is ['c']",
     "compare --stream folder:two,experiences=2,size=1": "--stream has images of 1x1 pixels and 3 channels, too small",
     "compare --stream core50:size=64": "--stream is 'core50:size=64'; '64' is no value for the option size",
-    "compare --pair blip": "--pair is 'blip'; it must be embedded, embedded-mnist-blood, a folder, or CAPTIONER+GENERATOR",
+    "compare --pair blip": "--pair is 'blip'; it must be embedded, embedded-mnist-blood, a folder, or CAPTIONER",
     "compare --pair empty": "--pair empty: the weights of empty/captioner are not in the local cache",
     "compare --seeds 0": "--seeds is 0; it must be a whole number of at least 1",
     "compare --seeds many": "error: argument --seeds: invalid int value: 'many'",

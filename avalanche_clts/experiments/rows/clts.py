@@ -51,7 +51,9 @@ def remembering(pair: Pair, memory: Memory) -> Pair:
     """The pair, made to remember captions, class names, or the images themselves."""
     if memory == "images":
         return stored_images()
-    return Pair(LabelCaptioner("a {class_name}"), pair.generator) if memory == "labels" else pair
+    if memory == "labels":  # as the pair's own captions begin, where they all begin alike: its generator knows that
+        return Pair(LabelCaptioner(getattr(pair.captioner, "prefix", None) or "a {class_name}"), pair.generator)
+    return pair
 
 
 ROWS = [
