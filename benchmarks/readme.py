@@ -67,7 +67,9 @@ def rendered() -> dict[Path, str]:
         for mark in ("quality", "quality-mnist-blood")
     }
     contents = {
-        ROOT / "README.md": {"short-shapes": short_table(read_runs(RESULTS / "shapes")["runs"])},
+        ROOT / "README.md": {
+            f"short-{stream}": short_table(read_runs(RESULTS / stream)["runs"]) for stream in ("cells-half", "shapes")
+        },
         ROOT / "docs" / "results.md": {
             f"table-{stream}": format_markdown(read_runs(RESULTS / stream)["runs"]) for stream in STREAMS
         },
