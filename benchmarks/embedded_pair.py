@@ -39,10 +39,13 @@ def main() -> None:
     )
     assets = ROOT / "docs" / "assets"
     assets.mkdir(exist_ok=True)
-    sheet(digit_prompts()).save(assets / "generated-digits.png", optimize=True)
-    sheet(shape_prompts()).save(assets / "generated-shapes.png", optimize=True)
-    page = sheet(mnist_blood_prompts(), pair="embedded-mnist-blood", columns=20, side=40)
-    page.quantize(256).save(assets / "generated-mnist-blood.png", optimize=True)
+    pages = {
+        "generated-digits.png": sheet(digit_prompts()),
+        "generated-shapes.png": sheet(shape_prompts()),
+        "generated-mnist-blood.png": sheet(mnist_blood_prompts(), pair="embedded-mnist-blood", columns=20, side=40),
+    }
+    for name, page in pages.items():
+        page.quantize(256).save(assets / name, optimize=True)
 
 
 def digit_prompts() -> list[str]:
