@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from avalanche_clts import AutoCaptioner, LabelCaptioner, Pair
+from avalanche_clts import AutoCaptioner, LabelCaptioner, Pair, load_pair
 from avalanche_clts.experiments import compare
 from avalanche_clts.experiments.rows import ROWS
 from avalanche_clts.experiments.rows.captioner import LikeliestClass, NamedClass
+from avalanche_clts.experiments.rows.clts import remembering
 from avalanche_clts.experiments.runs.runner import build, run
 from avalanche_clts.memory.origins import names_in_words
 from avalanche_clts.streams.named import parse_stream
@@ -178,3 +179,10 @@ def test_the_generator_hears_nothing_but_names(tiny_pair: Pair) -> None:
 
 def _seen(benchmark: object) -> list[str]:
     return [name for e in benchmark.train_stream[:2] for name in names_in_words(e.dataset).values()]
+
+
+@pytest.mark.parametrize("prefix", ["a photo of a {class_name}", None])
+def test_class_names_alone_begin_as_the_pairs_captions_do(tiny_pair_folder: Path, prefix: str | None) -> None:
+    pair = load_pair(tiny_pair_folder, captioner={"prefix": prefix})
+    told = remembering(pair, "labels").captioner.caption([Image.new("RGB", (8, 8))], ["seven"])
+    assert told == ["a seven" if prefix is None else "a photo of a seven"]
