@@ -21,6 +21,7 @@ from avalanche_clts.experiments.page.table import (
     format_markdown_ablations,
     human_bytes,
     mean_known,
+    settings_note,
     spread,
     total,
 )
@@ -68,10 +69,10 @@ def rendered() -> dict[Path, str]:
     }
     contents = {
         ROOT / "README.md": {
-            f"short-{stream}": short_table(read_runs(RESULTS / stream)["runs"]) for stream in ("cells-half", "shapes")
+            f"short-{stream}": noted(short_table, read_runs(RESULTS / stream)) for stream in ("cells-half", "shapes")
         },
         ROOT / "docs" / "results.md": {
-            f"table-{stream}": format_markdown(read_runs(RESULTS / stream)["runs"]) for stream in STREAMS
+            f"table-{stream}": noted(format_markdown, read_runs(RESULTS / stream)) for stream in STREAMS
         },
         ROOT / "docs" / "embedded-pair.md": {mark: indented(text) for mark, text in quality.items()},
     }
@@ -83,6 +84,11 @@ def rendered() -> dict[Path, str]:
     if growth.exists():
         contents[ROOT / "docs" / "scaling.md"] = {"growth": growth_table(read_json(growth))}
     return {path: with_contents(path, marked) for path, marked in contents.items()}
+
+
+def noted(table: Callable[[list[dict[str, Any]]], str], document: dict[str, Any]) -> str:
+    """A table of a `results.json`, and below it where its hyper-parameters come from."""
+    return f"{table(document['runs'])}\n\n{settings_note(document)}"
 
 
 def short_table(runs: list[dict[str, Any]]) -> str:

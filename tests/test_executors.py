@@ -30,7 +30,8 @@ from avalanche_clts.experiments.runs.execution import Task, execute, perform_els
 from avalanche_clts.experiments.runs.lock import alone
 from avalanche_clts.streams.named import parse_stream
 from tests.test_compare import QUICK
-from tests.test_interruptions import checkpoints, end_abruptly, outcome
+from tests.test_interruptions import checkpoints, outcome
+from tests.workers import end_abruptly
 
 
 class Dask:

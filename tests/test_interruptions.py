@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from avalanche_clts.experiments.runs import execution, folder, runner
 from avalanche_clts.experiments.runs.execution import Task, execute
 from avalanche_clts.experiments.runs.lock import only_one
 from avalanche_clts.streams.named import parse_stream
+from tests.workers import end_abruptly
 
 STRATEGIES = ["clts", "caption-replay"]
 
@@ -100,11 +102,13 @@ def test_the_second_run_in_a_folder_says_so_and_stops(tiny_pair_folder: Path, tm
 
 
 def test_a_dead_process_leaves_the_folder_free(tmp_path: Path) -> None:
-    code = (
-        "import os, sys, pathlib; from avalanche_clts.experiments.runs.lock import only_one\n"
-        "with only_one(pathlib.Path(sys.argv[1])): os._exit(1)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    def die() -> None:
+        with only_one(tmp_path):
+            os._exit(9)
+
+    (process := get_context("fork").Process(target=die)).start()
+    process.join()
+    assert process.exitcode == 9
     with only_one(tmp_path):
         pass
 
@@ -129,23 +133,22 @@ def test_finished_runs_outlive_a_disk_that_fills_up(
     assert not re.search(r"caption-replay, seed 0 .*\(already there\)$", said, re.MULTILINE)
 
 
-def test_a_run_that_fails_lets_the_others_finish(tiny_pair_folder: Path) -> None:
+def test_processes_do_what_follows_and_one_that_fails_lets_the_others_finish(tiny_pair_folder: Path) -> None:
     stream = parse_stream("digits")
     quick = experiment_of("digits", train_epochs=1, pair=str(tiny_pair_folder))
     failing = Task(replace(quick, network="slim-resnet18"), "ewc", 7, stream)  # which takes no image of this size
     longer = replace(quick, train_epochs=30)  # still running when the other fails
-    sound = Task(longer, "naive", 0, stream)
+    first, sound = Task(quick, "naive", 1, stream), Task(longer, "naive", 0, stream)
     told: list[str] = []
-    finished = execute(deque([failing, sound]), jobs=2, progress=told.append)
+    finished = execute(tasks := deque([first]), jobs=2, progress=told.append)
+    assert next(finished)[0] == first
+    tasks.extend([failing, sound])
     assert next(finished)[0] == sound
+    assert told[:2] == ["naive, seed 1", "ewc, seed 7; naive, seed 0"]
     with pytest.raises(RuntimeError, match="is invalid for input of size") as raised:
         next(finished)
     assert raised.value.__notes__ == ["in the run of ewc, seed 7"]
     assert "naive, seed 0, then stopping: RuntimeError in the run of ewc, seed 7" in told
-
-
-def end_abruptly(threads: int) -> None:
-    os._exit(1)
 
 
 def test_a_process_that_is_lost_is_told_of(tiny_pair_folder: Path, monkeypatch) -> None:
@@ -167,14 +170,13 @@ def test_a_damaged_run_is_told_of_and_computed_again(tiny_pair_folder: Path, tmp
     assert outcome(tmp_path) == before
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_tasks_that_follow_from_results_are_run(jobs: int, tiny_pair_folder: Path) -> None:
+def test_tasks_that_follow_from_results_are_run(tiny_pair_folder: Path) -> None:
     stream = parse_stream("digits")
     quick = experiment_of("digits", train_epochs=1, pair=str(tiny_pair_folder))
     first, second = (Task(quick, "naive", seed, stream) for seed in range(2))
     tasks = deque([first])
     finished = []
-    for task, _ in execute(tasks, jobs=jobs):
+    for task, _ in execute(tasks):
         finished.append(task)
         if task == first:
             tasks.append(second)

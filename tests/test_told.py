@@ -9,7 +9,7 @@ import pytest
 
 from avalanche_clts import Pair, load_pair
 from avalanche_clts.experiments import compare, experiment_of
-from avalanche_clts.experiments.told import introduction
+from avalanche_clts.experiments.told import introduction, origin_of_settings
 from avalanche_clts.pair import estimates
 from avalanche_clts.pair.catalogue import PREFIX
 from avalanche_clts.pair.prompts import fill
@@ -67,14 +67,14 @@ def test_the_pair_of_mnist_and_blood_cells_reads_what_it_draws() -> None:
     [
         ({}, "searched on Split Digits"),
         ({"tune": True}, "searched on images held out of training, and a seed that is not reported"),
-        ({"strategies": ("naive",)}, "as the strategies have them"),
-        ({"stream": "shapes"}, "searched on Split Shapes"),
+        ({"strategies": ("naive",)}, "as the strategies have them, none searched"),
+        ({"stream": "folder:photos"}, "searched on Split Shapes, not on this stream"),
         ({"hyperparameters": {"clts": {"replay_size": 7}}}, "set by hand (clts.replay_size=7)"),
     ],
 )
 def test_origin_of_the_hyperparameters_is_told(given: dict, origin: str) -> None:
-    (line,) = [line for line in told(**given).splitlines() if line.startswith("hyper-parameters: ")]
-    assert origin in line
+    experiment = experiment_of(**{"stream": "digits", "strategies": ("clts", "naive"), **given})
+    assert origin_of_settings(experiment, experiment.chosen) == origin
 
 
 def test_it_is_told_before_anything_runs(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
@@ -86,7 +86,9 @@ def test_it_is_told_before_anything_runs(tiny_pair_folder: Path, tmp_path: Path,
         hyperparameters={"naive": {"learning_rate": 0.002}},
     )
     compare(asked, out=tmp_path)
-    assert "stream: digits" in capsys.readouterr().err.splitlines()[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert "stream: digits" in lines[0]
+    assert "hyper-parameters: set by hand (naive.learning_rate=0.002)" in "\n".join(lines)
     assert "hyper-parameters set by hand (naive.learning_rate=0.002)" in (tmp_path / "report.html").read_text()
 
 

@@ -189,8 +189,9 @@ def _where(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from ..experiments import compare
-    from ..experiments.page.table import format_table
+    from ..experiments.page.table import format_table, settings_note
     from ..experiments.rows import COMPARED, ROWS
+    from ..experiments.runs.results import read_runs
     from ..streams.named import STREAMS
 
     if arguments.list:
@@ -202,7 +203,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     asked = asked_experiment(arguments)
     with _where(arguments) as where:
         runs = compare(asked, **where, real_images=not arguments.no_real_images, wandb=arguments.wandb)
-    print(f"\n{format_table(runs)}\n\nreport: {arguments.out / 'report.html'}")
+    note = settings_note(read_runs(arguments.out))
+    print(f"\n{format_table(runs)}\n\n{note}\nreport: {arguments.out / 'report.html'}")
     return 0
 
 
@@ -228,6 +230,7 @@ def _report(arguments: argparse.Namespace) -> int:
         format_markdown,
         format_markdown_ablations,
         format_table,
+        settings_note,
     )
     from ..experiments.runs.results import read_finished
 
@@ -237,6 +240,8 @@ def _report(arguments: argparse.Namespace) -> int:
     for stream in dict.fromkeys(run["stream"] for run in runs):
         of_stream = [run for run in runs if run["stream"] == stream]
         print(format_markdown(of_stream) if arguments.markdown else f"{stream}\n{format_table(of_stream)}\n")
+    if document:
+        print(f"{settings_note(document)}\n")
     if arguments.markdown and ablations:
         print(format_markdown_ablations(ablations))
     elif ablations:

@@ -10,6 +10,7 @@ from avalanche.benchmarks import NCScenario
 from ..images.avalanche import image_format
 from ..pair.embedded import EMBEDDED
 from ..plugins import IMAGES_PER_CLASS
+from ..streams.named import parse_stream
 from .config import searched_on
 from .experiment import Experiment
 from .rows import ROWS
@@ -50,9 +51,10 @@ def origin_of_settings(experiment: Experiment, strategies: Sequence[str]) -> str
         if by_hand:
             by_origin.setdefault("set by hand", []).extend(f"{name}.{option}={own[option]}" for option in by_hand)
         elif own and ROWS[name].grid:
-            by_origin.setdefault(f"searched on Split {stream.capitalize()}", []).append(name)
+            elsewhere = "" if parse_stream(experiment.stream).kind == stream else ", not on this stream"
+            by_origin.setdefault(f"searched on Split {stream.capitalize()}{elsewhere}", []).append(name)
     if not by_origin:
-        return "as the strategies have them"
+        return "as the strategies have them, none searched"
     # Of those that were searched there are many: the others are named.
     told = [
         f"{origin} ({', '.join(of)})" if origin == "set by hand" else origin

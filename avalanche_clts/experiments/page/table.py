@@ -117,6 +117,11 @@ def format_table(runs: Sequence[Results]) -> str:
     return format_columns(*table_rows(runs))
 
 
+def settings_note(document: dict[str, Any]) -> str:
+    """What stands below the table of a `results.json`: where its hyper-parameters come from."""
+    return f"Hyper-parameters: {document.get('hyperparameters_from') or 'not told where from'}."
+
+
 def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """A table for a terminal, its first `left` columns to the left and the others to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

@@ -98,8 +98,17 @@ def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
         "runs": [run for run, _ in runs.values()],
         "arguments": _beside_each_other([document["arguments"] for document in documents]),
         "versions": _beside_each_other([document["versions"] for document in documents]),
+        "hyperparameters_from": _origins(documents),
         "command": " ; ".join(dict.fromkeys(document.get("command", "") for document in documents)),
     }
+
+
+def _origins(documents: Sequence[dict[str, Any]]) -> str | None:
+    """Where hyper-parameters come from, by stream where that differs; None: no document tells."""
+    told = {d["arguments"]["stream"]: d["hyperparameters_from"] for d in documents if d.get("hyperparameters_from")}
+    if len(told) == len(documents) and len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return "; ".join(f"{stream}: {origin}" for stream, origin in told.items()) or None
 
 
 def _beside_each_other(parts: Sequence[dict[str, Any]]) -> dict[str, str]:
