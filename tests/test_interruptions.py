@@ -26,10 +26,12 @@ from avalanche_clts.streams.named import parse_stream
 from tests.workers import end_abruptly
 
 STRATEGIES = ["clts", "caption-replay"]
+FEW = {"clts": {"replay_size": 12, "router_epochs": 1}, "caption-replay": {"replay_size": 12}}  # images
 
 
 def arguments(pair: Path, out: Path) -> list[str]:
-    options = ["--strategies", *STRATEGIES, "--seeds", "1", "--epochs", "1"]
+    options = ["--strategies", *STRATEGIES, "--seeds", "1", "--epochs", "1", "--set"]
+    options += [f"{name}.{option}={value}" for name, given in FEW.items() for option, value in given.items()]
     return ["compare", "--stream", "digits", *options, "--pair", str(pair), "--out", str(out)]
 
 
@@ -79,7 +81,9 @@ def test_a_run_whose_checkpoints_are_damaged_begins_anew(tiny_pair_folder: Path,
             raise KeyboardInterrupt
 
     save = runner.save_checkpoint
-    asked = experiment_of("digits", strategies=["clts"], seeds=1, train_epochs=1, pair=str(tiny_pair_folder))
+    asked = experiment_of(
+        "digits", strategies=["clts"], seeds=1, train_epochs=1, pair=str(tiny_pair_folder), hyperparameters=FEW
+    )
     monkeypatch.setattr(runner, "save_checkpoint", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         compare(asked, out=tmp_path / "stopped")

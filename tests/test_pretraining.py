@@ -285,7 +285,7 @@ def test_command_trains_a_pair_on_a_folder(photos: Path, tmp_path: Path, monkeyp
 
 def test_a_pair_is_not_gone_on_with_on_other_images(photos: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     out = tmp_path / "pair"
-    monkeypatch.setattr(pretraining, "_train_part", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(pretraining, "ProcessPoolExecutor", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         pretraining.pretrain(out, domains=[photos_domain(photos, part=(1, 2))], recipe=QUICK)
     with pytest.raises(KeyboardInterrupt):
