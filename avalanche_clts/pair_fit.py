@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 from .images.avalanche import class_ids
 from .memory.buffer import CaptionBuffer
 from .models import RoutedModel
+from .pair.embedded import EMBEDDED
 
 _logger = logging.getLogger("avalanche_clts")
 _LOOKED_AT = 256  # images of either kind, at most
@@ -69,10 +70,11 @@ class PairFit:
             told.append(f"the head recognises {regenerated:.0%} of the regenerated images, and {real:.0%} of the real")
         if told:
             _logger.warning(
-                "the pair does not seem to know the images of experience %d: %s; use another pair, a prompt template, "
-                "or train one on images like these (clts pretrain)",
+                "the pair does not seem to know the images of experience %d: %s; use another pair (%s), a prompt "
+                "template, or train one on images like these (clts pretrain)",
                 experience,
                 ", and ".join(told),
+                "; ".join(f"{name} knows {pair.knows}" for name, pair in EMBEDDED.items()),
             )
 
 

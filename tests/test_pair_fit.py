@@ -43,6 +43,7 @@ def test_pair_that_does_not_know_them_is(caplog: pytest.LogCaptureFixture) -> No
     assert fit["captions_named"] == 0
     assert fit["regenerated_recognised"] <= 0.5 < fit["real_recognised"]
     assert "0% of its captions name their class" in caplog.text
+    assert "embedded-mnist-blood knows MNIST's digits and peripheral blood cells" in caplog.text
     assert "clts pretrain" in caplog.text
 
 
