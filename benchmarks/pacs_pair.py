@@ -27,7 +27,12 @@ RECIPE = replace(
     distillation_steps=400,
     num_trajectories=10_000,
 )
-LOOKS = {"art_painting": "as an art painting", "cartoon": "as a cartoon", "photo": "as a photo", "sketch": "as a sketch"}
+LOOKS = {
+    "art_painting": "as an art painting",
+    "cartoon": "as a cartoon",
+    "photo": "as a photo",
+    "sketch": "as a sketch",
+}
 PICTURE = "a picture of a {class_name}"
 
 

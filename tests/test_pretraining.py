@@ -19,13 +19,14 @@ from torch import nn
 from avalanche_clts import Pair, load_pair, pretraining, split_digits
 from avalanche_clts.cli import main
 from avalanche_clts.images.formats import ImageFormat, LabelledImages
-from avalanche_clts.pretraining import Recipe, distillation, embedded_domains, training
+from avalanche_clts.pretraining import Recipe, arguments_of_pair, distillation, embedded_domains, training
 from avalanche_clts.pretraining import digit_pool as pools
 from avalanche_clts.pretraining import shape_pool as drawings
 from avalanche_clts.pretraining.captioner import train_captioner
 from avalanche_clts.pretraining.generator import _tokens as generator_tokens
 from avalanche_clts.pretraining.generator import train_generator
 from avalanche_clts.pretraining.photo_pool import describe_photo, photos_domain
+from avalanche_clts.pretraining.pool import Domain
 from avalanche_clts.pretraining.quality import measure_quality, named_class
 from avalanche_clts.streams.embedded_digits import CLASS_NAMES, pair_digits, stream_digits
 from avalanche_clts.streams.embedded_shapes import Look, draw
@@ -281,6 +282,18 @@ def test_command_trains_a_pair_on_a_folder(photos: Path, tmp_path: Path, monkeyp
     (image,) = pair.generator.generate(["a photo of a frog green on green in the dark"], [0])
     assert image.size == (16, 16)
     assert pair.captioner.caption([image], ["frog"])[0].startswith("a photo of a frog")
+
+
+def test_a_prefix_that_all_captions_have_is_the_pairs(photos: Path) -> None:
+    domain = photos_domain(photos, part=(1, 2))
+    pool = domain.pool()
+
+    def prefix(*domains: Domain) -> str | None:
+        return arguments_of_pair(domains, pool, QUICK)["captioner"].get("prefix")
+
+    other, none = (replace(domain, prefix=text) for text in ("a drawing of a {class_name}", None))
+    assert prefix(domain) == prefix(domain, domain) == "a photo of a {class_name}"
+    assert prefix(domain, other) is prefix(domain, none) is prefix(none) is None
 
 
 def test_a_pair_is_not_gone_on_with_on_other_images(photos: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -69,19 +69,7 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
         captioner = other.submit(_train_part, "captioner", pool, out, recipe, threads)
         _train_part("generator", pool, out, recipe, threads)
         captioner.result()
-    captioner_arguments: dict[str, Any] = {
-        "max_new_tokens": max(len(words_of(c)) for c in pool.captions) + 2,
-        "batch_size": 100,
-    }
-    prefixes = {domain.prefix for domain in domains}
-    if len(prefixes) == 1 and None not in prefixes:
-        captioner_arguments["prefix"] = domains[0].prefix
-    generator_arguments: dict[str, Any] = {**recipe.sampling, "batch_size": 250}
-    if any(width != height for width, height in (domain.format.size for domain in domains)):
-        # It has learnt from such images as squares, and makes them so.
-        generator_arguments |= {"width": recipe.side, "height": recipe.side}
-    arguments = {"captioner": captioner_arguments, "generator": generator_arguments}
-    write_text(out / "pair.json", json.dumps(arguments, indent=1) + "\n")
+    write_text(out / "pair.json", json.dumps(arguments_of_pair(domains, pool, recipe), indent=1) + "\n")
     measured = out / "quality.json"
     if measured.exists():
         print(format_quality(json.loads(measured.read_text(encoding="utf-8"))))
@@ -93,6 +81,19 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     write_text(measured, json.dumps(quality, indent=1) + "\n")
     print(format_quality(quality))
     shutil.rmtree(work)
+
+
+def arguments_of_pair(domains: Sequence[Domain], pool: Pool, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """What `pair.json` says: the arguments with which a pair's parts are used as they were trained."""
+    captioner: dict[str, Any] = {"max_new_tokens": max(len(words_of(c)) for c in pool.captions) + 2, "batch_size": 100}
+    prefixes = {domain.prefix for domain in domains}
+    if len(prefixes) == 1 and None not in prefixes:
+        captioner["prefix"] = domains[0].prefix
+    generator: dict[str, Any] = {**recipe.sampling, "batch_size": 250}
+    if any(width != height for width, height in (domain.format.size for domain in domains)):
+        # It has learnt from such images as squares, and makes them so.
+        generator |= {"width": recipe.side, "height": recipe.side}
+    return {"captioner": captioner, "generator": generator}
 
 
 def _begin_process(verbosity: int) -> None:
