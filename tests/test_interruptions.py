@@ -235,7 +235,7 @@ def test_workers_do_not_outlive_a_killed_comparison(tiny_pair_folder: Path, tmp_
         assert len(members(process.pid)) >= 3
         process.kill()  # the comparison alone, not its workers
         process.wait()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while members(process.pid) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert members(process.pid) == []
