@@ -103,7 +103,8 @@ def test_a_run_that_is_lost_with_its_worker_is_done_again_and_no_other(
     killed: list[str] = []
     killer = threading.Thread(target=kill_the_worker_of_clts)
     killer.start()
-    asked = ["compare", "--strategies", "clts", "naive", "--seeds", "1", "--epochs", "1"]
+    # As long as it takes to be killed in, on a busy machine too.
+    asked = ["compare", "--strategies", "clts", "naive", "--seeds", "1", "--epochs", "30"]
     asked += ["--set", "clts.replay_size=12", "clts.router_epochs=1", "--pair", str(tiny_pair_folder), "--out"]
     assert cli.main([*asked, "spread", "--executor", dask.address]) == 0
     killer.join()
