@@ -32,7 +32,7 @@ from avalanche_clts.pretraining.quality import format_quality
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 # The streams of the README, as far as they are recorded.
-NAMES = ("cells-half", "mnist-half", "digits", "shapes", "cifar10-half")
+NAMES = ("cells-half", "mnist-half", "cifar10-half", "pacs-half", "shapes", "digits")
 STREAMS = [stream for stream in NAMES if (RESULTS / stream / "results.json").exists()]
 
 # Of the README's table: those that are asked for first, whichever are ahead.
