@@ -137,7 +137,7 @@ def test_finished_runs_outlive_a_disk_that_fills_up(
     assert not re.search(r"caption-replay, seed 0 .*\(already there\)$", said, re.MULTILINE)
 
 
-def test_processes_do_what_follows_and_one_that_fails_lets_the_others_finish(tiny_pair_folder: Path) -> None:
+def test_processes_do_what_follows_and_one_that_fails_lets_the_others_finish(tiny_pair_folder: Path, capsys) -> None:
     stream = parse_stream("digits")
     quick = experiment_of("digits", train_epochs=1, pair=str(tiny_pair_folder))
     failing = Task(replace(quick, network="slim-resnet18"), "ewc", 7, stream)  # which takes no image of this size
@@ -149,6 +149,8 @@ def test_processes_do_what_follows_and_one_that_fails_lets_the_others_finish(tin
     tasks.extend([failing, sound])
     assert next(finished)[0] == sound
     assert told[:2] == ["naive, seed 1", "ewc, seed 7; naive, seed 0"]
+    begun = [line.split(maxsplit=2)[2] for line in capsys.readouterr().err.splitlines() if ", seed " in line]
+    assert begun == ["naive, seed 1", "ewc, seed 7", "naive, seed 0"]
     with pytest.raises(RuntimeError, match="is invalid for input of size") as raised:
         next(finished)
     assert raised.value.__notes__ == ["in the run of ewc, seed 7"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from avalanche_clts import Pair, load_pair
+from avalanche_clts.cli import main
 from avalanche_clts.experiments import compare, experiment_of
 from avalanche_clts.experiments.told import introduction, origin_of_settings
 from avalanche_clts.pair import estimates
@@ -75,6 +76,24 @@ def test_the_pair_of_mnist_and_blood_cells_reads_what_it_draws() -> None:
 def test_origin_of_the_hyperparameters_is_told(given: dict, origin: str) -> None:
     experiment = experiment_of(**{"stream": "digits", "strategies": ("clts", "naive"), **given})
     assert origin_of_settings(experiment, experiment.chosen) == origin
+
+
+def test_tables_say_where_the_hyperparameters_come_from(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
+    options = ["--strategies", "naive", "--seeds", "1", "--epochs", "1", "--pair", str(tiny_pair_folder)]
+    origins = {
+        "digits": "as the strategies have them, none searched",
+        "shapes": "set by hand (naive.learning_rate=0.01)",
+    }
+    for stream, more in (("digits", []), ("shapes", ["--set", "naive.learning_rate=0.01"])):
+        out = tmp_path / stream
+        assert main(["compare", "--stream", stream, *options, *more, "--out", str(out)]) == 0
+        assert f"\n\nHyper-parameters: {origins[stream]}.\n" in capsys.readouterr().out
+    for markdown in ([], ["--markdown"]):
+        assert main(["report", str(tmp_path / "digits"), *markdown]) == 0
+        assert f"\n\nHyper-parameters: {origins['digits']}.\n" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "digits"), str(tmp_path / "shapes")]) == 0
+    both = "; ".join(f"{stream}: {origin}" for stream, origin in origins.items())
+    assert f"\n\nHyper-parameters: {both}.\n" in capsys.readouterr().out
 
 
 def test_it_is_told_before_anything_runs(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:

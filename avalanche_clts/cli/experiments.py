@@ -239,7 +239,8 @@ def _report(arguments: argparse.Namespace) -> int:
     runs = document["runs"] if document else []
     for stream in dict.fromkeys(run["stream"] for run in runs):
         of_stream = [run for run in runs if run["stream"] == stream]
-        print(format_markdown(of_stream) if arguments.markdown else f"{stream}\n{format_table(of_stream)}\n")
+        shown = format_markdown(of_stream) if arguments.markdown else f"{stream}\n{format_table(of_stream)}"
+        print(f"{shown}\n")
     if document:
         print(f"{settings_note(document)}\n")
     if arguments.markdown and ablations:
