@@ -23,7 +23,7 @@ from .runs.execution import Task, execute
 from .runs.folder import ResultsFolder
 
 TUNING_SEED = 1000  # comparisons report seeds 0, 1, 2, ...
-TRIALS = 13  # enough for every value of any strategy's hyper-parameters, one after the other
+TRIALS = 14  # enough for every value of any strategy's hyper-parameters, one after the other
 VALIDATION = 0.2  # of every training experience's images; the search never sees a test image
 _KEPT = ("stream", "strategy", "seed", "average_accuracy", "router_accuracy", "memory_bytes")
 

@@ -26,7 +26,7 @@ ROWS = [
         keeps="the network, and captions",
         colour=colours.ORANGE,
         marker="D",
-        grid={"replay_size": [400, 1000], "batch_size_mem": _BATCHES},
+        grid={"replay_size": [400, 1000, 2000], "batch_size_mem": _BATCHES},
         # Digits has half as many captions as shapes, and its images are generated for as many.
         grid_on={"digits": {"replay_size": [200, 500], "batch_size_mem": _BATCHES}},
         uses_pair=True,
