@@ -32,7 +32,9 @@ from avalanche_clts.pretraining.quality import format_quality
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 # The streams of the README, as far as they are recorded.
-NAMES = ("cells-half", "mnist-half", "cifar10-half", "pacs-half", "shapes", "digits")
+NAMES = ("cells-half", "mnist-half", "cifar10-half", "cifar100-half", "pacs-half", "shapes", "digits")
+# The same images on a frozen backbone: tables without a figure.
+ON_FEATURES = ("cells-half-features", "cifar10-half-features", "cifar10-half-imagenet")
 STREAMS = [stream for stream in NAMES if (RESULTS / stream / "results.json").exists()]
 
 # Of the README's table: those that are asked for first, whichever are ahead.
@@ -73,6 +75,10 @@ def rendered() -> dict[Path, str]:
         },
         ROOT / "docs" / "results.md": {
             f"table-{stream}": noted(format_markdown, read_runs(RESULTS / stream)) for stream in STREAMS
+        }
+        | {
+            f"table-{name}": f"{noted(format_markdown, document)} {areas_note(document)}"
+            for name, document in ((name, read_runs(RESULTS / name)) for name in ON_FEATURES)
         },
         ROOT / "docs" / "embedded-pair.md": {mark: indented(text) for mark, text in quality.items()},
     }
@@ -89,6 +95,12 @@ def rendered() -> dict[Path, str]:
 def noted(table: Callable[[list[dict[str, Any]]], str], document: dict[str, Any]) -> str:
     """A table of a `results.json`, and below it where its hyper-parameters come from."""
     return f"{table(document['runs'])}\n\n{settings_note(document)}"
+
+
+def areas_note(document: dict[str, Any]) -> str:
+    """The area under accuracy and everything kept, of the families of strategies, the largest first."""
+    areas = ", ".join(f"`{family}` {area:.2f}" for family, area in document["accuracy_memory_area"].items())
+    return f"Area under accuracy and everything kept (`er`: at all its budgets): {areas}."
 
 
 def short_table(runs: list[dict[str, Any]]) -> str:

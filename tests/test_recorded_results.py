@@ -58,7 +58,7 @@ def test_what_was_not_searched_is_what_its_command_asks_for(name: str) -> None:
     assert Experiment(**recorded_settings(document)).settings() == asked.settings()
 
 
-@pytest.mark.parametrize("name", ["digits", "shapes", "cells-half", "mnist-half", "cifar10-half", "pacs-half"])
+@pytest.mark.parametrize("name", [*load_script("readme").NAMES, *load_script("readme").ON_FEATURES])
 def test_definitions_are_of_what_is_recorded(name: str) -> None:
     asked = read_experiment(ROOT / f"benchmarks/experiments/{name}.toml")
     recorded = recorded_experiment(RECORDED[name])
