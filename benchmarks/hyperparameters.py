@@ -21,17 +21,23 @@ DEFAULTS = ROOT / "avalanche_clts" / "experiments" / "defaults"
 
 
 def main() -> None:
-    for stream, hyperparameters in chosen().items():
+    for stream, fields in chosen().items():
         file = DEFAULTS / f"{stream}.toml"
-        write_text(file, to_toml({**read_fields(file), "hyperparameters": hyperparameters}))
+        write_text(file, to_toml({**read_fields(file), **fields}))
 
 
-def chosen() -> dict[str, dict[str, dict[str, Any]]]:
-    """The winners of each search, by stream and strategy."""
+def chosen() -> dict[str, dict[str, Any]]:
+    """By stream: the winners of its search, by strategy, and whether it looked at test images, as older ones did."""
     folders = [ROOT / "benchmarks" / "results" / file.stem for file in sorted(DEFAULTS.glob("*.toml"))]
     files = {folder.name: folder / f"tuning-{folder.name}.json" for folder in folders}
     searches = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
-    return {stream: {name: found["best"] for name, found in search.items()} for stream, search in searches.items()}
+    return {
+        stream: {
+            "searched_on_test_images": not all(f["conditions"]["settings"].get("validation") for f in search.values()),
+            "hyperparameters": {name: found["best"] for name, found in search.items()},
+        }
+        for stream, search in searches.items()
+    }
 
 
 if __name__ == "__main__":

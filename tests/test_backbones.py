@@ -271,3 +271,13 @@ def test_rows_made_of_features_are_refused_without_them(tiny_pair_folder: Path, 
     asked = replace(QUICK, strategies=("ncm",), seeds=1, pair=str(tiny_pair_folder))
     with pytest.raises(ValueError, match="strategies has ncm, which cannot run on digits: it is made of the features"):
         compare(asked, out=tmp_path)
+
+
+def test_a_database_that_was_removed_is_made_anew(tmp_path: Path) -> None:
+    file = tmp_path / "f.sqlite"
+    store = FeatureStore(file, in_memory=1)
+    store.keep([b"a" * 16], torch.ones(1, 4))
+    file.unlink()
+    assert store.found([b"b" * 16]) == {}
+    store.keep([b"b" * 16], torch.zeros(1, 4))
+    assert FeatureStore(file).found([b"b" * 16])[b"b" * 16].tolist() == [0, 0, 0, 0]

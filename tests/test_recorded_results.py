@@ -91,10 +91,10 @@ def test_finished_work_can_be_reported(folder: str, tmp_path: Path, capsys) -> N
 def test_hyperparameters_are_those_of_the_recorded_searches() -> None:
     chosen = load_script("hyperparameters").chosen()
     assert {"digits", "shapes"} == chosen.keys()
-    for stream, hyperparameters in chosen.items():
+    for stream, fields in chosen.items():
         file = ROOT / f"avalanche_clts/experiments/defaults/{stream}.toml"
-        assert read_fields(file)["hyperparameters"] == hyperparameters
-        assert experiment_of(stream).hyperparameters == hyperparameters
+        assert fields.items() <= read_fields(file).items()
+        assert experiment_of(stream).hyperparameters == fields["hyperparameters"]
 
 
 @pytest.mark.parametrize("stream", STREAMS)

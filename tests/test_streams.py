@@ -28,6 +28,7 @@ from avalanche_clts.streams.benchmarks import ImageDataset
 from avalanche_clts.streams.embedded_digits import CLASS_NAMES, stream_digits
 from avalanche_clts.streams.folders import FolderDataset, open_folder
 from avalanche_clts.streams.named import STREAMS, parse_stream, slug
+from avalanche_clts.streams.orders import num_classes
 from tests.conftest import make_clts
 
 
@@ -271,6 +272,7 @@ def mnist_root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["split-mnist", "permuted-mnist", "rotated-mnist"])
 def test_clts_runs_in_avalanches_classics(name: str, mnist_root: Path, tiny_pair: Pair) -> None:
     benchmark = parse_stream(f"{name}:experiences=2", mnist_root).build(0)
+    assert num_classes(benchmark) == 10, "however often they come"
     model = RoutedModel(head=cnn(10, channels=1), router=cnn(10, channels=1))
     clts = make_clts(tiny_pair, model=model)
     for experience in benchmark.train_stream:

@@ -19,6 +19,9 @@ from avalanche_clts.streams.named import parse_stream
 from tests.conftest import DIGITS
 from tests.test_compare import QUICK
 
+# Of the searches whose winners the package has.
+OLDER = ", by an older search that saw test images of a seed that is not reported"
+
 
 def told(stream: str = "digits", strategies: tuple[str, ...] = ("clts", "naive"), **given: object) -> str:
     experiment = experiment_of(stream, strategies=strategies, **given)
@@ -66,11 +69,11 @@ def test_the_pair_of_mnist_and_blood_cells_reads_what_it_draws() -> None:
 @pytest.mark.parametrize(
     ("given", "origin"),
     [
-        ({}, "searched on Split Digits"),
+        ({}, f"searched on Split Digits{OLDER}; as they come (naive)"),
         ({"tune": True}, "searched on images held out of training, and a seed that is not reported"),
         ({"strategies": ("naive",)}, "as the strategies have them, none searched"),
-        ({"stream": "folder:photos"}, "searched on Split Shapes, not on this stream"),
-        ({"hyperparameters": {"clts": {"replay_size": 7}}}, "set by hand (clts.replay_size=7)"),
+        ({"stream": "folder:photos"}, f"searched on Split Shapes, not on this stream{OLDER}; as they come (naive)"),
+        ({"hyperparameters": {"clts": {"replay_size": 7}}}, "set by hand (clts.replay_size=7); as they come (naive)"),
     ],
 )
 def test_origin_of_the_hyperparameters_is_told(given: dict, origin: str) -> None:
@@ -118,3 +121,27 @@ def test_how_long_images_take_is_told_after_the_first_batch(tiny_pair: Pair, mon
     monkeypatch.setattr(estimates, "_LONG", 0)
     tiny_pair.generator.generate(["zero"] * 6, range(6))
     assert capsys.readouterr().err.count("generating 6 images: about 0 min") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        # A strategy that is like another has the other's.
+        ({"strategies": ("name-only",), "hyperparameters": {"clts": {"replay_size": 7}}}, "name-only.replay_size=7"),
+        # No search was run on a backbone.
+        ({"stream": "shapes", "backbone": "efficientnet-lite0"}, f", not on a backbone{OLDER}; as they come (naive)"),
+        ({"tune": True, "strategies": ("captioner",)}, "as the strategies have them, none searched"),
+        ({"strategies": ("captioner",)}, "as the strategies have them, none searched"),
+    ],
+)
+def test_every_strategys_origin_is_told(given: dict, origin: str) -> None:
+    experiment = experiment_of(**{"stream": "digits", "strategies": ("clts", "naive"), **given})
+    assert origin in origin_of_settings(experiment, experiment.chosen)
+
+
+def test_what_a_search_found_is_told_of_whoever_runs_it_again() -> None:
+    experiment = experiment_of("digits", strategies=("clts", "naive"), hyperparameters={"clts": {"replay_size": 7}})
+    found = {"clts": {"replay_size": 7}}
+    searched = "searched on images held out of training, and a seed that is not reported; as they come (naive)"
+    assert origin_of_settings(experiment, experiment.chosen, found) == searched
+    assert "set by hand" in origin_of_settings(experiment, experiment.chosen, {"clts": {"replay_size": 8}})

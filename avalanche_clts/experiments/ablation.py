@@ -18,6 +18,7 @@ from .._support.files import write_text
 from ..memory.origins import names_in_words
 from ..pair.loading import pair_identity
 from ..streams.named import Stream, parse_stream
+from ..streams.orders import num_classes
 from .begin import require_fit, require_machine
 from .config import keep
 from .experiment import Conditions, Experiment
@@ -30,7 +31,8 @@ from .runs.folder import ResultsFolder
 from .runs.lock import only_one
 from .runs.results import ABLATIONS_FILE, ablations_to_csv
 from .runs.runner import versions
-from .told import introduction
+from .told import introduction, origin_of_settings
+from .tuning import found_before
 from .variants import ABLATIONS, Variant
 
 
@@ -102,7 +104,9 @@ def ablate(
     with only_one(out):
         done = partial(execute, jobs=jobs, executor=executor)
         results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), done, image_cache)
+        origin = origin_of_settings(experiment, ["clts"], found_before(out, stream))
         document = _beside_earlier(out / ABLATIONS_FILE, shared, _answers(planned, results), command)
+        document["hyperparameters_from"] = origin
         keep(replace(experiment, ablations=tuple(document["ablations"])), out)
         write_text(out / ABLATIONS_FILE, json.dumps(document, indent=1))
         write_text(out / "ablations.csv", ablations_to_csv(document))
@@ -213,4 +217,4 @@ def _class_names(benchmark: NCScenario) -> list[str]:
     names: dict[int, str] = {}
     for experience in benchmark.train_stream:
         names |= names_in_words(experience.dataset) or {}
-    return [names.get(label, str(label)) for label in range(benchmark.n_classes)]
+    return [names.get(label, str(label)) for label in range(num_classes(benchmark))]

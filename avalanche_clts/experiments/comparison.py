@@ -31,7 +31,7 @@ from .runs.lock import only_one
 from .runs.results import RESULTS_FILE, to_csv
 from .runs.runner import versions
 from .told import introduction, origin_of_settings
-from .tuning import tune
+from .tuning import found_before, require_searchable, tune
 
 
 def compare(
@@ -80,13 +80,15 @@ def compare(
     conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))
     for line in introduction(experiment, benchmark, strategies=experiment.chosen):
         tell(line)
-    origin = origin_of_settings(experiment, experiment.chosen)
+    if experiment.tune:
+        require_searchable(benchmark)
     with only_one(out):
         folder = ResultsFolder(out, conditions)
         compute_features(experiment, benchmark, pair, folder.features)
         if experiment.tune:
             found = tune(experiment, stream=stream, folder=folder, jobs=jobs, executor=executor)
             experiment = replace(experiment, hyperparameters=experiment.hyperparameters | found, tune=False)
+        origin = origin_of_settings(experiment, experiment.chosen, found_before(out, stream))
         keep(experiment, out)
         done = partial(execute, jobs=jobs, executor=executor)
         runs = _run_all(experiment, stream, folder, done, image_cache, WandBRuns(wandb, out) if wandb else None)

@@ -31,18 +31,24 @@ def experiment_of(stream: str, **given: Any) -> Experiment:
     Streams for which no hyper-parameters were searched have those of Split Shapes.
     """
     kind = parse_stream(stream).kind
-    searched, found = searched_on(stream)
-    fields = read_fields(_DEFAULTS / f"{kind}.toml") if searched == kind else {"hyperparameters": found}
+    searched, found, _ = searched_on(stream)
+    fields = _defaults(kind)[0] if searched == kind else {"hyperparameters": found}
     network, pair = STREAMS[kind].network, STREAMS[kind].pair
     return Experiment(stream=stream, network=network, pair=pair, **fields).with_given(**given)
 
 
-def searched_on(stream: str) -> tuple[str, dict[str, dict[str, Any]]]:
-    """The embedded stream on which the hyper-parameters were searched that the package has for a stream, and these."""
+def searched_on(stream: str) -> tuple[str, dict[str, dict[str, Any]], bool]:
+    """The embedded stream on which the hyper-parameters were searched that the package has for a stream; these; and
+    whether that was by a search of before, which looked at test images."""
     kind = parse_stream(stream).kind
     searched = kind if (_DEFAULTS / f"{kind}.toml").exists() else _LIKE
-    found: dict[str, dict[str, Any]] = read_fields(_DEFAULTS / f"{searched}.toml")["hyperparameters"]
-    return searched, found
+    fields, by_older_search = _defaults(searched)
+    return searched, fields["hyperparameters"], by_older_search
+
+
+def _defaults(kind: str) -> tuple[dict[str, Any], bool]:
+    fields = read_fields(_DEFAULTS / f"{kind}.toml")
+    return fields, fields.pop("searched_on_test_images", False)
 
 
 def read_experiment(file: Path, **given: Any) -> Experiment:

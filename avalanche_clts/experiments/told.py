@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from avalanche.benchmarks import NCScenario
@@ -11,6 +11,7 @@ from ..images.avalanche import image_format
 from ..pair.embedded import EMBEDDED
 from ..plugins import IMAGES_PER_CLASS
 from ..streams.named import parse_stream
+from ..streams.orders import num_classes
 from .config import searched_on
 from .experiment import Experiment
 from .rows import ROWS
@@ -26,8 +27,9 @@ def introduction(experiment: Experiment, benchmark: NCScenario, *, strategies: S
     format = image_format(benchmark.train_stream[0].dataset)
     images = sum(len(experience.dataset) for experience in benchmark.train_stream)
     width, height = format.size
+    classes = num_classes(benchmark)
     lines = [
-        f"stream: {experiment.stream}, {images:,} training images of {width}x{height}, {benchmark.n_classes} classes "
+        f"stream: {experiment.stream}, {images:,} training images of {width}x{height}, {classes} classes "
         f"in {len(benchmark.train_stream)} experiences",
     ]
     if any(experiment.needs_pair(name) for name in strategies):
@@ -39,28 +41,43 @@ def introduction(experiment: Experiment, benchmark: NCScenario, *, strategies: S
     return lines
 
 
-def origin_of_settings(experiment: Experiment, strategies: Sequence[str]) -> str:
-    """Where the hyper-parameters of the strategies come from, in a phrase."""
-    stream, searched = searched_on(experiment.stream)
-    if experiment.tune:
-        return "searched on images held out of training, and a seed that is not reported"
+def origin_of_settings(
+    experiment: Experiment, strategies: Sequence[str], found: Mapping[str, dict[str, Any]] | None = None
+) -> str:
+    """Where the hyper-parameters of the strategies come from, in a phrase.
+
+    **Arguments:**
+
+    - found: what a search has found on the experiment's own stream, by strategy. None: none was run.
+    """
+    stream, elsewhere, by_older_search = searched_on(experiment.stream)
+    searched = f"searched on Split {stream.capitalize()}"
+    if parse_stream(experiment.stream).kind != stream:
+        searched += ", not on this stream"
+    if experiment.on_features:
+        searched += ", not on a backbone"
+    if by_older_search:
+        searched += ", by an older search that saw test images of a seed that is not reported"
     by_origin: dict[str, list[str]] = {}
     for name in strategies:
-        own = experiment.hyperparameters.get(name, {})
-        by_hand = sorted(option for option in own if own[option] != searched.get(name, {}).get(option))
-        if by_hand:
+        if not ROWS[name].searched(parse_stream(experiment.stream).kind, on_features=experiment.on_features):
+            continue  # it has nothing to choose
+        own, of_search = experiment.options_of(name), (found or {}).get(name)
+        theirs = elsewhere.get(name) or elsewhere.get(ROWS[name].like, {})
+        by_hand = sorted(option for option in own if own[option] != theirs.get(option))
+        if experiment.tune or (of_search is not None and own == of_search):
+            by_origin.setdefault("searched on images held out of training, and a seed that is not reported", [])
+        elif by_hand:
             by_origin.setdefault("set by hand", []).extend(f"{name}.{option}={own[option]}" for option in by_hand)
-        elif own and ROWS[name].grid:
-            elsewhere = "" if parse_stream(experiment.stream).kind == stream else ", not on this stream"
-            by_origin.setdefault(f"searched on Split {stream.capitalize()}{elsewhere}", []).append(name)
-    if not by_origin:
+        elif own:
+            by_origin.setdefault(searched, [])
+        else:
+            by_origin.setdefault("as they come", []).append(name)
+    if not by_origin or list(by_origin) == ["as they come"]:
         return "as the strategies have them, none searched"
     # Of those that were searched there are many: the others are named.
-    told = [
-        f"{origin} ({', '.join(of)})" if origin == "set by hand" else origin
-        for origin, of in sorted(by_origin.items(), reverse=True)
-    ]
-    return "; ".join(reversed(told))
+    order = sorted(by_origin, key=lambda origin: (origin == "as they come", not origin.startswith("searched"), origin))
+    return "; ".join(f"{origin} ({', '.join(by_origin[origin])})" if by_origin[origin] else origin for origin in order)
 
 
 def _work(experiment: Experiment, benchmark: NCScenario) -> str:

@@ -11,18 +11,22 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from .._support.console import bar
 from .._support.files import write_text
 from ..streams.named import Stream, slug
+from ..streams.orders import order_of
 from .experiment import Experiment
 from .rows import ROWS, Results
 from .rows.row import Grid, Options
 from .runs.execution import Task, execute
 from .runs.folder import ResultsFolder
+from .validation import held_out
 
-TUNING_SEED = 1000  # comparisons report seeds 0, 1, 2, ...
+TUNING_SEED = 1000  # comparisons report seeds 0, 1, 2, ...; see `unreported_seed`
+_SEEDS = 10  # that are tried for an order of classes of their own
 TRIALS = 14  # enough for every value of any strategy's hyper-parameters, one after the other
 VALIDATION = 0.2  # of every training experience's images; the search never sees a test image
 _KEPT = ("stream", "strategy", "seed", "average_accuracy", "router_accuracy", "memory_bytes")
@@ -78,8 +82,8 @@ def tune(
     jobs: int | None = None,
     executor: Executor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """The best of `TRIALS` settings for each of the experiment's strategies, by average accuracy on `TUNING_SEED`, on
-    images held out of training.
+    """The best of `TRIALS` settings for each of the experiment's strategies, by average accuracy on a seed that is not
+    reported, on images held out of training.
 
     A trial is a run like any other: `folder` keeps it, and none that is there is run again. The trials and the best of
     them are written to `tuning-STREAM.json` in it, where strategies that are not searched now stay as they are.
@@ -90,8 +94,10 @@ def tune(
     - stream: the experiment's, with the folder of downloaded data.
     - jobs, executor: as in `compare`.
     """
-    file = folder.path / f"tuning-{slug(stream.name)}.json"
+    file = tuning_file(folder.path, stream)
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    seed = unreported_seed(stream, experiment.seeds)
+    on_held_out = replace(experiment, tune=False, validation=VALIDATION)
     searched = {
         name: Descent(grid, count=TRIALS, seed=name)
         for name in experiment.chosen
@@ -108,9 +114,9 @@ def tune(
                 tasks = {
                     name: [
                         Task(
-                            replace(experiment, hyperparameters=base | {name: options}, validation=VALIDATION),
+                            replace(on_held_out, hyperparameters=base | {name: options}),
                             name,
-                            TUNING_SEED,
+                            seed,
                             stream,
                             clts=best_clts if after_clts else None,
                             images=folder.images,
@@ -136,6 +142,38 @@ def tune(
                 )
     write_text(file, json.dumps(found, indent=1) + "\n")
     return {name: found[name]["best"] for name in searched}
+
+
+def tuning_file(folder: Path, stream: Stream) -> Path:
+    """Where a folder of results keeps what a search has found on a stream."""
+    return folder / f"tuning-{slug(stream.name)}.json"
+
+
+def found_before(folder: Path, stream: Stream) -> dict[str, dict[str, Any]]:
+    """The best settings of a search that the folder keeps, by strategy; none where none was run."""
+    file = tuning_file(folder, stream)
+    return {n: f["best"] for n, f in json.loads(file.read_text(encoding="utf-8")).items()} if file.exists() else {}
+
+
+def require_searchable(benchmark: Any) -> None:
+    """Raise `ValueError` where a search could hold no images out of training."""
+    try:
+        held_out(benchmark, VALIDATION)
+    except ValueError:
+        raise ValueError(
+            f"tune is True, but a search holds out {VALIDATION:.0%} of the images of each class, and an experience has "
+            f"no class of {round(1 / VALIDATION)} images or more to train on; leave tune out"
+        ) from None
+
+
+def unreported_seed(stream: Stream, seeds: int) -> int:
+    """`TUNING_SEED`, or the first seed after it whose order of classes none of the reported seeds has; where the stream
+    has so few orders that there is none, `TUNING_SEED`."""
+    reported = [order_of(stream.build(seed)) for seed in range(seeds)]
+    others = range(TUNING_SEED, TUNING_SEED + _SEEDS)
+    if all(order == reported[0] for order in reported[1:]) and seeds > 1:
+        others = others[: len(reported)]  # most likely the only one
+    return next((seed for seed in others if order_of(stream.build(seed)) not in reported), TUNING_SEED)
 
 
 def _outcome(search: Descent, tasks: Sequence[Task], folder: ResultsFolder) -> dict[str, Any]:

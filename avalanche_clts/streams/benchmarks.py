@@ -18,6 +18,7 @@ from . import embedded_digits as digits
 from . import embedded_shapes as shapes
 from .folders import open_layouts, require_folder_arguments
 from .layouts import read_domains, read_layout
+from .orders import num_classes
 
 
 class ImageDataset(Dataset[tuple[Image, int]]):
@@ -172,7 +173,7 @@ def split_folder(
         opened = open_layouts(list(found.values()), **options)
         if domains == "all" and seed is not None:
             opened = [opened[i] for i in np.random.RandomState(seed).permutation(len(opened))]
-        return nc_benchmark(
+        benchmark = nc_benchmark(
             [train for train, _ in opened],
             [test for _, test in opened],
             n_experiences=len(opened),
@@ -183,6 +184,8 @@ def split_folder(
             train_transform=train_transform or ToTensor(),
             eval_transform=eval_transform or ToTensor(),
         )
+        benchmark.n_classes = num_classes(benchmark)  # Avalanche counts the same classes anew in each domain
+        return benchmark
     layout = read_layout(root)
     n_experiences = 5 if n_experiences is None else n_experiences
     _require_divisor(n_experiences, len(layout.train))

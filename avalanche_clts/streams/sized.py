@@ -30,6 +30,7 @@ from torchvision.transforms import ToTensor
 
 from .benchmarks import split_classes
 from .kinds import Options, StreamKind, count, one_of, size
+from .orders import num_classes
 from .relabelled import RelabelledImages, names_of_folders
 
 _Labelled = tuple[Any, Sequence[int]]  # a data set whose samples begin with an image, and its targets
@@ -145,7 +146,7 @@ def _in_given_order(
         eval_transform=ToTensor(),
     )
     # Which Avalanche has of what it divides by classes itself, and its CORe50 says.
-    benchmark.n_classes = 1 + max(target for _, targets in train for target in targets)
+    benchmark.n_classes = num_classes(benchmark)
     return benchmark
 
 

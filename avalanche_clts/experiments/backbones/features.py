@@ -38,8 +38,8 @@ class FeatureStore:
         self._rows = torch.empty(0, 0)
         self._next = 0
         if file is not None:
-            with self._database() as database:
-                database.execute("CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
+            with self._database():  # which finds out whether it can be written
+                pass
 
     def found(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
         """The features, `(width,)`, of those keys that have some; what is on disk is brought into memory."""
@@ -55,7 +55,7 @@ class FeatureStore:
     def keep(self, keys: Sequence[bytes], features: Tensor) -> None:
         """Keep the features `(n, width)` of these keys."""
         self._remember(dict(zip(keys, features, strict=True)))
-        if self._file is None or self._file.stat().st_size >= self._on_disk:
+        if self._file is None or (self._file.exists() and self._file.stat().st_size >= self._on_disk):
             return
         rows = [(key, row.numpy().tobytes()) for key, row in zip(keys, features, strict=True)]
         with self._database() as database:
@@ -100,6 +100,8 @@ class FeatureStore:
         assert self._file is not None
         try:
             with closing(sqlite3.connect(self._file, timeout=300)) as database, database:
+                # Each time: whoever removes the file while a worker lives finds it made anew.
+                database.execute("CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
                 yield database
         except sqlite3.Error as error:
             raise OSError(

@@ -17,7 +17,7 @@ from . import figures
 from .looks import description_of
 from .memory_curve import of_unknown_memory
 from .samples import Sample, classes_by_experience
-from .table import ablation_cells, fit_cells, human_bytes, stage_cells, table_cells, total
+from .table import ablation_cells, fit_cells, human_bytes, measured_on, stage_cells, table_cells, total
 
 _PAGE = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -92,9 +92,10 @@ def _compared(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(document: dict[str, Any]) -> list[str]:
-    """Where the hyper-parameters come from."""
-    origin = document.get("hyperparameters_from")
-    return [] if origin is None else [f"hyper-parameters {origin}"]
+    """Where the hyper-parameters come from, and what is measured on other than test images."""
+    origin, measured = document.get("hyperparameters_from"), measured_on(document)
+    told = [] if origin is None else [f"hyper-parameters {origin}"]
+    return told if measured is None else [*told, f"measured on {measured}"]
 
 
 def _facts(document: dict[str, Any]) -> list[str]:

@@ -105,11 +105,13 @@ def ablation_rows(variants: Sequence[dict[str, Any]]) -> tuple[list[str], list[l
 
 
 def format_ablations(document: dict[str, Any]) -> str:
-    """All tables of an `ablations.json` for a terminal."""
-    return "\n\n".join(
+    """All tables of an `ablations.json` for a terminal, and where it says so, where the hyper-parameters come from."""
+    tables = [
         f"{ablation['title']}\n{format_columns(*ablation_rows(ablation['variants']))}"
         for ablation in document["ablations"].values()
-    )
+    ]
+    notes = [settings_note(document)] if document.get("hyperparameters_from") else []
+    return "\n\n".join(tables + notes)
 
 
 def format_table(runs: Sequence[Results]) -> str:
@@ -118,8 +120,17 @@ def format_table(runs: Sequence[Results]) -> str:
 
 
 def settings_note(document: dict[str, Any]) -> str:
-    """What stands below the table of a `results.json`: where its hyper-parameters come from."""
-    return f"Hyper-parameters: {document.get('hyperparameters_from') or 'not told where from'}."
+    """What stands below the table of a `results.json`: where its hyper-parameters come from, and what it is measured on
+    where that is no test images."""
+    note = f"Hyper-parameters: {document.get('hyperparameters_from') or 'not told where from'}."
+    measured = measured_on(document)
+    return note if measured is None else f"{note} Measured on {measured}."
+
+
+def measured_on(document: dict[str, Any]) -> str | None:
+    """What accuracies are of, if not of test images."""
+    share = document.get("settings", {}).get("validation")
+    return f"{share:.0%} of every training experience's images, held out: not on test images" if share else None
 
 
 def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:

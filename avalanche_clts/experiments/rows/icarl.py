@@ -8,6 +8,7 @@ from avalanche.training.supervised import ICaRL
 from avalanche.training.templates import SupervisedTemplate
 
 from ...networks import split_network
+from ...streams.orders import has_disjoint_experiences
 from . import colours
 from .row import Row, Setup
 
@@ -29,7 +30,7 @@ def build(setup: Setup) -> SupervisedTemplate:
 
 def unfit(benchmark: Any) -> str | None:
     """Why iCaRL cannot run on a benchmark, or None."""
-    if hasattr(benchmark, "n_classes_per_exp"):
+    if has_disjoint_experiences(benchmark):
         return None
     return "iCaRL gives each class to one experience, and here classes come again"
 

@@ -109,7 +109,8 @@ def _frozen(
     depends = [pretrained.identity, experiment.device, repr(normalisation)]
     if pretrained.module is None:
         depends.append(pair_identity(pair)[0])
-    store = _store(file if _is_fixed(dataset) else None)
+    # By its whole path: a worker may stand in another folder at its next run.
+    store = _store(file.resolve() if file is not None and _is_fixed(dataset) else None)
     return FrozenFeatures(Backbone(pretrained, normalisation), "\n".join(depends), store, experiment.device)
 
 

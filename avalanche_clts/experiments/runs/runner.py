@@ -32,6 +32,7 @@ from ...metrics import TextTensorboardLogger, clts_metrics, synthesis_seconds
 from ...pair.loading import Pair
 from ...plugins import CLTSPlugin
 from ...streams.named import Stream
+from ...streams.orders import num_classes
 from ..experiment import Experiment
 from ..rows import ROWS, Results, Setup
 from ..rows.row import SHARED
@@ -102,7 +103,7 @@ def run(
         "router_accuracy": last_value(metrics, "RouterAccuracy_Stream"),
         "oracle_accuracy": last_value(metrics, "OracleAccuracy_Stream"),
         "router_confusion": router_confusion(agent, benchmark.test_stream),
-        "class_accuracy": class_accuracy(agent, benchmark.test_stream, benchmark.n_classes),
+        "class_accuracy": class_accuracy(agent, benchmark.test_stream, num_classes(benchmark)),
         "memory_bytes": _memory_bytes(agent, experiment, image_nbytes),
         "pair_fit": course.pair_fit or None,
         "seconds": {
@@ -138,7 +139,7 @@ def build(
         network=networks.network,
         router=networks.router,
         backbone=networks.backbone,
-        num_classes=benchmark.n_classes,
+        num_classes=num_classes(benchmark),
         captions_per_class=experiment.captions_per_class,
         num_captions=experiment.captions_per_class
         * sum(len(experience.classes_in_this_experience) for experience in benchmark.train_stream),
