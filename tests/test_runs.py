@@ -94,7 +94,7 @@ def test_every_strategy_has_as_many_trials_of_what_it_can_have(stream: str, on_f
     for name in COMPARED:
         grid = ROWS[name].searched(stream, on_features=on_features)
         if not grid:
-            assert not ROWS[name].trained
+            assert not ROWS[name].trained or ROWS[name].like in COMPARED
             continue
         settings = tried(grid)
         possible = math.prod(map(len, grid.values()))

@@ -60,10 +60,11 @@ def origin_of_settings(
         searched += ", by an older search that saw test images of a seed that is not reported"
     by_origin: dict[str, list[str]] = {}
     for name in strategies:
-        if not ROWS[name].searched(parse_stream(experiment.stream).kind, on_features=experiment.on_features):
+        like = ROWS[name].like or name
+        if not ROWS[like].searched(parse_stream(experiment.stream).kind, on_features=experiment.on_features):
             continue  # it has nothing to choose
-        own, of_search = experiment.options_of(name), (found or {}).get(name)
-        theirs = elsewhere.get(name) or elsewhere.get(ROWS[name].like, {})
+        own, of_search = experiment.options_of(name), (found or {}).get(like)
+        theirs = elsewhere.get(like, {})
         by_hand = sorted(option for option in own if own[option] != theirs.get(option))
         if experiment.tune or (of_search is not None and own == of_search):
             by_origin.setdefault("searched on images held out of training, and a seed that is not reported", [])

@@ -150,9 +150,11 @@ def tuning_file(folder: Path, stream: Stream) -> Path:
 
 
 def found_before(folder: Path, stream: Stream) -> dict[str, dict[str, Any]]:
-    """The best settings of a search that the folder keeps, by strategy; none where none was run."""
+    """The best settings of a search that the folder keeps, by strategy; none where none was run, and none of those that
+    once looked at test images."""
     file = tuning_file(folder, stream)
-    return {n: f["best"] for n, f in json.loads(file.read_text(encoding="utf-8")).items()} if file.exists() else {}
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return {name: f["best"] for name, f in kept.items() if f["conditions"]["settings"].get("validation")}
 
 
 def require_searchable(benchmark: Any) -> None:

@@ -185,12 +185,15 @@ class Row:
         return self.uses_pair or self.after_clts
 
     def searched(self, stream_kind: str, *, on_features: bool = False) -> Grid:
-        """What the search tries on streams of a kind: what is the strategy's own, and what is everyone's.
+        """What the search tries on streams of a kind: what is the strategy's own, and what is everyone's. Nothing of one
+        that is like another: it has what is found for that, so that the two differ in one thing alone.
 
         **Arguments:**
 
         - on_features: whether networks see the features of a frozen backbone, which are those of images as they are.
         """
+        if self.like:
+            return {}
         shared = ON_FEATURES if on_features and self.trained else self._shared
         return {**self.grid_on.get(stream_kind, self.grid), **shared}
 
