@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from avalanche_clts import split_folder
 from avalanche_clts.images.avalanche import class_names
@@ -25,12 +27,17 @@ from tests.image_folders import (
     LATIN,
     also,
     animated,
+    at,
+    both,
+    copied,
     few,
     fill,
+    flat,
     image_at,
     link,
     mixed_sizes,
     pacs,
+    picture,
     png,
     split,
     with_file,
@@ -93,7 +100,41 @@ CASES = {
     "train without classes": Case(image_at("train/0.png", "test/0.png"), f"train must hold a subfolder.*{WANTED}"),
     "images alone": Case(image_at("0.png", "1.png"), f"must hold a subfolder for each class.*{WANTED}"),
     "nothing": Case(lambda root: None, f"must hold a subfolder for each class.*{WANTED}"),
-    "trains beside buses": Case(lambda root: fill(root, "bus", "train"), (["bus", "train"], 8, 2)),
+    "trains beside buses": Case(
+        flat("bus", "train"),
+        (["bus", "train"], 8, 2),
+        told="train is taken for a class, of trains, beside bus/; if its images are to train on, wanted is",
+    ),
+    "Trains beside Buses": Case(flat("Bus", "Train"), (["Bus", "Train"], 8, 2), told="Train is taken for a class"),
+    "Train beside bus": Case(flat("bus", "Train"), f"Train holds images directly, beside bus/; {WANTED}.*rename it"),
+    **{
+        f"{name} beside classes": Case(
+            also(flat(name)), f"{name} holds images directly, beside cat/, dog/; {WANTED}.*if it is a class, rename it"
+        )
+        for name in ("test", "val", "validation", "training", "dev", "Test")
+    },
+    **{
+        f"{train} and {test} without classes": Case(
+            flat(train, test), f"({train}|{test}) looks like one of train and test, by another name; {WANTED}"
+        )
+        for train, test in (
+            ("train_images", "test_images"),
+            ("Trainset", "Testset"),
+            ("x_train", "x_test"),
+            ("xtrain", "xtest"),
+            ("cifar-train", "cifar-eval"),
+            ("train2017", "val2017"),
+            ("TrainA", "TestA"),
+        )
+    },
+    "trainA, trainB, testA, testB": Case(
+        flat("trainA", "trainB", "testA", "testB"), f"looks like one of train and test, by another name; {WANTED}"
+    ),
+    "test_images beside classes": Case(also(flat("test_images")), f"test_images looks like one of.*{WANTED}.*rename"),
+    "bullet trains and test tubes": Case(flat("bullet train", "test tube"), (["bullet train", "test tube"], 8, 2)),
+    "bullet trains in a folder of their own": Case(
+        both(flat("tram"), at("bullet train", "images")), (["bullet train", "tram"], 8, 2)
+    ),
     "a test tube": Case(lambda root: fill(root, "beaker", "test tube"), (["beaker", "test tube"], 8, 2)),
     "other classes to test on": Case(
         lambda root: (fill(root / "train"), fill(root / "test", "cat", "cow")), "hold different classes: cow, dog"
@@ -111,6 +152,29 @@ CASES = {
         image_at(*(f"cat/{k}/{i}.png" for k in "ab" for i in range(3)), *(f"dog/{i}.png" for i in range(4))),
         (TWO, 8, 2),
     ),
+    "folders around it": Case(
+        both(at("a/b/train"), at("a/b/test")), "a/b holds test/, train/ in the place of images of a class; give .*/a/b;"
+    ),
+    "folders around classes": Case(at("a/b"), "a/b holds cat/, dog/ and is the only folder in .*give .*/a/b;"),
+    "a folder around the classes of train": Case(
+        both(at("train/a"), at("test/a")), "train/a holds cat/, dog/ and is the only .*, move them up into .*/train;"
+    ),
+    "a folder around the classes of test": Case(
+        both(at("train"), at("test/a")), "test/a holds cat/, dog/ and is the only .*, move them up into .*/test;"
+    ),
+    "sessions": Case(both(at("cat", "2021"), at("dog", "2021")), DIVIDED),
+    "sessions of several years": Case(
+        both(at("cat", "2021-03", "2022", count=3), at("dog", "2021-03", "2022", count=3)), (TWO, 10, 2)
+    ),
+    "numbered sessions": Case(
+        both(at("cat", "day 1", "day 2", count=3), at("dog", "day 1", "day 2", "day 3", count=2)), (TWO, 10, 2)
+    ),
+    "CLASS/images": Case(both(at("train/cat", "images"), at("train/dog", "images"), at("test")), (TWO, 10, 10)),
+    "CLASS/raw/jpg": Case(both(at("cat/raw", "jpg"), at("dog/raw", "jpg")), DIVIDED),
+    "a class of vehicles, trains among them": Case(
+        both(at("animals", "cat", "dog", count=2), at("vehicles", "bus", "train", count=2)),
+        (["animals", "vehicles"], 6, 2),
+    ),
     "loose images beside classes": Case(
         also(image_at("preview.png")), DIVIDED, told="1 images that are in no class's folder, such as preview.png"
     ),
@@ -118,6 +182,27 @@ CASES = {
     "domains, not named": Case(pacs, "photo holds test/, train/.*give domains=all or their names"),
     "domains without train, not named": Case(
         lambda root: (fill(root / "art"), fill(root / "clip")), "the same folders, cat/, dog/, .*give domains=all"
+    ),
+    "domains of unequal classes, not named": Case(
+        both(at("art"), at("clip", "cat", "dog", "cow")),
+        "the same folders, cat/, dog/, in several .*give domains=all, with the same classes in every domain; else put",
+    ),
+    "one of them with a loose image": Case(
+        both(at("art"), at("clip", "cat", "dog", "cow"), image_at("art/preview.png")), "the same folders, cat/, dog/"
+    ),
+    "domains of digits, not named": Case(
+        both(at("mnist", "0", "1"), at("usps", "0", "1")), "the same folders, 0/, 1/, .*give domains=all"
+    ),
+    "domains in the splits": Case(
+        both(at("train/art"), at("train/clip"), at("test/art"), at("test/clip")),
+        "train holds the same folders, cat/, dog/.*for domains, lay them out as DOMAIN/train/CLASS/ and DOMAIN/test/CL",
+    ),
+    "parts with a folder around the classes": Case(
+        both(at("part1/images"), at("part2/images")), "the same folders, cat/, dog/.*move them up into its folders, and"
+    ),
+    "domains of several years": Case(
+        both(*(at(f"{place}/{year}") for place in ("north", "south") for year in (2020, 2021))),
+        "the same folders, cat/, dog/",
     ),
     "all domains": Case(pacs, (TWO, 20, 8), {"domains": "all"}),
     "domains in their order": Case(pacs, (TWO, 20, 8), {"domains": ["sketch", "photo"]}),
@@ -127,6 +212,8 @@ CASES = {
     "a domain that is not there": Case(
         pacs, r"domains is \['photo', 'art'\].*photo/, sketch/", {"domains": ["photo", "art"]}
     ),
+    "domains=3": Case(pacs, r"domains is 3; it must be names of folders, such as", {"domains": 3}),
+    "domains=[3]": Case(pacs, r"domains is \[3\]; it must be names of folders", {"domains": [3]}),
     "a domain twice": Case(pacs, "name each once", {"domains": ["photo", "photo"]}),
     "domains and n_experiences": Case(
         pacs, "n_experiences is 3, but there are 2 domains", {"domains": "all", "n_experiences": 3}
@@ -168,6 +255,34 @@ CASES = {
     ),
     "a link to nowhere": Case(also(link("cat/gone.png", "cat/never.png")), r"gone\.png is not an image .*No such file"),
     "an empty class": Case(also(lambda root: (root / "cow").mkdir()), "holds no images in cow/"),
+    "a copy within a class": Case(also(copied("cat/0.png", "cat/9.png")), (TWO, 9, 2)),
+    "a copy in another class": Case(
+        also(copied("cat/0.png", "dog/9.png"), copied("cat/1.png", "dog/8.png")),
+        (TWO, 10, 2),
+        told=r"photos: 2 images are in more than one class, such as .*cat/0\.png and .*dog/9\.png; remove those that",
+    ),
+    "test that is a copy of train": Case(
+        both(at("train"), copied("train", "test")),
+        (TWO, 10, 10),
+        told=r"10 of 10 images to test on are copies of images to train on, such as .*test/cat/0.* and .*train/cat/0",
+    ),
+    "copies of both kinds": Case(
+        both(split("train", "test"), copied("train/cat/0.png", "test/dog/9.png")),
+        (TWO, 10, 5),
+        told="1 of 5 images to test on are copies .*; 1 images are in more than one class, such as",
+    ),
+    "a copy in another domain": Case(
+        both(pacs, copied("photo/train/cat/0.png", "sketch/test/cat/9.png")),
+        (TWO, 20, 9),
+        {"domains": "all"},
+        told="1 of 9 images to test on are copies",
+    ),
+    "damage of equal bytes": Case(
+        also(*(lambda root, name=name: (root / name).write_bytes(b"") for name in ("cat/8.png", "dog/8.png"))),
+        DIVIDED,
+        {"skip_damaged": True},
+        told="2 of 12 files are not images",
+    ),
     # Damage
     "a truncated PNG": Case(
         with_file(png()[:-60]), r"bad\.png is not an image that Pillow can read .*skip_damaged=True"
@@ -206,7 +321,21 @@ CASES = {
         mixed_sizes, r"0\.png is 9x7 pixels and the first image 8x8; give the size .*5 images differ"
     ),
     "images of several sizes, and a size": Case(mixed_sizes, DIVIDED, {"size": (6, 4)}),
+    "damage and several sizes": Case(
+        both(mixed_sizes, lambda root: (root / "cat" / "3.png").write_bytes(b"")),
+        r"3\.png is not an image .*skip_damaged=True.*; and .*0\.png is 9x7 pixels and the first image 8x8.*5 images",
+    ),
+    "12 bits in 16": Case(
+        both(fill, lambda root: Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(root / "cat" / "dark.png")),
+        (TWO, 9, 2),
+        told=r"1 images of 16 bits hold no value past 12 bits and come out nearly black, such as .*dark\.png; if",
+    ),
     # Names
+    "a name of two lines": Case(with_file(b"", "x\ny.png"), r"cat/x\\ny\.png is not an image"),
+    "a name of two lines, of another size": Case(
+        with_file(png(picture(size=(9, 9))), "x\ny.png"), r"x\\ny\.png is 9x9 pixels"
+    ),
+    "an empty class of two lines": Case(also(lambda root: (root / "a\nb").mkdir()), r"no images in a\\nb/"),
     "Latin-1": Case(
         lambda root: fill(root, LATIN, "th\N{LATIN SMALL LETTER E WITH ACUTE}"), (["caf\xe9", "th\xe9"], 8, 2)
     ),
@@ -232,6 +361,7 @@ CASES = {
     "part=2/2": Case(few, (TWO, 4, 3), {"part": (2, 2)}),
     "a class of one image": Case(also(image_at("cow/0.png")), "classes of a single image, such as cow", ONE),
     "3 experiences of 2 classes": Case(fill, "n_experiences is 3; 2 classes divide into 1, 2", {"n_experiences": 3}),
+    "seed='a'": Case(fill, "seed is 'a'; it must be a whole number of at least 0", {"seed": "a"}),
     "0 experiences": Case(fill, "n_experiences is 0", {"n_experiences": 0}),
     "skip_damaged='yes'": Case(fill, "skip_damaged is 'yes'; it must be True or False", {"skip_damaged": "yes"}),
 }
@@ -251,7 +381,7 @@ def test_a_folder_is_read_as_what_it_is_or_refused_in_one_line(name: str, tmp_pa
                 split_folder(root, **options)
             assert len(str(refused.value).splitlines()) == 1
             return
-        benchmark = split_folder(root, seed=0, **options)
+        benchmark = split_folder(root, **{"seed": 0, **options})
     messages = [str(warning.message) for warning in told]
     assert len(messages) == (case.told is not None), messages
     if case.told is not None:
@@ -309,13 +439,24 @@ def test_domains_of_a_named_stream(tmp_path: Path) -> None:
         ("there,size=3,size=32", "there,size=3", {"size": 32}),
         ("photos,skip_damaged=1", "photos", {"skip_damaged": True}),
         ("photos,domains=all", "photos", {"domains": "all"}),
+        ("~/photos,size=32", "HOME/photos", {"size": 32}),
+        ('"~/a,b"', "HOME/a,b", {}),
+        ("~/there,size=3,size=32", "HOME/there,size=3", {"size": 32}),
+        ("a/~", "a/~", {}),
     ],
 )
 def test_a_path_may_hold_commas(text: str, root: str, options: dict[str, Any], tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there,size=3").mkdir()
     (tmp_path / "run=3,final").mkdir()
-    assert parse_stream(f"folder:{text}").options == {"root": root, **options}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_stream(f"folder:{text}").options == {"root": root.replace("HOME", str(tmp_path)), **options}
+
+
+def test_remedies_are_spelt_as_options_of_the_stream(tmp_path: Path) -> None:
+    both(mixed_sizes, lambda root: (root / "cat" / "3.png").write_bytes(b""))(tmp_path)
+    with pytest.raises(ValueError, match=r"\(skip_damaged=1\).*\(size=64 or size=64x48\)"):
+        parse_stream(f"folder:{tmp_path},experiences=2").build(0)
 
 
 @pytest.mark.parametrize(
