@@ -185,7 +185,7 @@ SEEN = {
     "8 bits in 32": (saved(halves(40, 250, np.int32), "TIFF"), 40, 250),
     "12 bits, declared": (tiff_of_12_bits(320, 4000), 20, 250),
     "12 bits in 16": (saved(halves(256, 4095), "PNG"), 1, 15),
-    "16 bits with a transparent shade": (saved(halves(9 << 8, 65535), "PNG", transparency=65535), 9, 255),
+    "16 bits with a transparent shade": (saved(halves(9 << 8, 1000), "PNG", transparency=1000), 9, 255),
     "8 bits in 16 with a transparent shade": (saved(halves(9, 65535), "PNG", transparency=65535), 9, 255),
     "a palette of colours": (saved(Image.new("RGB", (8, 8), RED).quantize(4), "PNG"), RED, RED),
     "a palette of greys": (saved(GREYS, "PNG"), 70, 70),

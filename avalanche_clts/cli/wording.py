@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from .._support.console import shown
 
 # Arguments of the package that another option of the command line stands for.
 _OPTION_OF = {"name_or_path": "pair", "hyperparameters": "set", "captioner": "set", "generator": "set"}
@@ -39,7 +40,7 @@ def in_typed_words(error: BaseException, parser: argparse.ArgumentParser, argume
     if name in names:
         return f"{names[name]}{message[len(name) :].removeprefix('=')}"
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        message = f"{os.fspath(error.filename)}: {error.strerror}"
+        message = f"{shown(error.filename)}: {error.strerror}"
     for action in _typed(parser, arguments):
         if not action.option_strings or action.option_strings[-1] in str(error):
             continue

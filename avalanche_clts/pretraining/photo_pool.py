@@ -117,7 +117,8 @@ def _parts(
         held = set(others.indices)
         if not held:
             raise ValueError(
-                f"{shown(root)} has fewer than {_HELD_OUT} images to train on in every class; give more, or a part such as 1/2"
+                f"{shown(root)} has fewer than {_HELD_OUT} images to train on in every class; give more, or a "
+                "part such as 1/2"
             )
         return Subset(everything.dataset, [i for i in everything.indices if i not in held]), others, test
     divided = parts_of(everything, parts)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset
 
 from .._support.checks import require_whole
 from .._support.console import shown
-from ..images.files import NEARLY_BLACK, Damage, damage_message, open_each, open_image
+from ..images.files import Damage, damage_message, open_each, open_image
 from ..images.folders import read_tree
 from .copies import warn_of_copies
 from .layouts import Classes, Layout, class_folders, read_layout, without_copies
@@ -51,15 +51,12 @@ class FolderImages:
         self.damaged: set[str] = set()
         damaged: list[Damage] = []
         sizes: dict[str, tuple[int, int]] = {}
-        dark: list[str] = []
         self.mode, nbytes = "L", 0
         for path, seen in zip(paths, open_each(paths, self._brought_to_size), strict=True):
             if isinstance(seen, Damage):
                 damaged.append(seen)
                 continue
             sizes[path] = seen.size
-            if seen.info.pop(NEARLY_BLACK, False):
-                dark.append(path)
             self.mode = "L" if self.mode == seen.mode == "L" else "RGB"
             nbytes += seen.width * seen.height * (1 if seen.mode == "L" else 4)  # as Pillow has it
             if self._kept is not None:
@@ -75,12 +72,6 @@ class FolderImages:
         if damaged:
             warnings.warn(damage_message(damaged, len(paths), f"{len(damaged)} left out"), stacklevel=4)
             self.damaged = {damage.path for damage in damaged}
-        if dark:
-            warnings.warn(
-                f"{len(dark)} images of 16 bits hold no value past 12 bits and come out nearly black, such as "
-                f"{shown(dark[0])}; if that is not what they show, scale all alike, to 16 bits or to 8, before",
-                stacklevel=4,
-            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_kept": None if self._kept is None else {}}  # other processes read their own
