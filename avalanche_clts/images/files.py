@@ -123,11 +123,11 @@ def open_each(paths: Sequence[str | os.PathLike[str]], look: Callable[[str, Imag
     files = [os.fspath(path) for path in paths]
     chunks = [files[start : start + _AT_ONCE] for start in range(0, len(files), _AT_ONCE)]
     with (
-        bar(total=len(files), desc="opening images", unit="image", leave=False) as shown,
+        bar(total=len(files), desc="opening images", unit="image", leave=False) as progress,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads,
     ):
         for results in threads.map(looked, chunks):
-            shown.update(len(results))
+            progress.update(len(results))
             yield from results
     if dark:
         warnings.warn(
