@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -22,12 +23,13 @@ def picture(seed: int = 0, mode: str = "RGB", size: tuple[int, int] = (8, 8)) ->
 
 
 def fill(root: Path, *classes: str, count: int = 5, suffix: str = "png", **options: Any) -> Path:
-    """Class subfolders with `count` images each."""
-    for k, name in enumerate(classes or ("cat", "dog")):
+    """Class subfolders with `count` images each, that are nowhere else."""
+    for name in classes or ("cat", "dog"):
         folder = Path(os.fsdecode(os.fsencode(root) + b"/" + os.fsencode(name)))
         folder.mkdir(parents=True, exist_ok=True)
+        seed = zlib.crc32(os.fsencode(Path(*folder.parts[-3:]))) % 2**31
         for i in range(count):
-            picture(100 * k + i, **options).save(folder / f"{i}.{suffix}")
+            picture(seed + i, **options).save(folder / f"{i}.{suffix}")
     return root
 
 
@@ -89,6 +91,36 @@ def pacs(root: Path) -> None:
     for domain in ("photo", "sketch"):
         fill(root / domain / "train", mode="L" if domain == "sketch" else "RGB")
         fill(root / domain / "test", count=2)
+
+
+def flat(*folders: str) -> Callable[[Path], None]:
+    """Folders with images directly in them, that look like classes."""
+    return lambda root: fill(root, *folders)
+
+
+def both(*builds: Callable[[Path], Any]) -> Callable[[Path], None]:
+    def build(root: Path) -> None:
+        for each in builds:
+            each(root)
+
+    return build
+
+
+def at(folder: str, *classes: str, count: int = 5) -> Callable[[Path], Any]:
+    """Class subfolders in a folder in the root."""
+    return lambda root: fill(root / folder, *classes, count=count)
+
+
+def copied(source: str, target: str) -> Callable[[Path], None]:
+    """A copy of a file, or of a folder, in the root."""
+
+    def build(root: Path) -> None:
+        if (root / source).is_dir():
+            shutil.copytree(root / source, root / target)
+        else:
+            shutil.copy(root / source, root / target)
+
+    return build
 
 
 def wordnet(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,20 @@ def saved(image: Image.Image, format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def halves(left: int, right: int, dtype: type = np.uint16) -> Image.Image:
+    return Image.fromarray(np.array([[left] * 4 + [right] * 4] * 8, dtype))
+
+
+def tiff_of_12_bits(left: int, right: int) -> bytes:
+    """A TIFF of `halves` that packs two pixels into three bytes, which Pillow reads and does not write."""
+    rows = (np.asarray(halves(left, right)).reshape(-1, 2) @ [1 << 12, 1]).tolist()
+    strip = b"".join(row.to_bytes(3, "big") for row in rows)
+    # Width, height, bits of a pixel, no compression, black is zero, where the strip begins, channels, rows, its length.
+    tags = {256: 8, 257: 8, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 8, 279: len(strip)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(strip)) + strip + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
 WHITE = (255, 255, 255)
 RAMP = Image.fromarray(np.linspace(0, 2**16 - 1, 64).astype(np.uint16).reshape(8, 8))
 GREYS = Image.new("P", (8, 8), 1)
@@ -164,6 +179,14 @@ SEEN = {
     "YCbCr": (saved(Image.new("RGB", (8, 8), RED).convert("YCbCr"), "TIFF", compression="jpeg"), RED, RED),
     "1 bit": (saved(Image.new("1", (8, 8), 1), "PNG"), 255, 255),
     "16 bits": (saved(RAMP, "PNG"), 0, 28),
+    "16 bits in a TIFF": (saved(RAMP, "TIFF"), 0, 28),
+    "8 bits in 16": (saved(halves(40, 250), "PNG"), 40, 250),
+    "8 bits in 16 in a TIFF": (saved(halves(40, 250), "TIFF"), 40, 250),
+    "8 bits in 32": (saved(halves(40, 250, np.int32), "TIFF"), 40, 250),
+    "12 bits, declared": (tiff_of_12_bits(320, 4000), 20, 250),
+    "12 bits in 16": (saved(halves(256, 4095), "PNG"), 1, 15),
+    "16 bits with a transparent shade": (saved(halves(9 << 8, 1000), "PNG", transparency=1000), 9, 255),
+    "8 bits in 16 with a transparent shade": (saved(halves(9, 65535), "PNG", transparency=65535), 9, 255),
     "a palette of colours": (saved(Image.new("RGB", (8, 8), RED).quantize(4), "PNG"), RED, RED),
     "a palette of greys": (saved(GREYS, "PNG"), 70, 70),
     "animated": (saved(Image.new("RGB", (8, 8), RED), "PNG", save_all=True, append_images=[picture()]), RED, RED),

@@ -1,21 +1,17 @@
-"""Any folder of images: each layout is read as the split that it is, or refused in one line."""
+"""Folders of images: what else lies in them, and what is asked of them, is read or refused in one line."""
 
 from __future__ import annotations
 
 import os
-import re
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from avalanche_clts import split_folder
-from avalanche_clts.images.avalanche import class_names
-from avalanche_clts.images.folders import folder_digest
 from avalanche_clts.streams.named import parse_stream
+from tests.folder_cases import DIVIDED, TWO, Case, read_or_refused
 from tests.image_folders import (
     BOMB,
     BROKEN,
@@ -25,117 +21,25 @@ from tests.image_folders import (
     LATIN,
     also,
     animated,
+    at,
+    both,
+    copied,
     few,
     fill,
     image_at,
     link,
     mixed_sizes,
     pacs,
+    picture,
     png,
     split,
     with_file,
     wordnet,
 )
 
-
-@dataclass(frozen=True)
-class Case:
-    """A folder, and what it is: its classes with the numbers of images to train and to test on, or why it is refused.
-
-    **Arguments:**
-
-    - build: fills an empty folder.
-    - right: (names of classes, images to train on, images to test on), or a pattern of the one line that refuses.
-    - options: of `split_folder`.
-    - told: a pattern of a warning.
-    """
-
-    build: Callable[[Path], Any]
-    right: tuple[list[str], int, int] | str
-    options: dict[str, Any] = field(default_factory=dict)
-    told: str | None = None
-
-
-TWO = ["cat", "dog"]
-DIVIDED, GIVEN = (TWO, 8, 2), (TWO, 10, 4)
 ONE = {"n_experiences": 1}
-WANTED = "wanted is train/CLASS/ and test/CLASS/"
 
 CASES = {
-    # Splits
-    "classes": Case(fill, DIVIDED),
-    "train and test": Case(split("train", "test"), GIVEN),
-    "Training and Test": Case(split("Training", "Test"), GIVEN),
-    "TRAIN and TEST": Case(split("TRAIN", "TEST"), GIVEN),
-    "Train and Validation": Case(split("Train", "Validation"), GIVEN),
-    "train and dev": Case(split("train", "dev"), GIVEN),
-    "training and testing": Case(split("training", "testing"), GIVEN),
-    "train and valid": Case(split("train", "valid"), GIVEN),
-    "train, val and test": Case(
-        lambda root: (split("train", "test")(root), fill(root / "val", count=3)),
-        GIVEN,
-        told=r"images of val/ are left out; train/ is trained and test/ tested on",
-    ),
-    "train alone": Case(split("train"), DIVIDED),
-    "train and test_images": Case(
-        split("train", "test_images"), f"test_images looks like one of train and test.*{WANTED}"
-    ),
-    "train2017 and val2017": Case(
-        split("train2017", "val2017"), f"train2017 looks like one of train and test.*{WANTED}"
-    ),
-    "train and more": Case(split("train", "photos"), f"holds photos/ beside train/.*{WANTED}"),
-    "train and TRAIN": Case(split("train", "TRAIN"), "holds TRAIN/, train/, which mean the same; leave one"),
-    "test alone": Case(split("test"), f"holds test/ but no train/; {WANTED}"),
-    "test without classes": Case(
-        lambda root: (fill(root / "train"), image_at("test/0.png", "test/1.png")(root)),
-        r"test must hold a subfolder for each class.*give .*/train alone, which is then divided",
-    ),
-    "train without classes": Case(image_at("train/0.png", "test/0.png"), f"train must hold a subfolder.*{WANTED}"),
-    "images alone": Case(image_at("0.png", "1.png"), f"must hold a subfolder for each class.*{WANTED}"),
-    "nothing": Case(lambda root: None, f"must hold a subfolder for each class.*{WANTED}"),
-    "trains beside buses": Case(lambda root: fill(root, "bus", "train"), (["bus", "train"], 8, 2)),
-    "a test tube": Case(lambda root: fill(root, "beaker", "test tube"), (["beaker", "test tube"], 8, 2)),
-    "other classes to test on": Case(
-        lambda root: (fill(root / "train"), fill(root / "test", "cat", "cow")), "hold different classes: cow, dog"
-    ),
-    "an empty class to test on": Case(
-        lambda root: (split("train", "test")(root), [f.unlink() for f in (root / "test" / "dog").iterdir()]),
-        "test holds no images in dog/",
-    ),
-    "CLASS/train": Case(
-        image_at("cat/train/0.png", "cat/test/0.png", "dog/train/0.png"), f"cat holds test/, train/.*{WANTED}"
-    ),
-    "a folder around it": Case(split("photos/train", "photos/test"), r"give .*/photos; else"),
-    "a folder around classes": Case(lambda root: fill(root / "photos"), r"if these are the classes, give .*/photos;"),
-    "classes with folders of their own": Case(
-        image_at(*(f"cat/{k}/{i}.png" for k in "ab" for i in range(3)), *(f"dog/{i}.png" for i in range(4))),
-        (TWO, 8, 2),
-    ),
-    "loose images beside classes": Case(
-        also(image_at("preview.png")), DIVIDED, told="1 images that are in no class's folder, such as preview.png"
-    ),
-    # Domains
-    "domains, not named": Case(pacs, "photo holds test/, train/.*give domains=all or their names"),
-    "domains without train, not named": Case(
-        lambda root: (fill(root / "art"), fill(root / "clip")), "the same folders, cat/, dog/, .*give domains=all"
-    ),
-    "all domains": Case(pacs, (TWO, 20, 8), {"domains": "all"}),
-    "domains in their order": Case(pacs, (TWO, 20, 8), {"domains": ["sketch", "photo"]}),
-    "domains that are divided": Case(
-        lambda root: (fill(root / "a"), fill(root / "b")), (TWO, 16, 4), {"domains": "all"}
-    ),
-    "a domain that is not there": Case(
-        pacs, r"domains is \['photo', 'art'\].*photo/, sketch/", {"domains": ["photo", "art"]}
-    ),
-    "a domain twice": Case(pacs, "name each once", {"domains": ["photo", "photo"]}),
-    "domains and n_experiences": Case(
-        pacs, "n_experiences is 3, but there are 2 domains", {"domains": "all", "n_experiences": 3}
-    ),
-    "domains of other classes": Case(
-        lambda root: (fill(root / "a"), fill(root / "b", "cat", "cow")),
-        "different classes: cow, dog",
-        {"domains": "all"},
-    ),
     # Hidden, links, copies
     "an empty .ipynb_checkpoints": Case(also(lambda root: (root / ".ipynb_checkpoints").mkdir()), DIVIDED),
     ".ipynb_checkpoints with images": Case(
@@ -168,6 +72,34 @@ CASES = {
     ),
     "a link to nowhere": Case(also(link("cat/gone.png", "cat/never.png")), r"gone\.png is not an image .*No such file"),
     "an empty class": Case(also(lambda root: (root / "cow").mkdir()), "holds no images in cow/"),
+    "a copy within a class": Case(also(copied("cat/0.png", "cat/9.png")), (TWO, 9, 2)),
+    "a copy in another class": Case(
+        also(copied("cat/0.png", "dog/9.png"), copied("cat/1.png", "dog/8.png")),
+        (TWO, 10, 2),
+        told=r"photos: 2 images are in more than one class, such as .*cat/0\.png and .*dog/9\.png; remove those that",
+    ),
+    "test that is a copy of train": Case(
+        both(at("train"), copied("train", "test")),
+        (TWO, 10, 10),
+        told=r"10 of 10 images to test on are copies of images to train on, such as .*test/cat/0.* and .*train/cat/0",
+    ),
+    "copies of both kinds": Case(
+        both(split("train", "test"), copied("train/cat/0.png", "test/dog/9.png")),
+        (TWO, 10, 5),
+        told="1 of 5 images to test on are copies .*; 1 images are in more than one class, such as",
+    ),
+    "a copy in another domain": Case(
+        both(pacs, copied("photo/train/cat/0.png", "sketch/test/cat/9.png")),
+        (TWO, 20, 9),
+        {"domains": "all"},
+        told="1 of 9 images to test on are copies",
+    ),
+    "damage of equal bytes": Case(
+        also(*(lambda root, name=name: (root / name).write_bytes(b"") for name in ("cat/8.png", "dog/8.png"))),
+        DIVIDED,
+        {"skip_damaged": True},
+        told="2 of 12 files are not images",
+    ),
     # Damage
     "a truncated PNG": Case(
         with_file(png()[:-60]), r"bad\.png is not an image that Pillow can read .*skip_damaged=True"
@@ -206,7 +138,21 @@ CASES = {
         mixed_sizes, r"0\.png is 9x7 pixels and the first image 8x8; give the size .*5 images differ"
     ),
     "images of several sizes, and a size": Case(mixed_sizes, DIVIDED, {"size": (6, 4)}),
+    "damage and several sizes": Case(
+        both(mixed_sizes, lambda root: (root / "cat" / "3.png").write_bytes(b"")),
+        r"3\.png is not an image .*skip_damaged=True.*; and .*0\.png is 9x7 pixels and the first image 8x8.*5 images",
+    ),
+    "12 bits in 16": Case(
+        both(fill, lambda root: Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(root / "cat" / "dark.png")),
+        (TWO, 9, 2),
+        told=r"1 images of 16 bits hold no value past 12 bits and come out nearly black, such as .*dark\.png; if",
+    ),
     # Names
+    "a name of two lines": Case(with_file(b"", "x\ny.png"), r"cat/x\\ny\.png is not an image"),
+    "a name of two lines, of another size": Case(
+        with_file(png(picture(size=(9, 9))), "x\ny.png"), r"x\\ny\.png is 9x9 pixels"
+    ),
+    "an empty class of two lines": Case(also(lambda root: (root / "a\nb").mkdir()), r"no images in a\\nb/"),
     "Latin-1": Case(
         lambda root: fill(root, LATIN, "th\N{LATIN SMALL LETTER E WITH ACUTE}"), (["caf\xe9", "th\xe9"], 8, 2)
     ),
@@ -232,6 +178,7 @@ CASES = {
     "part=2/2": Case(few, (TWO, 4, 3), {"part": (2, 2)}),
     "a class of one image": Case(also(image_at("cow/0.png")), "classes of a single image, such as cow", ONE),
     "3 experiences of 2 classes": Case(fill, "n_experiences is 3; 2 classes divide into 1, 2", {"n_experiences": 3}),
+    "seed='a'": Case(fill, "seed is 'a'; it must be a whole number of at least 0", {"seed": "a"}),
     "0 experiences": Case(fill, "n_experiences is 0", {"n_experiences": 0}),
     "skip_damaged='yes'": Case(fill, "skip_damaged is 'yes'; it must be True or False", {"skip_damaged": "yes"}),
 }
@@ -239,59 +186,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_folder_is_read_as_what_it_is_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
-    case = CASES[name]
-    root = tmp_path / "photos"
-    root.mkdir()
-    case.build(root)
-    options = ({} if "domains" in case.options else {"n_experiences": 2}) | case.options
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        if isinstance(case.right, str):
-            with pytest.raises((ValueError, OSError, TypeError), match=case.right) as refused:
-                split_folder(root, **options)
-            assert len(str(refused.value).splitlines()) == 1
-            return
-        benchmark = split_folder(root, seed=0, **options)
-    messages = [str(warning.message) for warning in told]
-    assert len(messages) == (case.told is not None), messages
-    if case.told is not None:
-        assert re.search(case.told, messages[0])
-    names: dict[int, str] = {}
-    for experience in benchmark.train_stream:
-        names |= class_names(experience.dataset)
-    classes, trained, tested = case.right
-    assert [names[k] for k in sorted(names)] == classes
-    assert sum(len(experience.dataset) for experience in benchmark.train_stream) == trained
-    assert sum(len(experience.dataset) for experience in benchmark.test_stream) == tested
-    for stream in (benchmark.train_stream, benchmark.test_stream):
-        shapes = {tuple(x.shape) for experience in stream for x, *_ in experience.dataset}
-        assert len(shapes) == 1
-    assert folder_digest(root)
-
-
-# Domains
-
-
-def test_domains_are_experiences_of_the_same_classes(tmp_path: Path) -> None:
-    pacs(tmp_path)
-    benchmark = split_folder(tmp_path, domains=["sketch", "photo"], return_task_id=True)
-    for stream in (benchmark.train_stream, benchmark.test_stream):
-        assert [sorted(e.classes_in_this_experience) for e in stream] == [[0, 1], [0, 1]]
-        assert [class_names(e.dataset) for e in stream] == [{0: "cat", 1: "dog"}] * 2
-        assert [e.task_labels for e in stream] == [[0], [1]]
-        assert [e.dataset[0][0].shape[0] for e in stream] == [3, 3], "a coloured set"
-    greys = [bool((x == x[:1]).all()) for x in (benchmark.train_stream[k].dataset[0][0] for k in range(2))]
-    assert greys == [True, False], "the sketches first"
-
-
-def test_domains_of_a_named_stream(tmp_path: Path) -> None:
-    pacs(tmp_path)
-    stream = parse_stream(f"folder:{tmp_path},domains=all")
-    firsts = {bool((x == x[:1]).all()) for x in (stream.build(seed).train_stream[0].dataset[0][0] for seed in range(5))}
-    assert firsts == {True, False}, "the seed orders them"
-    named = parse_stream(f"folder:{tmp_path},domains=photo+sketch,part=1/2")
-    assert named.options["domains"] == ["photo", "sketch"]
-    assert [len(experience.dataset) for experience in named.build(0).train_stream] == [6, 6]
+    read_or_refused(CASES[name], tmp_path)
 
 
 # Names on the command line
@@ -309,13 +204,24 @@ def test_domains_of_a_named_stream(tmp_path: Path) -> None:
         ("there,size=3,size=32", "there,size=3", {"size": 32}),
         ("photos,skip_damaged=1", "photos", {"skip_damaged": True}),
         ("photos,domains=all", "photos", {"domains": "all"}),
+        ("~/photos,size=32", "HOME/photos", {"size": 32}),
+        ('"~/a,b"', "HOME/a,b", {}),
+        ("~/there,size=3,size=32", "HOME/there,size=3", {"size": 32}),
+        ("a/~", "a/~", {}),
     ],
 )
 def test_a_path_may_hold_commas(text: str, root: str, options: dict[str, Any], tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there,size=3").mkdir()
     (tmp_path / "run=3,final").mkdir()
-    assert parse_stream(f"folder:{text}").options == {"root": root, **options}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_stream(f"folder:{text}").options == {"root": root.replace("HOME", str(tmp_path)), **options}
+
+
+def test_remedies_are_spelt_as_options_of_the_stream(tmp_path: Path) -> None:
+    both(mixed_sizes, lambda root: (root / "cat" / "3.png").write_bytes(b""))(tmp_path)
+    with pytest.raises(ValueError, match=r"\(skip_damaged=1\).*\(size=64 or size=64x48\)"):
+        parse_stream(f"folder:{tmp_path},experiences=2").build(0)
 
 
 @pytest.mark.parametrize(

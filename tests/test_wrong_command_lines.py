@@ -107,3 +107,13 @@ def test_the_option_is_named_as_it_was_typed(line: str, folder: Path, capsys: py
     assert len(said) == 1
     assert said[0].split(": ", 1)[1].startswith(WRONG[line]), said[0]
     assert [path for path in sorted(folder.rglob("*")) if path not in before] == []
+
+
+def test_remedies_are_options_of_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (9, 9)).save(folder / "two" / "a" / "8.png")
+    (folder / "two" / "a" / "x\ny.png").write_bytes(b"")
+    assert main(["pretrain", "--out", "new", "--images", "two"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert r"two/a/x\ny.png is not an image" in said
+    assert "go on without (--skip-damaged)" in said
+    assert "give the size to bring all to (--size 64)" in said

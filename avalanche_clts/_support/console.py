@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
@@ -61,6 +62,12 @@ def detail(text: str) -> None:
 def bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
     """A bar, or one that shows nothing outside a terminal or where nothing is to be told. **Arguments:** as tqdm's."""
     return tqdm(items, disable=True if _verbosity is Verbosity.QUIET else None, **options)
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    r"""A path for a message of one line: control characters as Python escapes them, "x\\ny.png"."""
+    unprintable = ("Cc", "Cs", "Zl", "Zp")  # "Cs": bytes of names that are no text
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in unprintable else c for c in os.fspath(path))
 
 
 def _in_terminal() -> bool:

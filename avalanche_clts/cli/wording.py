@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._support.console import shown
+
 # Arguments of the package that another option of the command line stands for.
 _OPTION_OF = {"name_or_path": "pair", "hyperparameters": "set", "captioner": "set", "generator": "set"}
 _IN_PYTHON = {'load_pair("embedded")': "--pair embedded"}
+# Remedies of commands that have an option for the argument; those of a stream are spelt by the stream.
+_REMEDIES = {"size": ("size=64 or size=(64, 48)", "--size 64"), "skip_damaged": ("skip_damaged=True", "--skip-damaged")}
 
 
 def is_about_typed(error: BaseException, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> bool:
@@ -31,11 +34,13 @@ def in_typed_words(error: BaseException, parser: argparse.ArgumentParser, argume
     message = str(error)
     for python, typed in _IN_PYTHON.items():
         message = message.replace(python, typed)
+    for dest, (python, typed) in _REMEDIES.items():
+        message = message.replace(python, typed) if hasattr(arguments, dest) else message
     name, names = _first_name(message), _typed_names(parser, arguments)
     if name in names:
         return f"{names[name]}{message[len(name) :].removeprefix('=')}"
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        message = f"{os.fspath(error.filename)}: {error.strerror}"
+        message = f"{shown(error.filename)}: {error.strerror}"
     for action in _typed(parser, arguments):
         if not action.option_strings or action.option_strings[-1] in str(error):
             continue

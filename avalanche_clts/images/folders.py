@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from .._support.console import shown
+
 # Files of these names are taken for images: those that Pillow reads, and some that it does not, so that they are told.
 _READ = "apng avif bmp dib gif j2k jfif jp2 jpe jpeg jpg pbm pcx pgm png pnm ppm tga tif tiff webp"
 _UNREAD = "arw cr2 cr3 dcm dng heic heif jxl nef psd svg"
@@ -85,7 +87,7 @@ def read_tree(root: str | os.PathLike[str]) -> Folder:
     top = Folder(Path(root))
     if not top.path.is_dir():
         kind = "a file; unpack it and give" if top.path.is_file() else "not a folder; give"
-        raise FileNotFoundError(f"{root} is {kind} one with a subfolder of images for each class")
+        raise FileNotFoundError(f"{shown(root)} is {kind} one with a subfolder of images for each class")
     real_root = os.path.realpath(root)
     entered: set[str] = set()
     waiting, linked = deque([(top, real_root)]), deque[tuple[Folder, str]]()
@@ -128,6 +130,18 @@ def each_once(images: Iterable[ImageFile]) -> list[ImageFile]:
     for image in sorted(by_path.values(), key=lambda image: image.is_link):  # a file rather than a link to it
         kept.setdefault(image.identity, image.path)
     return [image for image in by_path.values() if kept[image.identity] == image.path]
+
+
+def same_bytes(images: Iterable[ImageFile]) -> list[list[ImageFile]]:
+    """The groups of files that are equal byte for byte, in order. Only files of equal length are read."""
+    by_length: dict[int, list[ImageFile]] = {}
+    for image in images:
+        by_length.setdefault(image.nbytes, []).append(image)
+    equal: dict[bytes, list[ImageFile]] = {}
+    for alike in by_length.values():
+        for image in alike if len(alike) > 1 else []:
+            equal.setdefault(hashlib.sha256(Path(image.path).read_bytes()).digest(), []).append(image)
+    return [group for group in equal.values() if len(group) > 1]
 
 
 def folder_digest(root: str | os.PathLike[str]) -> str:

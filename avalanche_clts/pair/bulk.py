@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .._support.console import bar, begin, detail
+from .._support.console import bar, begin, detail, shown
 from .._support.files import whole_files, write_text
 from ..images.files import open_image, require_readable
 from ..images.folders import ImageFile, each_once, image_file, read_tree
@@ -31,10 +31,10 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     images: list[ImageFile] = []
     for path in paths:
         if not path.exists():
-            raise FileNotFoundError(f"{path} is not there; give image files, or folders of them")
+            raise FileNotFoundError(f"{shown(path)} is not there; give image files, or folders of them")
         found = read_tree(path).below() if path.is_dir() else [image_file(path)]
         if not found:
-            raise FileNotFoundError(f"{path} is a folder without images; give image files, or folders of them")
+            raise FileNotFoundError(f"{shown(path)} is a folder without images; give image files, or folders of them")
         images += found
     return [Path(image.path) for image in each_once(images)]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch.utils.data import Subset
 
+from .._support.console import shown
 from ..images.formats import ImageFormat, LabelledImages
 from ..pair.prompts import fill, words_of
 from ..streams.folders import FolderDataset, FolderImages, ImageSubset, open_folder, parts_of, require_folder_arguments
@@ -67,7 +68,7 @@ def photos_domain(
     if (root / "metadata.jsonl").exists():
         if part != (1, 1):
             raise ValueError(
-                f"part is {part}, but {root} holds a metadata.jsonl, whose lines say what is learnt from; "
+                f"part is {part}, but {shown(root)} holds a metadata.jsonl, whose lines say what is learnt from; "
                 "divide these, and leave part out"
             )
         return _captioned_domain(root, size, skip_damaged)
@@ -116,13 +117,16 @@ def _parts(
         held = set(others.indices)
         if not held:
             raise ValueError(
-                f"{root} has fewer than {_HELD_OUT} images to train on in every class; give more, or a part such as 1/2"
+                f"{shown(root)} has fewer than {_HELD_OUT} images to train on in every class; give more, or a "
+                "part such as 1/2"
             )
         return Subset(everything.dataset, [i for i in everything.indices if i not in held]), others, test
     divided = parts_of(everything, parts)
     learnt = divided.pop(which - 1)
     if not learnt.indices:
-        raise ValueError(f"part is {which}/{parts}, and {root} has fewer than {parts} images in every class; give less")
+        raise ValueError(
+            f"part is {which}/{parts}, and {shown(root)} has fewer than {parts} images in every class; give less"
+        )
     return learnt, Subset(learnt.dataset, [i for other in divided for i in other.indices]), test
 
 
@@ -155,7 +159,7 @@ def _captioned_domain(root: Path, size: int | None, skip_damaged: bool) -> Domai
                 f"{root / 'metadata.jsonl'}, line {number}: must be an object with file_name and text"
             ) from None
         if not (root / name).is_file():
-            raise FileNotFoundError(f"{root / 'metadata.jsonl'}, line {number}: there is no {root / name}")
+            raise FileNotFoundError(f"{root / 'metadata.jsonl'}, line {number}: there is no {shown(root / name)}")
         if tested is not None and tested.resolve() in (root / name).resolve().parents:
             continue  # never learnt from
         files.append(str(root / name))

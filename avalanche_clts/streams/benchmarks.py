@@ -159,6 +159,7 @@ def split_folder(
     """
     require_folder_arguments(size, test_share, part, skip_damaged)
     require_whole("n_experiences", n_experiences, none="5, or as many as there are domains")
+    require_whole("seed", seed, least=0, none="torch's global generator")
     options: Any = {"size": size, "test_share": test_share, "part": part, "skip_damaged": skip_damaged}
     if domains is not None:
         if fixed_class_order is not None:
@@ -230,6 +231,7 @@ def split_classes(
     Raises `ValueError` if the classes cannot be divided into `n_experiences`.
     """
     _require_divisor(n_experiences, num_classes)
+    require_whole("seed", seed, least=0, none="torch's global generator")
     return nc_benchmark(
         train,
         test,

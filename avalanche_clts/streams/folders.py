@@ -13,13 +13,17 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset, Subset
 
+from .._support.checks import require_whole
+from .._support.console import shown
 from ..images.files import Damage, damage_message, open_each, open_image
 from ..images.folders import read_tree
+from .copies import warn_of_copies
 from .layouts import Classes, Layout, class_folders, read_layout, without_copies
 
 MEMORY = 1 << 30  # bytes of images that are kept, once read
-_SIZE = "give the size to bring all to (size=64 or size=(64, 48); of a named stream, size=64 or size=64x48)"
-_SKIP = "remove or replace it, or go on without (skip_damaged=True; of a named stream, skip_damaged=1)"
+# As Python has them: named streams and commands have words of their own for these.
+_SIZE = "give the size to bring all to (size=64 or size=(64, 48))"
+_SKIP = "remove or replace it, or go on without (skip_damaged=True)"
 
 # What is opened and still in use, by its files, their lengths and their last changes: it is not opened again.
 _opened: WeakValueDictionary[object, FolderImages] = WeakValueDictionary()
@@ -59,19 +63,15 @@ class FolderImages:
                 self._kept[path] = seen
             if nbytes > MEMORY:
                 self._kept = None
-        if damaged and (not skip_damaged or not sizes):
-            raise ValueError(damage_message(damaged, len(paths), _SKIP))
+        self.size = size or next(iter(sizes.values()), (0, 0))
+        fatal = damaged and (not skip_damaged or not sizes)
+        wrong = [damage_message(damaged, len(paths), _SKIP)] if fatal else []
+        wrong += _other_sizes(sizes, self.size)
+        if wrong:
+            raise ValueError("; and ".join(wrong))
         if damaged:
             warnings.warn(damage_message(damaged, len(paths), f"{len(damaged)} left out"), stacklevel=4)
             self.damaged = {damage.path for damage in damaged}
-        self.size = size or next(iter(sizes.values()))
-        others = [path for path, its in sizes.items() if its != self.size]
-        if others:
-            (width, height), count = sizes[others[0]], "" if len(others) == 1 else f"; {len(others)} images differ"
-            raise ValueError(
-                f"{others[0]} is {width}x{height} pixels and the first image {self.size[0]}x{self.size[1]}; "
-                f"{_SIZE}{count}"
-            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_kept": None if self._kept is None else {}}  # other processes read their own
@@ -81,7 +81,7 @@ class FolderImages:
         if image is None:
             image = self._brought_to_size(path, open_image(path))
             if image.size != self.size:
-                raise ValueError(f"{path} has changed since it was first opened; start again")
+                raise ValueError(f"{shown(path)} has changed since it was first opened; start again")
             if self._kept is not None:
                 self._kept[path] = image
         # A transform may draw on what it is given.
@@ -91,6 +91,16 @@ class FolderImages:
         if self._resized_to is None or image.size == self._resized_to:
             return image
         return image.resize(self._resized_to, Image.Resampling.LANCZOS)
+
+
+def _other_sizes(sizes: Mapping[str, tuple[int, int]], size: tuple[int, int]) -> list[str]:
+    """What is wrong with the images that have another size, if there are any."""
+    others = [path for path, its in sizes.items() if its != size]
+    if not others:
+        return []
+    (width, height), count = sizes[others[0]], "" if len(others) == 1 else f"; {len(others)} images differ"
+    first = f"the first image {size[0]}x{size[1]}"
+    return [f"{shown(others[0])} is {width}x{height} pixels and {first}; {_SIZE}{count}"]
 
 
 class FolderDataset(Dataset[tuple[Image.Image, int]]):
@@ -178,6 +188,7 @@ def open_folder(
     Raises `FileNotFoundError` or `ValueError`, saying what is wrong with the folder or the arguments.
     """
     require_folder_arguments(size, test_share, part, skip_damaged)
+    require_whole("seed", seed, least=0)
     opened = open_layouts(
         [read_layout(root)], size=size, test_share=test_share, seed=seed, part=part, skip_damaged=skip_damaged
     )
@@ -222,8 +233,10 @@ def open_layouts(
     both = (size, size) if isinstance(size, int) else None if size is None else (size[0], size[-1])
     files = [file[:3] for side in sides for files in side.values() for file in files]
     key = (tuple(files), both, skip_damaged)
-    images = _opened.get(key) or FolderImages(paths, size=both, skip_damaged=skip_damaged)
-    _opened[key] = images
+    images = _opened.get(key)
+    if images is None:
+        images = _opened[key] = FolderImages(paths, size=both, skip_damaged=skip_damaged)
+        warn_of_copies(layouts, images.damaged)
     opened = []
     for layout in layouts:
         train_indices, test_indices = _divided(layout, images.damaged, test_share, seed, part)
@@ -261,7 +274,8 @@ def _divided(
     gone = [label for indices in (by_class, of_test) for label, found in indices.items() if not found]
     if gone:
         raise ValueError(
-            f"{layout.root} has no image of {gone[0]} that can be opened; replace some, or remove the class"
+            f"{shown(layout.root)} has no image of {shown(gone[0])} that can be opened; replace some, or "
+            "remove the class"
         )
     if layout.test is not None:
         test = [i for indices in of_test.values() for i in indices]
@@ -269,22 +283,22 @@ def _divided(
         single = [label for label, indices in by_class.items() if len(indices) == 1]
         if single:
             raise ValueError(
-                f"{layout.root} has classes of a single image, such as {single[0]}; each needs one to train on and one "
-                "to test on"
+                f"{shown(layout.root)} has classes of a single image, such as {shown(single[0])}; each needs one to "
+                "train on and one to test on"
             )
         by_class, test = _divide(by_class, test_share, seed)
         few = [label for label, indices in by_class.items() if not indices]
         if few:
             raise ValueError(
-                f"test_share is {test_share}, which leaves no image of {few[0]} to train on; give a smaller one"
+                f"test_share is {test_share}, which leaves no image of {shown(few[0])} to train on; give a smaller one"
             )
     chosen = {label: _part(indices, *part) for label, indices in by_class.items()}
     left_out = [label for label, indices in chosen.items() if not indices]
     if left_out:
         fewest = min(map(len, by_class.values()))
         raise ValueError(
-            f"part is {part[0]}/{part[1]}, and {layout.root} has {len(by_class[left_out[0]])} images of {left_out[0]} "
-            f"to train on, so that this part has none; give at most {fewest} parts"
+            f"part is {part[0]}/{part[1]}, and {shown(layout.root)} has {len(by_class[left_out[0]])} images of "
+            f"{shown(left_out[0])} to train on, so that this part has none; give at most {fewest} parts"
         )
     return [i for indices in chosen.values() for i in indices], test
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .._support.console import shown
 from ..images.folders import Folder, ImageFile, each_once, read_tree
+from .lookalikes import (
+    LAYOUT,
+    TEST,
+    TRAIN,
+    is_class_train,
+    is_split,
+    listed,
+    refuse_nested,
+    refuse_splits_by_other_names,
+)
 
 Classes = dict[str, list[ImageFile]]  # by the label of the class, in increasing order
-
-LAYOUT = "wanted is train/CLASS/ and test/CLASS/, train/CLASS/ alone, or CLASS/, with the images of each class in it"
-_TRAIN = {"train", "training"}
-_TEST = ({"test", "testing"}, {"val", "valid", "validation", "dev"})  # the first that is there is tested on
-# What may be meant for one of these: test_images, train2017, ValSet.
-_PERHAPS = re.compile(r"(train(ing)?|test(ing)?|val(id(ation)?)?|dev|eval(uation)?)(set|data|split|ima?ges?|images)?")
 
 
 @dataclass(frozen=True)
@@ -48,46 +52,47 @@ def read_layout(root: str | os.PathLike[str]) -> Layout:
     Raises `FileNotFoundError` or `ValueError`, with the layout that is wanted, for a folder that cannot be read so.
     """
     tree = read_tree(root)
-    split = {name: folder for name, folder in tree.folders.items() if _is_split(name)}
-    if not split or _is_one_class(tree, split):
-        _refuse_splits_by_other_names(tree)
-        _refuse_domains(tree)
+    split = {name: folder for name, folder in tree.folders.items() if is_split(name)}
+    if not split or is_class_train(tree, split):
+        refuse_splits_by_other_names(tree)
         return _layout(tree.path, class_folders(tree), None)
-    train = _only(tree, [folder for name, folder in split.items() if name.lower() in _TRAIN])
-    test = next(filter(None, (_only(tree, [f for n, f in split.items() if n.lower() in kind]) for kind in _TEST)), None)
+    train = _only(tree, [folder for name, folder in split.items() if name.lower() in TRAIN])
+    test = next(filter(None, (_only(tree, [f for n, f in split.items() if n.lower() in kind]) for kind in TEST)), None)
     if train is None:
-        raise ValueError(f"{root} holds {_listed(split)} but no train/; {LAYOUT}")
+        raise ValueError(f"{shown(root)} holds {listed(split)} but no train/; {LAYOUT}")
     if not any(folder.holds_images() for folder in train.folders.values()):
-        raise FileNotFoundError(f"{train.path} must hold a subfolder for each class, with images in each; {LAYOUT}")
-    _refuse_splits_by_other_names(tree)
+        raise FileNotFoundError(
+            f"{shown(train.path)} must hold a subfolder for each class, with images in each; {LAYOUT}"
+        )
+    refuse_splits_by_other_names(tree)
     others = [name for name, f in tree.folders.items() if f not in (train, test) and f.holds_images()]
     if test is None:
         if others:
             raise ValueError(
-                f"{root} holds {_listed(others)} beside {train.path.name}/, which may be the images to test on, or "
-                f"classes; {LAYOUT}"
+                f"{shown(root)} holds {listed(others)} beside {shown(train.path.name)}/, which may be the images to "
+                f"test on, or classes; {LAYOUT}"
             )
-        return _layout(tree.path, class_folders(train), None)
+        return _layout(tree.path, class_folders(train, of_split=True), None)
     if not any(folder.holds_images() for folder in test.folders.values()):
         raise FileNotFoundError(
-            f"{test.path} must hold a subfolder for each class, with images in each, as {train.path} does; fill it, or "
-            f"give {train.path} alone, which is then divided"
+            f"{shown(test.path)} must hold a subfolder for each class, with images in each, as {shown(train.path)} "
+            f"does; fill it, or give {shown(train.path)} alone, which is then divided"
         )
     if others:
         warnings.warn(
-            f"{root}: images of {_listed(others)} are left out; "
-            f"{train.path.name}/ is trained and {test.path.name}/ tested on",
+            f"{shown(root)}: images of {listed(others)} are left out; "
+            f"{shown(train.path.name)}/ is trained and {shown(test.path.name)}/ tested on",
             stacklevel=3,
         )
-    return _layout(tree.path, class_folders(train), class_folders(test))
+    return _layout(tree.path, class_folders(train, of_split=True), class_folders(test, of_split=True))
 
 
 def test_folder(root: Path) -> Path | None:
     """The subfolder of images to test on, of a folder that has one to train on as well."""
     names = {path.name.lower(): path for path in root.iterdir() if path.is_dir()}
-    if not _TRAIN & names.keys():
+    if not TRAIN & names.keys():
         return None
-    return next((names[name] for kind in _TEST for name in sorted(kind & names.keys())), None)
+    return next((names[name] for kind in TEST for name in sorted(kind & names.keys())), None)
 
 
 def read_domains(root: str | os.PathLike[str], domains: Sequence[str] | str) -> dict[str, Layout]:
@@ -100,11 +105,13 @@ def read_domains(root: str | os.PathLike[str], domains: Sequence[str] | str) -> 
     Raises `FileNotFoundError` or `ValueError`, saying what is wrong with the folder or the argument.
     """
     there = [name for name, folder in read_tree(root).folders.items() if folder.holds_images()]
+    if not isinstance(domains, (str, Sequence)) or not all(isinstance(name, str) for name in domains):
+        raise TypeError(f"domains is {domains!r}; it must be names of folders, such as ['photo', 'sketch'], or 'all'")
     names = there if domains == "all" else list(domains)
     missing = [name for name in names if name not in there]
     if (isinstance(domains, str) and domains != "all") or missing or not names:
         raise ValueError(
-            f"domains is {domains!r}, and {root} holds {_listed(there) or 'no folder with images'}; "
+            f"domains is {domains!r}, and {shown(root)} holds {listed(there) or 'no folder with images'}; "
             "give names of folders in it, or 'all'"
         )
     if len(set(names)) < len(names):
@@ -116,26 +123,36 @@ def read_domains(root: str | os.PathLike[str], domains: Sequence[str] | str) -> 
     return layouts
 
 
-def class_folders(tree: Folder) -> Classes:
+def class_folders(tree: Folder, *, of_split: bool = False) -> Classes:
     """The images of each class, of a folder with a subfolder for each.
 
-    Raises `FileNotFoundError` if there are none, or none in one of the subfolders.
+    **Arguments:**
+
+    - of_split: whether these are the images to train on or to test on alone.
+
+    Raises `FileNotFoundError` if there are none, or none in one of the subfolders, and `ValueError` for subfolders that
+    seem to be no classes.
     """
+    refuse_nested(tree, of_split=of_split)
     classes = {_label(name): folder.below() for name, folder in sorted(tree.folders.items())}
     empty = [f"{name}/" for name, images in classes.items() if not images]
     if not classes or len(empty) == len(tree.folders):
-        raise FileNotFoundError(f"{tree.path} must hold a subfolder for each class, with images in each; {LAYOUT}")
+        raise FileNotFoundError(
+            f"{shown(tree.path)} must hold a subfolder for each class, with images in each; {LAYOUT}"
+        )
     if empty:
         raise FileNotFoundError(
-            f"{tree.path} holds no images in {_listed(empty)} (links to what is read elsewhere are not followed); "
-            "remove what is no class, and put images in what is one"
+            f"{shown(tree.path)} holds no images in {listed(empty)} (links to what is read elsewhere are not followed)"
+            "; remove what is no class, and put images in what is one"
         )
     if len(classes) < len(tree.folders):
-        raise ValueError(f"{tree.path} has folders whose names differ in nothing that can be seen; rename one of them")
+        raise ValueError(
+            f"{shown(tree.path)} has folders whose names differ in nothing that can be seen; rename one of them"
+        )
     if tree.images:
         warnings.warn(
-            f"{tree.path} holds {len(tree.images)} images that are in no class's folder, such as "
-            f"{Path(tree.images[0].path).name}; they are left out",
+            f"{shown(tree.path)} holds {len(tree.images)} images that are in no class's folder, such as "
+            f"{shown(Path(tree.images[0].path).name)}; they are left out",
             stacklevel=4,
         )
     return classes
@@ -156,8 +173,8 @@ def without_copies(layouts: Iterable[Layout]) -> list[Layout]:
                 first, path = owners.setdefault(image.identity, (owner, image.path))
                 if first != owner:
                     raise ValueError(
-                        f"{image.path} is the same file as {path}, by a link; an image is of one class, and either "
-                        "trained or tested on: remove one of them"
+                        f"{shown(image.path)} is the same file as {shown(path)}, by a link; an image is of one class, "
+                        "and either trained or tested on: remove one of them"
                     )
         return kept
 
@@ -183,57 +200,17 @@ def _require_same_classes(one: Path, classes: Classes, other: Path, others: Clas
     differing = sorted(set(classes) ^ set(others))
     if differing:
         raise ValueError(
-            f"{one} and {other} hold different classes: {', '.join(differing[:5])}"
+            f"{shown(one)} and {shown(other)} hold different classes: {', '.join(map(shown, differing[:5]))}"
             f"{', ...' if len(differing) > 5 else ''}; each must hold images of all"
         )
-
-
-def _is_split(name: str) -> bool:
-    return any(name.lower() in kind for kind in (_TRAIN, *_TEST))
-
-
-def _is_one_class(tree: Folder, split: Mapping[str, Folder]) -> bool:
-    """Whether the one folder named like a split is a class among others: a train beside buses."""
-    (folder, *more) = split.values()
-    others = any(f.holds_images() for name, f in tree.folders.items() if name not in split)
-    return not more and others and bool(folder.images)
 
 
 def _only(tree: Folder, folders: list[Folder]) -> Folder | None:
     if len(folders) > 1:
         raise ValueError(
-            f"{tree.path} holds {_listed(folder.path.name for folder in folders)}, which mean the same; leave one"
+            f"{shown(tree.path)} holds {listed(folder.path.name for folder in folders)}, which mean the same; leave one"
         )
     return folders[0] if folders else None
-
-
-def _refuse_splits_by_other_names(tree: Folder) -> None:
-    for name, folder in tree.folders.items():
-        meant = any(_PERHAPS.fullmatch(word) for word in re.findall("[a-z]+", name.lower()))
-        if meant and not _is_split(name) and not folder.images and folder.holds_images():
-            raise ValueError(f"{folder.path} looks like one of train and test, by another name; {LAYOUT}")
-
-
-def _refuse_domains(tree: Folder) -> None:
-    """Raise `ValueError` where what stands in the place of classes seems to be domains, or a folder around it all."""
-    below = {name: set(folder.folders) for name, folder in tree.folders.items() if not folder.images}
-    for name, names in below.items():
-        if any(map(_is_split, names)):
-            one = (
-                f"give {tree.path / name}" if len(tree.folders) == 1 else "for domains, give domains=all or their names"
-            )
-            raise ValueError(
-                f"{tree.path / name} holds {_listed(sorted(names))} in the place of images of a class; {one}; "
-                f"else {LAYOUT}"
-            )
-    if len(below) == len(tree.folders) and below:
-        shared = set.intersection(*below.values())
-        if len(shared) > 1 and all(names == shared for names in below.values()):
-            one = f"give {tree.path / next(iter(below))}" if len(below) == 1 else "give domains=all"
-            raise ValueError(
-                f"{tree.path} holds the same folders, {_listed(sorted(shared))}, in each of its folders; if these are "
-                f"the classes, {one}; else put the images of each class into its folder directly"
-            )
 
 
 def _label(folder_name: str) -> str:
@@ -243,8 +220,3 @@ def _label(folder_name: str) -> str:
     except UnicodeDecodeError:
         name = os.fsencode(folder_name).decode("latin-1")
     return unicodedata.normalize("NFC", name)
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = [f"{name.rstrip('/')}/" for name in names]
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

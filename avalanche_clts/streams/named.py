@@ -19,6 +19,7 @@ from .classic import CLASSIC, DIGIT
 from .kinds import Options, StreamKind, count, domains, flag, fraction, share, size
 from .sized import SIZED
 
+_IN_PYTHON = {"size=(64, 48)": "size=64x48", "skip_damaged=True": "skip_damaged=1"}  # how remedies are spelt
 _ARGUMENT_OF = {"experiences": "n_experiences", "test": "test_share"}  # of what makes a benchmark, by option
 
 
@@ -72,7 +73,9 @@ class Stream:
 
 
 def _as_typed(message: str) -> str:
-    """A message about an argument of a benchmark, by the name of the option that it was given as."""
+    """A message about an argument of a benchmark, by the name of the option that it was given as, in its spelling."""
+    for python, typed in _IN_PYTHON.items():
+        message = message.replace(python, typed)
     for option, argument in _ARGUMENT_OF.items():
         message = message.replace(f"{argument} is ", f"{option} is ")
     return message
@@ -102,9 +105,10 @@ def parse_stream(text: str, data_root: Path | None = None) -> Stream:
     options: Options = {}
     parts = rest.split(",") if rest else []
     if name == "folder":
-        options["root"], parts = _folder_path(rest, kind.options)
-        if not options["root"]:
+        path, parts = _folder_path(rest, kind.options)
+        if not path:
             raise ValueError(f"stream is {text!r}; name the folder: folder:PATH")
+        options["root"] = _expanded(path)
     for part in parts:
         key, _, value = part.partition("=")
         if key not in kind.options:
@@ -125,13 +129,18 @@ def _folder_path(text: str, known: Iterable[str]) -> tuple[str, list[str]]:
         path, _, rest = text[1:].partition(text[0])
         return path, rest.removeprefix(",").split(",") if rest else []
     path, options = text, list[str]()
-    while "," in path and not Path(path).is_dir():
+    while "," in path and not Path(_expanded(path)).is_dir():
         before, _, last = path.rpartition(",")
         # What is no option is one that is misspelt, if it looks like one or if the path without it is there.
-        if last.partition("=")[0] not in known and "=" not in last and not Path(before).is_dir():
+        if last.partition("=")[0] not in known and "=" not in last and not Path(_expanded(before)).is_dir():
             break
         path, options = before, [last, *options]
     return path, options
+
+
+def _expanded(path: str) -> str:
+    """The path with "~" as the home folder: no shell writes it out behind a colon."""
+    return str(Path(path).expanduser()) if path.partition("/")[0] == "~" else path
 
 
 def _digits(seed: int, options: Options, data_root: Path | None) -> Any:
