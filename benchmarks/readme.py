@@ -128,7 +128,8 @@ def short_table(runs: list[dict[str, Any]]) -> str:
 def overview_table() -> str:
     """Average accuracy of the rows that are asked for first, a line a stream."""
     rows = [name for name in SHORT if name != "naive"]
-    lines = [f"| stream | seeds | {' | '.join(f'`{name}`' for name in rows)} |", "| --- |" + " ---: |" * (1 + len(rows))]
+    header = " | ".join(["stream", "seeds", *(f"`{name}`" for name in rows)])
+    lines = [f"| {header} |", "| --- |" + " ---: |" * (1 + len(rows))]
     for stream in STREAMS:
         groups = by_strategy(read_runs(RESULTS / stream)["runs"])
         known = {name: f"{100 * mean(run['average_accuracy'] for run in group):.1f}" for name, group in groups.items()}

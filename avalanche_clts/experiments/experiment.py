@@ -105,8 +105,8 @@ class Experiment:
         require_share("validation", self.validation)
         if self.tune and self.validation:
             raise ValueError(
-                f"tune is True and validation is {self.validation!r}, but a search holds images out by itself, and what "
-                "it finds is reported on test images; leave either out"
+                f"tune is True and validation is {self.validation!r}, but a search holds images out by itself, and "
+                "what it finds is reported on test images; leave either out"
             )
         for name, literal in (("memory", Memory), ("routing", Routing), ("router_view", RouterView)):
             require_one_of(name, getattr(self, name), literal)

@@ -185,8 +185,8 @@ class Row:
         return self.uses_pair or self.after_clts
 
     def searched(self, stream_kind: str, *, on_features: bool = False) -> Grid:
-        """What the search tries on streams of a kind: what is the strategy's own, and what is everyone's. Nothing of one
-        that is like another: it has what is found for that, so that the two differ in one thing alone.
+        """What the search tries on streams of a kind: what is the strategy's own, and what is everyone's. Nothing for
+        one that is like another: it has what is found for that, so that the two differ in one thing alone.
 
         **Arguments:**
 
