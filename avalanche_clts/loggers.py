@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from avalanche.evaluation.metric_results import TensorImage
 from avalanche.logging import WandBLogger
 
+from ._support.accounts import require_wandb
 from ._support.console import tell
 
 
@@ -110,11 +111,3 @@ class WandBRuns(NamedTuple):
             failed = False
         finally:
             wandb.finish(exit_code=int(failed))
-
-
-def require_wandb() -> None:
-    """Raise `ImportError`, with what to install, where wandb is missing."""
-    try:
-        import wandb  # noqa: F401
-    except ImportError:
-        raise ImportError('wandb is not installed; run: pip install "avalanche-clts[wandb]"') from None

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from avalanche.models import MultiTaskModule
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from ._support.checks import require_kind, require_one_of
 from ._support.extra_state import from_tensor, to_tensor
+from .choices import Routing
 from .heads import HeadRecord, grow
 from .images.avalanche import classes_of, part_of, task_labels_of_experience
 from .routers import Router, RoutingTarget, TaskRouter
 
-Routing = Literal["soft", "hard"]
 _Said = dict[int, tuple[Tensor, Tensor]]
 
 

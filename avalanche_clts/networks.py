@@ -1,17 +1,19 @@
-"""The networks that every strategy of a comparison shares."""
+"""The networks that every strategy of a comparison shares.
+
+Their names are read without loading torch: each function imports what it builds with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-import torch
-from avalanche.benchmarks.utils import AvalancheDataset
-from avalanche.models import SlimResNet18
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from avalanche.benchmarks.utils import AvalancheDataset
+    from torch import Tensor, nn
 
-from .images.avalanche import image_format
-from .images.formats import ImageFormat
+    from .images.formats import ImageFormat
 
 
 def small_cnn(num_outputs: int, *, channels: int, size: tuple[int, int]) -> nn.Sequential:
@@ -22,6 +24,8 @@ def small_cnn(num_outputs: int, *, channels: int, size: tuple[int, int]) -> nn.S
     - num_outputs: classes.
     - channels, size: of the images, `(n, channels, height, width)`; size is `(width, height)` in pixels.
     """
+    from torch import nn
+
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3, padding=1),
         nn.ReLU(),
@@ -36,6 +40,7 @@ def small_cnn(num_outputs: int, *, channels: int, size: tuple[int, int]) -> nn.S
 
 def cnn(num_outputs: int, *, channels: int) -> nn.Sequential:
     """Three convolutions with batch normalisation and a linear layer, for images of 16 pixels a side and more."""
+    from torch import nn
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
@@ -54,23 +59,42 @@ def cnn(num_outputs: int, *, channels: int) -> nn.Sequential:
 
 def mlp(num_outputs: int, *, num_features: int) -> nn.Sequential:
     """A hidden layer and a linear one, on features."""
+    from torch import nn
+
     return nn.Sequential(nn.Linear(num_features, 256), nn.ReLU(), nn.Linear(256, num_outputs))
+
+
+def linear(num_outputs: int, *, num_features: int) -> nn.Linear:
+    """A linear layer, on features."""
+    from torch import nn
+
+    return nn.Linear(num_features, num_outputs)
+
+
+def slim_resnet18(num_outputs: int) -> nn.Module:
+    """The slim ResNet-18 of Lopez-Paz and Ranzato (2017), for 32x32 RGB images only."""
+    from avalanche.models import SlimResNet18
+
+    network: nn.Module = SlimResNet18(num_outputs)
+    return network
 
 
 NETWORKS: dict[str, Callable[[ImageFormat], Callable[[int], nn.Module]]] = {
     "small-cnn": lambda format: partial(small_cnn, channels=format.channels, size=format.size),
     "cnn": lambda format: partial(cnn, channels=format.channels),
-    "slim-resnet18": lambda format: SlimResNet18,  # Lopez-Paz and Ranzato (2017); 32x32 RGB only
+    "slim-resnet18": lambda format: slim_resnet18,
 }
 # On a backbone's features, given how many they are.
 ON_FEATURES: dict[str, Callable[[int], Callable[[int], nn.Module]]] = {
-    "linear": lambda num_features: partial(nn.Linear, num_features),
+    "linear": lambda num_features: partial(linear, num_features=num_features),
     "mlp": lambda num_features: partial(mlp, num_features=num_features),
 }
 
 
 def split_network(network: nn.Module) -> tuple[nn.Module, nn.Module]:
     """The features and the classifier on top of them, of a network from `NETWORKS`; both share its weights."""
+    from torch import nn
+
     if isinstance(network, nn.Sequential):
         return network[:-1], network[-1]
     classifier: nn.Module = network.linear  # type: ignore[assignment]
@@ -86,6 +110,10 @@ def require_fitting(argument: str, name: str | None, dataset: AvalancheDataset) 
     - argument: for the message.
     - name: as in `network_for`.
     """
+    import torch
+
+    from .images.avalanche import image_format
+
     x: Tensor = dataset.eval()[0][0][None]
     try:
         with torch.no_grad():

@@ -9,6 +9,7 @@ from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import ReplayPlugin
 
 from ._support.checks import require_whole
+from .choices import RouterView
 from .images.avalanche import (
     Part,
     belongs_to,
@@ -22,7 +23,7 @@ from .pair.loading import Pair
 from .pair_fit import PairFit
 from .refusals import require_own_head, require_routed_sequence, require_trainable_batches
 from .routers import RouterTraining, optimizer_like, require_finite, router_settings
-from .views import RouterView, view_of
+from .views import view_of
 
 IMAGES_PER_CLASS = 100  # regenerated where no replay_size is given, as many as the recorded comparisons have
 _BY_CLASSES = f"{IMAGES_PER_CLASS} images for each class seen"

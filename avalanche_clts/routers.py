@@ -19,13 +19,12 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from ._support.checks import require_flag, require_kind, require_one_of, require_whole
 from ._support.console import bar
 from ._support.extra_state import from_tensor, to_tensor
+from .choices import RouterData, RouterTargets
 from .images.avalanche import class_ids
 from .memory.buffer import CaptionBuffer
 from .pair.precision import fast_training
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-RouterData = Literal["synthetic", "mixed"]
-RouterTargets = Literal["classes", "experiences"]
 Precision = Literal["auto", "float32"]
 
 

@@ -14,12 +14,12 @@ from avalanche.training.templates import SupervisedTemplate
 from torch.nn import CrossEntropyLoss
 from torch.optim import Optimizer
 
+from .choices import RouterView, Routing
 from .memory.origins import ClassNames
-from .models import RoutedModel, Routing
+from .models import RoutedModel
 from .pair.loading import Pair
 from .plugins import CLTSPlugin
 from .routers import RouterTraining
-from .views import RouterView
 
 
 class CLTS(SupervisedTemplate):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor, nn
 
 from ._support.checks import require_one_of
+from .choices import RouterView
 from .images.normalisation import Normalisation, measure_normalisation
 from .pair.abilities import Autoencodes
 from .pair.loading import Pair
-
-RouterView = Literal["input", "autoencoded"]
 
 
 class Autoencoded(nn.Module):

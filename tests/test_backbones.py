@@ -17,14 +17,9 @@ from torch import nn
 from avalanche_clts import Pair
 from avalanche_clts.cli import main
 from avalanche_clts.experiments import Experiment, compare, experiment_of, read_experiment
-from avalanche_clts.experiments.backbones import (
-    Backbone,
-    FeatureStore,
-    FrozenFeatures,
-    Pretrained,
-    load_pretrained,
-    parse_backbone,
-)
+from avalanche_clts.experiments.backbones.features import FeatureStore, FrozenFeatures
+from avalanche_clts.experiments.backbones.pretrained import Backbone, Pretrained, load_pretrained
+from avalanche_clts.experiments.backbones.spec import parse_backbone
 from avalanche_clts.experiments.runs.runner import build
 from avalanche_clts.images.normalisation import Normalisation
 from avalanche_clts.pair.weights import MissingWeightsError

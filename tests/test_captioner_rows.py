@@ -13,9 +13,9 @@ from PIL import Image
 from avalanche_clts import AutoCaptioner, LabelCaptioner, Pair, load_pair
 from avalanche_clts.experiments import compare
 from avalanche_clts.experiments.rows import ROWS
-from avalanche_clts.experiments.rows.captioner import LikeliestClass, NamedClass
 from avalanche_clts.experiments.rows.clts import remembering
 from avalanche_clts.experiments.runs.runner import build, run
+from avalanche_clts.experiments.strategies.captioner import LikeliestClass, NamedClass
 from avalanche_clts.memory.origins import names_in_words
 from avalanche_clts.streams.named import parse_stream
 from tests.test_compare import QUICK
@@ -147,7 +147,7 @@ def test_rows_that_cannot_ask_are_refused(tiny_pair_folder: Path, tmp_path: Path
     reason = ROWS["captioner"].unfit_pair(Pair(LabelCaptioner(), None))
     assert reason == "a LabelCaptioner does not say how likely it finds a text"
     assert names_in_words(parse_stream("digits").build(0).train_stream[0].dataset) is not None
-    monkeypatch.setattr("avalanche_clts.experiments.rows.captioner.names_in_words", lambda dataset: None)
+    monkeypatch.setattr("avalanche_clts.memory.origins.names_in_words", lambda dataset: None)
     with pytest.raises(ValueError, match="captioner, which cannot run on digits: the captioner is asked"):
         compare(replace(QUICK, strategies=("captioner",), seeds=1, pair=str(tiny_pair_folder)), out=tmp_path)
 

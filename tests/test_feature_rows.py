@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from avalanche_clts import Pair
-from avalanche_clts.experiments.rows.feature_replay import FeatureReplayPlugin, Gaussian
-from avalanche_clts.experiments.rows.ncm import NearestClassMean
-from avalanche_clts.experiments.rows.one_pass import FeatureStatistics, OnePass
-from avalanche_clts.experiments.rows.ridge import RidgeClassifier
-from avalanche_clts.experiments.rows.slda import StreamingDiscriminants
 from avalanche_clts.experiments.runs.runner import build
+from avalanche_clts.experiments.strategies.feature_replay import FeatureReplayPlugin, Gaussian
+from avalanche_clts.experiments.strategies.ncm import NearestClassMean
+from avalanche_clts.experiments.strategies.one_pass import FeatureStatistics, OnePass
+from avalanche_clts.experiments.strategies.ridge import RidgeClassifier
+from avalanche_clts.experiments.strategies.slda import StreamingDiscriminants
 from avalanche_clts.footprint import memory_bytes
 from avalanche_clts.streams.named import parse_stream
 from tests.test_compare import QUICK

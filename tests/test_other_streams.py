@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from avalanche.benchmarks.classic.openloris import fac2dirs
 from PIL import Image
 
 from avalanche_clts import Pair, RoutedModel
@@ -22,6 +23,7 @@ from avalanche_clts.images.avalanche import class_names, image_format
 from avalanche_clts.networks import cnn
 from avalanche_clts.pair.prompts import words_of
 from avalanche_clts.streams.named import parse_stream
+from avalanche_clts.streams.sized import FACTORS
 from tests.conftest import make_clts
 
 
@@ -272,3 +274,7 @@ def test_missing_medmnist_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "medmnist", None)
     with pytest.raises(ImportError, match=r'not installed; run: pip install "avalanche-clts\[medmnist\]"'):
         parse_stream("split-bloodmnist", tmp_path).build(0)
+
+
+def test_factors_of_openloris_are_those_of_avalanche() -> None:
+    assert set(FACTORS) == set(fac2dirs)

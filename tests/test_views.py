@@ -7,7 +7,8 @@ import torch
 from torchvision.transforms import ToTensor, v2
 
 from avalanche_clts import Pair
-from avalanche_clts.experiments.backbones import Backbone, load_pretrained, parse_backbone
+from avalanche_clts.experiments.backbones.pretrained import Backbone, load_pretrained
+from avalanche_clts.experiments.backbones.spec import parse_backbone
 from avalanche_clts.images.normalisation import Normalisation, measure_normalisation
 from avalanche_clts.streams.benchmarks import split_shapes
 from avalanche_clts.views import Autoencoded

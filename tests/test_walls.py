@@ -42,6 +42,7 @@ ORDER = [
     "pair",
     "streams",
     "images",
+    "choices",
     "_support",
 ]
 

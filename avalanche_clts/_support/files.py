@@ -13,11 +13,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+if TYPE_CHECKING:
+    import torch
 
 # What says that a folder cannot be synchronised here, rather than that it failed: some network file systems.
 _NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
@@ -30,8 +29,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file in UTF-8, as `write_bytes` does."""
-    write_bytes(path, text.encode())
+    """Write the file in UTF-8, as `write_bytes` does; bytes of a path that are none stay what they are."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def read_text(path: Path) -> str:
+    """The content of a file as `write_text` writes it."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def write_state(path: Path, state: Any) -> None:
@@ -44,6 +48,8 @@ def write_state(path: Path, state: Any) -> None:
 
     Raises `TypeError` for anything else in `state`.
     """
+    from safetensors.torch import save_file
+
     tensors: dict[str, torch.Tensor] = {}
     structure = json.dumps(_pack(state, tensors))
     _make_folder(path.parent)
@@ -56,6 +62,8 @@ def read_state(path: Path) -> Any:
 
     Raises `ValueError` if the file is damaged or was not written by `write_state`.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             structure = json.loads((file.metadata() or {})["structure"])
@@ -154,6 +162,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    import torch
+
     if isinstance(node, torch.Tensor):
         name = f"tensor{len(tensors)}"
         # A copy of its own: safetensors refuses tensors that share storage.

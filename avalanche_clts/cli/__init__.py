@@ -7,6 +7,8 @@ import what a command needs when it runs: help and refusals need no torch.
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,8 +19,24 @@ from .wording import in_typed_words, is_about_typed
 _DESCRIPTION = "Continual learning with text in the place of stored images (CLTS, arXiv 2409.17806)."
 
 
+_UNREAD = 141  # as a shell has it of a program that the signal of a closed pipe has ended
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path is printed as it was typed, whatever its bytes
+        sys.stdout.reconfigure(errors="surrogateescape")
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who reads the output has seen enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser, commands = _parsers()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
@@ -28,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = commands[arguments.command]
     try:
         status: int = arguments.run(arguments)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, ImportError, FloatingPointError, TypeError) as error:
         # What is typed may be of the wrong type; any other such error is one of the program.
         if isinstance(error, TypeError) and not is_about_typed(error, command, arguments):

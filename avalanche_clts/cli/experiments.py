@@ -188,24 +188,40 @@ def _where(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from ..experiments import compare
-    from ..experiments.page.table import format_table, settings_note
-    from ..experiments.rows import COMPARED, ROWS
-    from ..experiments.runs.results import read_runs
-    from ..streams.named import STREAMS
-
     if arguments.list:
-        compared = {name: ROWS[name] for name in COMPARED}
-        for title, entries in (("streams", STREAMS), ("strategies", compared)):
-            print(f"{title}:")
-            print("\n".join(f"  {name:20}{entry.description}" for name, entry in entries.items()))
+        _list_known()
         return 0
     asked = asked_experiment(arguments)
+    _require_ready(asked, arguments, wandb=arguments.wandb)
+    from ..experiments import compare
+    from ..experiments.page.table import format_table, settings_note
+    from ..experiments.runs.results import read_runs
+
     with _where(arguments) as where:
         runs = compare(asked, **where, real_images=not arguments.no_real_images, wandb=arguments.wandb)
     note = settings_note(read_runs(arguments.out))
     print(f"\n{format_table(runs)}\n\n{note}\nreport: {arguments.out / 'report.html'}")
     return 0
+
+
+def _list_known() -> None:
+    from ..experiments.rows import COMPARED, ROWS
+    from ..streams.named import STREAMS
+
+    compared = {name: ROWS[name] for name in COMPARED}
+    for title, entries in (("streams", STREAMS), ("strategies", compared)):
+        print(f"{title}:")
+        print("\n".join(f"  {name:20}{entry.description}" for name, entry in entries.items()))
+
+
+def _require_ready(asked: Experiment, arguments: argparse.Namespace, *, wandb: str | None = None) -> None:
+    """Refuse what can be refused before that is loaded which runs experiments, and takes seconds."""
+    from ..experiments.readiness import require_known, require_places, require_wandb_account
+
+    require_known(asked)
+    require_places(arguments.out, arguments.image_cache)
+    if wandb is not None and arguments.executor is None:
+        require_wandb_account(wandb)
 
 
 def _hyperparameters(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -224,6 +240,10 @@ def _hyperparameters(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from ..experiments.runs.results import read_finished
+
+    folders = arguments.folders
+    document, ablations = read_finished(folders)
     from ..experiments.page.report import write_report
     from ..experiments.page.table import (
         format_ablations,
@@ -232,10 +252,7 @@ def _report(arguments: argparse.Namespace) -> int:
         format_table,
         settings_note,
     )
-    from ..experiments.runs.results import read_finished
 
-    folders = arguments.folders
-    document, ablations = read_finished(folders)
     runs = document["runs"] if document else []
     for stream in dict.fromkeys(run["stream"] for run in runs):
         of_stream = [run for run in runs if run["stream"] == stream]
@@ -252,10 +269,11 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _ablate(arguments: argparse.Namespace) -> int:
+    asked = asked_experiment(arguments)
+    _require_ready(asked, arguments)
     from ..experiments import ablate
     from ..experiments.page.table import format_ablations
 
-    asked = asked_experiment(arguments)
     with _where(arguments) as where:
         document = ablate(asked, **where)
     print(f"\n{format_ablations(document)}\n\nreport: {arguments.out / 'report.html'}")
@@ -263,6 +281,9 @@ def _ablate(arguments: argparse.Namespace) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
+    from ..experiments.runs.results import read_runs
+
+    read_runs(arguments.folder)  # which is there, or else nothing is to be loaded
     from ..experiments.audit import audit, format_audit
 
     command = shlex.join(["clts", *sys.argv[1:]])

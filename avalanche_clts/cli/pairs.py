@@ -62,7 +62,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     from ..experiments.page.table import format_columns, human_bytes
     from ..pair.catalogue import CAPTIONERS, GENERATORS
     from ..pair.embedded import EMBEDDED
-    from ..pair.loading import load_pair, pair_nbytes
+    from ..pair.loading import named_pair_nbytes
 
     header = ["name", "on the hub", "licence", "parameters", "weights", "steps", "guidance", "images"]
     for title, entries in (("captioners", CAPTIONERS), ("generators", GENERATORS)):
@@ -77,8 +77,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
                 rows.append(["", f"+ {options['lora']}", *[""] * (len(header) - 2)])
         print(f"{title}:\n{format_columns(header, rows, left=3)}\n")
     embedded = [
-        f"--pair {name}: {human_bytes(pair_nbytes(load_pair(name)) or 0)}; it knows {EMBEDDED[name].knows}"
-        for name in EMBEDDED
+        f"--pair {name}: {human_bytes(named_pair_nbytes(name))}; it knows {EMBEDDED[name].knows}" for name in EMBEDDED
     ]
     print(
         """--pair CAPTIONER+GENERATOR, such as blip+sd-turbo; behind either, @REVISION pins a revision on the hub.

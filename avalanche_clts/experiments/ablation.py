@@ -24,6 +24,7 @@ from .config import keep
 from .experiment import Conditions, Experiment
 from .page.provenance import provenance
 from .page.report import write_report
+from .readiness import require_known, require_places
 from .rows import Results
 from .runs.backbones import backbone_identities
 from .runs.execution import Task, execute
@@ -79,10 +80,9 @@ def ablate(
 
     Raises `ValueError` for an unknown ablation, an absent device, and what the experiment's pair does not take.
     """
+    require_known(experiment)
+    require_places(out, image_cache)
     require_machine(experiment, jobs, executor)
-    unknown = [name for name in experiment.ablations or () if name not in ABLATIONS]
-    if unknown:
-        raise ValueError(f"ablations has {', '.join(unknown)}; known ablations: {', '.join(ABLATIONS)}")
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)
     pair = experiment.load_pair()

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._support.console import bar, tell
 from .._support.files import write_text
-from ..loggers import WandBRuns, require_wandb
+from ..loggers import WandBRuns
 from ..pair.loading import Pair, pair_identity, pair_nbytes
 from ..streams.named import Stream, parse_stream, slug
 from .begin import fitting, require_fit, require_machine
@@ -23,6 +23,7 @@ from .page.memory_curve import areas
 from .page.provenance import provenance
 from .page.report import write_report
 from .page.samples import make_samples
+from .readiness import require_known, require_places, require_wandb_account
 from .rows import ROWS, Results
 from .runs.backbones import backbone_identities, backbone_nbytes, compute_features
 from .runs.execution import Task, execute
@@ -66,11 +67,13 @@ def compare(
     - command: the command line, for the report.
     - wandb: project on Weights & Biases to which every run is logged that is computed now. None: none is.
 
-    Raises `ValueError` for a strategy that cannot run on the stream or an absent device, and `OSError` for a folder
-    that cannot be written.
+    Raises `ValueError` for a strategy that cannot run on the stream, an absent device, or a project on Weights & Biases
+    without a key of an account, and `OSError` for a folder that cannot be written.
     """
-    if wandb is not None:
-        require_wandb()
+    require_known(experiment)
+    require_places(out, image_cache)
+    if wandb is not None and executor is None:  # elsewhere there may be an account where here is none
+        require_wandb_account(wandb)
     require_machine(experiment, jobs, executor)
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)

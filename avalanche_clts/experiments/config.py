@@ -9,7 +9,7 @@ from typing import Any
 
 import tomli_w
 
-from .._support.files import write_text
+from .._support.files import read_text, write_text
 from ..streams.named import STREAMS, parse_stream
 from .experiment import Experiment
 from .rows import ROWS
@@ -77,7 +77,7 @@ def read_fields(file: Path) -> dict[str, Any]:
     """The content of a TOML file, by the names of today's fields. Raises `FileNotFoundError`, and `ValueError` for what
     is not TOML."""
     try:
-        return _of_today(tomllib.loads(file.read_text(encoding="utf-8")))
+        return _of_today(tomllib.loads(read_text(file)))
     except FileNotFoundError:
         raise FileNotFoundError(f"{file} is not there; give the file of an experiment") from None
     except tomllib.TOMLDecodeError as error:

@@ -6,18 +6,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._support.checks import require_flag, require_names, require_one_of, require_share, require_whole
-from ..models import Routing
+from ..choices import RouterView, Routing
 from ..networks import NETWORKS, ON_FEATURES
-from ..pair.abilities import TakesPrefix
-from ..pair.loading import Pair, load_pair
 from ..streams.named import STREAMS
-from ..views import RouterView
 from .backbones.spec import BackboneSpec, parse_backbone
 from .rows import COMPARED, ROWS
 from .rows.row import AUGMENTATION, Memory
+
+if TYPE_CHECKING:
+    from ..pair.loading import Pair
 
 # What only strategies with a pair take notice of.
 PAIR_FIELDS = ("memory", "captioner", "generator", "routing", "router_view", "router")
@@ -215,11 +215,16 @@ class Experiment:
 
     def load_pair(self) -> Pair:
         """The pair as the experiment wants it; raises as the function of that name does."""
+        from ..pair.loading import load_pair
+
         return self.told(load_pair(self.pair, device=self.device, captioner=self.captioner, generator=self.generator))
 
     def told(self, pair: Pair) -> Pair:
         """The pair, whose captioner begins as suits the stream, unless it finds all words itself or was given a prefix
         by the experiment."""
+        from ..pair.abilities import TakesPrefix
+        from ..pair.loading import Pair
+
         kind = STREAMS.get(self.stream.partition(":")[0])
         template = None if kind is None else kind.template
         if template is None or "prefix" in self.captioner or not isinstance(pair.captioner, TakesPrefix):

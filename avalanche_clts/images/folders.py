@@ -84,10 +84,8 @@ def read_tree(root: str | os.PathLike[str]) -> Folder:
 
     Raises `FileNotFoundError` if `root` is not a folder.
     """
+    require_folder(root)
     top = Folder(Path(root))
-    if not top.path.is_dir():
-        kind = "a file; unpack it and give" if top.path.is_file() else "not a folder; give"
-        raise FileNotFoundError(f"{shown(root)} is {kind} one with a subfolder of images for each class")
     real_root = os.path.realpath(root)
     entered: set[str] = set()
     waiting, linked = deque([(top, real_root)]), deque[tuple[Folder, str]]()
@@ -112,6 +110,14 @@ def read_tree(root: str | os.PathLike[str]) -> Folder:
             elif not _is_in(real_root, target := os.path.realpath(entry.path)):
                 linked.append((below, target))
     return top
+
+
+def require_folder(root: str | os.PathLike[str]) -> None:
+    """Raise `FileNotFoundError` if `root` is not a folder."""
+    path = Path(root)
+    if not path.is_dir():
+        kind = "a file; unpack it and give" if path.is_file() else "not a folder; give"
+        raise FileNotFoundError(f"{shown(root)} is {kind} one with a subfolder of images for each class")
 
 
 def image_file(path: str | os.PathLike[str]) -> ImageFile:

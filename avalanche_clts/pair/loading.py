@@ -250,6 +250,16 @@ def pair_nbytes(pair: Pair) -> int | None:
     return None if None in counts else sum(count or 0 for count in counts)
 
 
+def named_pair_nbytes(name: str) -> int:
+    """As `pair_nbytes`, of the pair of that name, whose files are looked at and not loaded.
+
+    Raises `MissingWeightsError` if they are not on this machine.
+    """
+    captioner, generator = pair_arguments(name)
+    parts: dict[Kind, Part] = {"captioner": captioner_part(captioner), **generator_parts(generator)}
+    return sum(survey_here(part).weight_nbytes for part in parts.values())
+
+
 def _weight_nbytes(part: Any) -> int | None:
     given = given_modules(part)
     if given is not None:

@@ -70,7 +70,7 @@ def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
     """
     if file.suffix == ".safetensors":
         try:
-            with safe_open(file, framework="pt") as content:
+            with safe_open(file, framework="np") as content:
                 return {name: tuple(content.get_slice(name).get_shape()) for name in content.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise MissingWeightsError(f"{file} is damaged or truncated ({error}); copy it again") from None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .benchmarks import split_classes
 from .kinds import Options, StreamKind, count, one_side_of
-from .relabelled import RelabelledImages
+
+if TYPE_CHECKING:
+    from .relabelled import RelabelledImages
 
 # As medmnist numbers them. Its own name of the fourth is a sentence.
 CLASS_NAMES = [
@@ -43,6 +44,9 @@ def split_bloodmnist(n_experiences: int, *, size: int, seed: int, root: Path | N
         raise ImportError(
             'split-bloodmnist needs medmnist, which is not installed; run: pip install "avalanche-clts[medmnist]"'
         ) from None
+    from .benchmarks import split_classes
+    from .relabelled import RelabelledImages
+
     folder = Path(medmnist.info.DEFAULT_ROOT or "~/.medmnist").expanduser() if root is None else root
     folder.mkdir(parents=True, exist_ok=True)  # medmnist takes none that is not there
 

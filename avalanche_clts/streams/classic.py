@@ -6,16 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from avalanche.benchmarks.classic import (
-    PermutedMNIST,
-    RotatedMNIST,
-    SplitCIFAR10,
-    SplitCIFAR100,
-    SplitFMNIST,
-    SplitMNIST,
-    SplitTinyImageNet,
-)
-
 from .core50 import SCENARIOS, core50
 from .kinds import Options, StreamKind, count, one_of, one_side_of
 
@@ -34,9 +24,13 @@ def _core50(seed: int, options: Options, data_root: Path | None) -> Any:
     return core50(scenario, core50_run(seed), mini=mini, root=data_root)
 
 
-def _built_by(builder: Callable[..., Any], n_experiences: int) -> Callable[[int, Options, Path | None], Any]:
+def _built_by(builder: str, n_experiences: int) -> Callable[[int, Options, Path | None], Any]:
+    """Builds the benchmark of that name in `avalanche.benchmarks.classic`, which is imported when it is built."""
+
     def build(seed: int, options: Options, data_root: Path | None) -> Any:
-        return builder(options.get("experiences", n_experiences), seed=seed, dataset_root=data_root)
+        from avalanche.benchmarks import classic
+
+        return getattr(classic, builder)(options.get("experiences", n_experiences), seed=seed, dataset_root=data_root)
 
     return build
 
@@ -44,38 +38,38 @@ def _built_by(builder: Callable[..., Any], n_experiences: int) -> Callable[[int,
 CLASSIC: dict[str, StreamKind] = {
     "split-mnist": StreamKind(
         "Split MNIST: 28x28 grey, 5 experiences",
-        _built_by(SplitMNIST, 5),
+        _built_by("SplitMNIST", 5),
         _EXPERIENCES,
         template=DIGIT,
         pair=_KNOWS_MNIST,
     ),
     "split-fmnist": StreamKind(
-        "Split Fashion-MNIST: 28x28 grey, 5 experiences", _built_by(SplitFMNIST, 5), _EXPERIENCES
+        "Split Fashion-MNIST: 28x28 grey, 5 experiences", _built_by("SplitFMNIST", 5), _EXPERIENCES
     ),
     "split-cifar10": StreamKind(
-        "Split CIFAR-10: 32x32 RGB, 5 experiences", _built_by(SplitCIFAR10, 5), _EXPERIENCES, "slim-resnet18"
+        "Split CIFAR-10: 32x32 RGB, 5 experiences", _built_by("SplitCIFAR10", 5), _EXPERIENCES, "slim-resnet18"
     ),
     "split-cifar100": StreamKind(
         "Split CIFAR-100: 32x32 RGB, 10 experiences (or experiences=20)",
-        _built_by(SplitCIFAR100, 10),
+        _built_by("SplitCIFAR100", 10),
         _EXPERIENCES,
         "slim-resnet18",
     ),
     "split-tiny-imagenet": StreamKind(
         "Split Tiny ImageNet: 64x64 RGB, 200 classes in 10 experiences",
-        _built_by(SplitTinyImageNet, 10),
+        _built_by("SplitTinyImageNet", 10),
         _EXPERIENCES,
     ),
     "permuted-mnist": StreamKind(
         "Permuted MNIST: domain-incremental, 5 experiences",
-        _built_by(PermutedMNIST, 5),
+        _built_by("PermutedMNIST", 5),
         _EXPERIENCES,
         template=DIGIT,
         pair=_KNOWS_MNIST,
     ),
     "rotated-mnist": StreamKind(
         "Rotated MNIST: domain-incremental, 5 experiences",
-        _built_by(RotatedMNIST, 5),
+        _built_by("RotatedMNIST", 5),
         _EXPERIENCES,
         template=DIGIT,
         pair=_KNOWS_MNIST,

@@ -6,11 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from avalanche.benchmarks.classic import CORe50
-from avalanche.benchmarks.datasets.core50 import CORe50Dataset
-
-from ..images.avalanche import name_classes
-
 SCENARIOS = ("ni", "nc", "nic", "nicv2_79", "nicv2_196", "nicv2_391")
 # Its categories as the authors' page calls them, where the labels of the objects have another form: "glass3" is the
 # third pair of glasses.
@@ -27,6 +22,11 @@ def core50(scenario: str, run: int, *, mini: bool, root: Path | None) -> Any:
     - mini: images of 32x32 rather than 128x128 pixels.
     - root: folder of the data. None: Avalanche's default.
     """
+    from avalanche.benchmarks.classic import CORe50
+    from avalanche.benchmarks.datasets.core50 import CORe50Dataset
+
+    from ..images.avalanche import name_classes
+
     benchmark = CORe50(scenario=scenario, run=run, mini=mini, dataset_root=root)
     labels = CORe50Dataset(root=root, mini=mini, download=False).labels2names
     names = object_names(labels, scenario, run)

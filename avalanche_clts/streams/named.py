@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,8 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..images.folders import folder_digest
-from .benchmarks import split_digits, split_folder, split_shapes
+from ..images.folders import folder_digest, require_folder
 from .blood import MEDICAL
 from .classic import CLASSIC, DIGIT
 from .kinds import Options, StreamKind, count, domains, flag, fraction, share, size
@@ -45,6 +45,14 @@ class Stream:
         """A digest of its images, where they are the user's; None where the name says which they are."""
         digest = STREAMS[self.kind].contents
         return None if digest is None else digest(self.options)
+
+    def require_there(self) -> None:
+        """Raise `FileNotFoundError`, as `build` does, for a folder of images that is not there; nothing is loaded."""
+        if "root" in self.options:
+            try:
+                require_folder(self.options["root"])
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"stream is {self.name!r}; {error}") from None
 
     def build(self, seed: int) -> Any:
         """The benchmark, with its experiences in the order that `seed` gives.
@@ -87,7 +95,7 @@ def slug(stream: str) -> str:
     if not stream.startswith("folder:"):
         return readable
     # Paths may differ in nothing but what a file name does not hold.
-    return f"{readable}-{hashlib.sha256(stream.encode()).hexdigest()[:6]}"
+    return f"{readable}-{hashlib.sha256(os.fsencode(stream)).hexdigest()[:6]}"
 
 
 def parse_stream(text: str, data_root: Path | None = None) -> Stream:
@@ -144,10 +152,14 @@ def _expanded(path: str) -> str:
 
 
 def _digits(seed: int, options: Options, data_root: Path | None) -> Any:
+    from .benchmarks import split_digits
+
     return split_digits(options.get("experiences", 5), seed=seed)
 
 
 def _shapes(seed: int, options: Options, data_root: Path | None) -> Any:
+    from .benchmarks import split_shapes
+
     return split_shapes(options.get("experiences", 10), seed=seed)
 
 
@@ -156,6 +168,8 @@ _LAST_FOLDER: list[Any] = []
 
 
 def _folder(seed: int, options: Options, data_root: Path | None) -> Any:
+    from .benchmarks import split_folder
+
     benchmark = split_folder(seed=seed, **{_ARGUMENT_OF.get(name, name): value for name, value in options.items()})
     _LAST_FOLDER[:] = [benchmark]
     return benchmark

@@ -10,42 +10,35 @@ import re
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from avalanche.benchmarks import dataset_benchmark, nc_benchmark
-from avalanche.benchmarks.classic import CLEAR
-from avalanche.benchmarks.classic.openloris import fac2dirs, nbatch
-from avalanche.benchmarks.datasets import (
-    CUB200,
-    EndlessCLSimDataset,
-    ImageNet,
-    OpenLORIS,
-    Stream51,
-    default_dataset_location,
-)
-from avalanche.benchmarks.utils import FilelistDataset
-from PIL.Image import Image
-from torch.utils.data import ConcatDataset, Subset
-from torchvision.transforms import ToTensor
-
-from .benchmarks import split_classes
 from .kinds import Options, StreamKind, count, one_of, size
 from .orders import num_classes
-from .relabelled import RelabelledImages, names_of_folders
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch.utils.data import Subset
 
 _Labelled = tuple[Any, Sequence[int]]  # a data set whose samples begin with an image, and its targets
 _SIZE = 64  # pixels a side, where nothing else is asked for
+FACTORS = ("clutter", "illumination", "occlusion", "pixel", "mixture-iros")  # of OpenLORIS-Object
 _OF_STREETS = ["background", "tree", "car", "people", "street lamp"]  # of Endless-CL-Sim, which has "BG"
 
 
 def _cub200(seed: int, options: Options, data_root: Path | None) -> Any:
     """Birds, cut out along their boxes."""
+    from avalanche.benchmarks.datasets import CUB200
+
+    from .relabelled import names_of_folders
+
     parts = [CUB200(data_root, train=train, download=False) for train in (True, False)]
     classes = names_of_folders(file for part in parts for file in part.imgs)
     return _split([(part, part.targets) for part in parts], classes, seed, options, {0: 100}, 11)
 
 
 def _imagenet(seed: int, options: Options, data_root: Path | None) -> Any:
+    from avalanche.benchmarks.datasets import ImageNet, default_dataset_location
+
     root = str(data_root or default_dataset_location("imagenet"))
     parts = [ImageNet(root, split=split) for split in ("train", "val")]
     classes = [synonyms[0] for synonyms in parts[0].classes]
@@ -54,6 +47,11 @@ def _imagenet(seed: int, options: Options, data_root: Path | None) -> Any:
 
 def _stream51(seed: int, options: Options, data_root: Path | None) -> Any:
     """Objects in video, cut out along their boxes; the test images of things that are never trained are left out."""
+    from avalanche.benchmarks.datasets import Stream51
+    from torch.utils.data import Subset
+
+    from .relabelled import names_of_folders
+
     parts = [Stream51(data_root, train=train) for train in (True, False)]
     files = [[(sample[-1], sample[0]) for sample in part.samples] for part in parts]
     classes = names_of_folders(files[0])
@@ -68,6 +66,9 @@ def _stream51(seed: int, options: Options, data_root: Path | None) -> Any:
 
 def _clear(seed: int, options: Options, data_root: Path | None) -> Any:
     """Each period divided into images to train and to test on as in Avalanche's protocol "iid" with seed 0."""
+    from avalanche.benchmarks.classic import CLEAR
+    from avalanche.benchmarks.datasets import default_dataset_location
+
     version = options.get("version", "clear10")
     root = Path(data_root or default_dataset_location(version))
     periods = CLEAR(data_name=version, evaluation_protocol="iid", seed=0, dataset_root=root)
@@ -79,6 +80,12 @@ def _clear(seed: int, options: Options, data_root: Path | None) -> Any:
 
 def _openloris(seed: int, options: Options, data_root: Path | None) -> Any:
     """Household objects in video, in the order of difficulty; one test set, of all experiences."""
+    from avalanche.benchmarks.classic.openloris import fac2dirs, nbatch
+    from avalanche.benchmarks.datasets import OpenLORIS
+    from avalanche.benchmarks.utils import FilelistDataset
+
+    from .relabelled import names_of_folders
+
     factor = options.get("factor", "clutter")
     root = OpenLORIS(data_root).root
     lists = root / fac2dirs[factor]
@@ -92,6 +99,8 @@ def _openloris(seed: int, options: Options, data_root: Path | None) -> Any:
 
 def _endless(seed: int, options: Options, data_root: Path | None) -> Any:
     """Patches of a simulated street."""
+    from avalanche.benchmarks.datasets import EndlessCLSimDataset, default_dataset_location
+
     scenario = options.get("scenario", "classes").capitalize()
     root = data_root or default_dataset_location("endless-cl-sim")
     data = EndlessCLSimDataset(root, scenario=scenario, patch_size=options.get("size", _SIZE), transform=_as_it_is)
@@ -118,6 +127,12 @@ def _split(
     n_experiences: int,
 ) -> Any:
     """Classes in equally large experiences, as many as the options ask for, or else divided as Avalanche does."""
+    from avalanche.benchmarks import nc_benchmark
+    from torchvision.transforms import ToTensor
+
+    from .benchmarks import split_classes
+    from .relabelled import RelabelledImages
+
     train, test = (RelabelledImages(*part, classes, options.get("size", _SIZE)) for part in parts)
     if "experiences" in options or not per_exp_classes:
         n_experiences = options.get("experiences", n_experiences)
@@ -138,6 +153,9 @@ def _in_given_order(
     train: Sequence[_Labelled], test: Sequence[_Labelled], classes: Sequence[str] | None, options: Options
 ) -> Any:
     """An experience for each data set to train on, without task labels."""
+    from avalanche.benchmarks import dataset_benchmark
+    from torchvision.transforms import ToTensor
+
     benchmark = dataset_benchmark(
         _sized_parts(train, classes, options),
         _sized_parts(test, classes, options),
@@ -154,6 +172,10 @@ def _sized_parts(
     parts: Sequence[_Labelled], classes: Sequence[str] | None, options: Options
 ) -> list[Subset[tuple[Image, int]]]:
     """The data sets as parts of one: of some classes alone it could not be told that their names are theirs."""
+    from torch.utils.data import ConcatDataset, Subset
+
+    from .relabelled import RelabelledImages
+
     targets = [target for _, of_part in parts for target in of_part]
     whole = RelabelledImages(ConcatDataset([data for data, _ in parts]), targets, classes, options.get("size", _SIZE))
     ends = list(accumulate(len(of_part) for _, of_part in parts))
@@ -189,7 +211,7 @@ SIZED: dict[str, StreamKind] = {
         "OpenLORIS-Object: objects in video, domain-incremental, factor=clutter (or illumination, occlusion, pixel, "
         "mixture-iros), size=64",
         _openloris,
-        {"factor": one_of(*fac2dirs), "size": size},
+        {"factor": one_of(*FACTORS), "size": size},
         by_hand="OpenLORIS-Object's files, the zips beside what is unpacked from them,",
     ),
     "endless-cl-sim": StreamKind(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from avalanche.training.supervised import Naive
-from avalanche.training.templates import SupervisedTemplate
+from typing import TYPE_CHECKING
 
-from ...plugins import CaptionReplayPlugin
 from . import colours
 from .row import Row, Setup
+
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+
 
 _BATCHES = [32, 64, 128]
 
 
 def build(setup: Setup) -> SupervisedTemplate:
     """`Naive` with `CaptionReplayPlugin`."""
+    from avalanche.training.supervised import Naive
+
+    from ...plugins import CaptionReplayPlugin
+
     replay = CaptionReplayPlugin(pair=setup.pair, mem_size=setup.num_captions, **setup.options)
     return Naive(**setup.single(), plugins=[replay])
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from avalanche.training.templates import SupervisedTemplate
-
-from ...models import RoutedModel
-from ...pair.captioners import LabelCaptioner
-from ...pair.loading import Pair
-from ...routers import RouterData, RouterTargets, RouterTraining
-from ...strategy import CLTS
+from ...choices import RouterData, RouterTargets
 from . import colours
 from .row import Grid, Memory, Row, Setup
-from .stored_images import stored_images
+
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+
+    from ...pair.loading import Pair
+
 
 # Hyper-parameters of the row that are fields of `RouterTraining`.
 _TAUGHT = {f"router_{name}": name for name in ("epochs", "data", "targets", "label_smoothing", "falling_rate")}
+
 
 # Each can be turned off; a search counts them among CLTS's own.
 _BEYOND_THE_PAPER: Grid = {
@@ -29,6 +29,10 @@ _BEYOND_THE_PAPER: Grid = {
 
 def build(setup: Setup) -> SupervisedTemplate:
     """`CLTS`, with a router that is a network of its own, or on a backbone."""
+    from ...models import RoutedModel
+    from ...routers import RouterTraining
+    from ...strategy import CLTS
+
     model = RoutedModel(
         head=setup.network(setup.num_classes),
         router=setup.router(setup.num_classes),
@@ -49,6 +53,10 @@ def build(setup: Setup) -> SupervisedTemplate:
 
 def remembering(pair: Pair, memory: Memory) -> Pair:
     """The pair, made to remember captions, class names, or the images themselves."""
+    from ...pair.captioners import LabelCaptioner
+    from ...pair.loading import Pair
+    from .stored_images import stored_images
+
     if memory == "images":
         return stored_images()
     if memory == "labels":  # as the pair's own captions begin, where they all begin alike: its generator knows that

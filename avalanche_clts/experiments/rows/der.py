@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from avalanche.training.supervised import DER
-from avalanche.training.templates import SupervisedTemplate
+from typing import TYPE_CHECKING
 
 from . import colours
 from .row import Row, Setup
 
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+
 
 def build(setup: Setup) -> SupervisedTemplate:
     """Avalanche's `DER`, which is DER++ where beta is not 0."""
+    from avalanche.training.supervised import DER
+
     return DER(**setup.single(), mem_size=setup.num_captions, **setup.options)
 
 

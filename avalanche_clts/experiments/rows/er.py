@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from avalanche.training.plugins import ReplayPlugin
-from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
-from avalanche.training.supervised import Naive
-from avalanche.training.templates import SupervisedTemplate
-
-from ...footprint import module_nbytes
 from . import colours
 from .row import Grid, Row, Setup
+
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+
 
 REPLAY: Grid = {"batch_size_mem": [8, 16, 32, 64, 128, 256]}
 
 
 def build_reservoir(setup: Setup) -> SupervisedTemplate:
     """As many images as captions, whatever their classes."""
+    from avalanche.training.plugins import ReplayPlugin
+    from avalanche.training.storage_policy import ReservoirSamplingBuffer
+    from avalanche.training.supervised import Naive
+
     storage = ReservoirSamplingBuffer(setup.num_captions)
     replay = ReplayPlugin(setup.num_captions, storage_policy=storage, **setup.options)
     return Naive(**setup.single(), plugins=[replay])
@@ -27,6 +30,10 @@ def balanced(budget: Callable[[Setup], int]) -> Callable[[Setup], SupervisedTemp
     """Builds replay with as many exemplars, in equal parts for all classes, as `budget` says; one at least."""
 
     def build(setup: Setup) -> SupervisedTemplate:
+        from avalanche.training.plugins import ReplayPlugin
+        from avalanche.training.storage_policy import ClassBalancedBuffer
+        from avalanche.training.supervised import Naive
+
         mem_size = max(1, budget(setup))
         replay = ReplayPlugin(mem_size, storage_policy=ClassBalancedBuffer(mem_size), **setup.options)
         return Naive(**setup.single(), plugins=[replay])
@@ -35,6 +42,8 @@ def balanced(budget: Callable[[Setup], int]) -> Callable[[Setup], SupervisedTemp
 
 
 def _total_budget(setup: Setup) -> int:
+    from ...footprint import module_nbytes
+
     network = module_nbytes(setup.network(setup.num_classes))
     return max(0, setup.clts_bytes("captions", "heads", "router") - network) // setup.image_nbytes
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from avalanche.training.supervised import ER_ACE
-from avalanche.training.templates import SupervisedTemplate
+from typing import TYPE_CHECKING
 
 from . import colours
 from .er import REPLAY
 from .row import Row, Setup
 
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+
 
 def build(setup: Setup) -> SupervisedTemplate:
     """Avalanche's `ER_ACE`."""
+    from avalanche.training.supervised import ER_ACE
+
     return ER_ACE(**setup.single(), mem_size=setup.num_captions, **setup.options)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from avalanche.training.supervised import GDumb
-from avalanche.training.templates import SupervisedTemplate
+from typing import TYPE_CHECKING
 
 from . import colours
 from .row import Row, Setup
 
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+
 
 def build(setup: Setup) -> SupervisedTemplate:
     """Avalanche's `GDumb`, for as many epochs as its buffer needs."""
+    from avalanche.training.supervised import GDumb
+
     return GDumb(**{**setup.single(), **setup.options}, mem_size=setup.num_captions)
 
 

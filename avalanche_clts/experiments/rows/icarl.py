@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from avalanche.training.supervised import ICaRL
-from avalanche.training.templates import SupervisedTemplate
-
-from ...networks import split_network
 from ...streams.orders import has_disjoint_experiences
 from . import colours
 from .row import Row, Setup
 
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+
 
 def build(setup: Setup) -> SupervisedTemplate:
     """Avalanche's `ICaRL`, which has a loss of its own and takes the network in two parts."""
+    from avalanche.training.supervised import ICaRL
+
+    from ...networks import split_network
+
     common = setup.single() | dict(setup.options)
     features, classifier = split_network(common["model"])
     own = {name: value for name, value in common.items() if name not in ("model", "criterion")}

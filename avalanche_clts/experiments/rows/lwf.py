@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from avalanche.training.supervised import LwF
-from avalanche.training.templates import SupervisedTemplate
+from typing import TYPE_CHECKING
 
 from . import colours
 from .row import Row, Setup
 
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+
 
 def build(setup: Setup) -> SupervisedTemplate:
     """Avalanche's `LwF`."""
+    from avalanche.training.supervised import LwF
+
     return LwF(**setup.single(), **setup.options)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
-from avalanche.training.templates import SupervisedTemplate
+from typing import TYPE_CHECKING
 
 from . import clts, colours
 from .row import Row, Setup
+
+if TYPE_CHECKING:
+    from avalanche.training.templates import SupervisedTemplate
+
 
 (_CLTS,) = clts.ROWS
 

@@ -1,26 +1,29 @@
-"""A row of the comparison, and what its strategy is built from."""
+"""A row of the comparison, and what its strategy is built from.
+
+What a row says of itself is read without loading torch or Avalanche: a builder imports what it builds with.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import torch
-from avalanche.training.plugins import EvaluationPlugin
-from avalanche.training.templates import SupervisedTemplate
-from torch import nn
-from torch.optim import Adam
+from ...choices import RouterView, Routing
 
-from ...models import Routing
-from ...pair.loading import Pair
-from ...views import RouterView
+if TYPE_CHECKING:
+    from avalanche.training.plugins import EvaluationPlugin
+    from avalanche.training.templates import SupervisedTemplate
+    from torch import nn
+
+    from ...pair.loading import Pair
 
 Results = dict[str, Any]  # of one run, as `results.json` holds them
 Options = Mapping[str, Any]
 Grid = Mapping[str, Sequence[Any]]
 Memory = Literal["captions", "labels", "images"]
+Covariance = Literal["full", "diagonal"]  # of replayed features
 
 AUGMENTATION = "augmentation"
 # What a search tries of every strategy that is trained, whatever else it tries of one.
@@ -90,6 +93,9 @@ class Setup:
 
     def common(self, model: nn.Module) -> dict[str, Any]:
         """The arguments that are the same for every strategy."""
+        from torch import nn
+        from torch.optim import Adam
+
         return {
             "model": model,
             "optimizer": Adam(model.parameters(), lr=self.learning_rate),
@@ -107,6 +113,8 @@ class Setup:
 
     def whole_network(self) -> nn.Module:
         """A network with an output for every class, on the backbone if there is one."""
+        from torch import nn
+
         network = self.network(self.num_classes)
         return network if self.backbone is None else nn.Sequential(self.backbone, network)
 
@@ -115,6 +123,8 @@ class Setup:
         """Numbers that a network sees of an input."""
         if self.backbone is None:
             return math.prod(self.input_shape)
+        import torch
+
         return int(self.backbone(torch.zeros(1, *self.input_shape)).shape[1])
 
     def clts_bytes(self, *kinds: str) -> int:

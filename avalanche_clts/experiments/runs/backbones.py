@@ -16,7 +16,9 @@ from ...images.avalanche import image_format
 from ...images.normalisation import measure_normalisation
 from ...networks import ON_FEATURES, network_for
 from ...pair.loading import Pair, pair_identity
-from ..backbones import Backbone, BackboneSpec, FeatureStore, FrozenFeatures, Pretrained, load_pretrained
+from ..backbones.features import FeatureStore, FrozenFeatures
+from ..backbones.pretrained import Backbone, Pretrained, load_pretrained
+from ..backbones.spec import BackboneSpec
 from ..experiment import Experiment
 from ..rows.row import Networks
 

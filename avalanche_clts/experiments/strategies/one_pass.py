@@ -10,7 +10,7 @@ import torch
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
-from .row import Setup
+from ..rows.row import Setup
 
 
 class OnePassModel(nn.Module):

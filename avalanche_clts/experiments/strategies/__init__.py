@@ -1,0 +1,1 @@
+"""What rows are built of where Avalanche does not have it: models, plugins and their training."""
