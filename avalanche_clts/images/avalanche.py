@@ -36,18 +36,20 @@ def raw_images(dataset: AvalancheDataset, indices: Sequence[int]) -> list[Image.
     return [to_pil(_fields(untransformed[int(i)])[0]) for i in indices]
 
 
-def image_format(dataset: AvalancheDataset, *, also: Sequence[int] = ()) -> ImageFormat:
+def image_format(dataset: AvalancheDataset) -> ImageFormat:
     """The format of a data set's images, read off a few hundred of them, evenly spaced.
-
-    **Arguments:**
-
-    - also: indices of samples to look at beside those.
 
     Raises `TypeError` if the samples are not images, `ValueError` if they are tensors out of range.
     """
+    return common_format(format_of(image) for _, image in untransformed_images(dataset))
+
+
+def untransformed_images(dataset: AvalancheDataset, *, also: Sequence[int] = ()) -> Iterator[tuple[int, Any]]:
+    """Index and untransformed image of a few hundred samples, evenly spaced, and of those that are `also` asked for."""
     untransformed = dataset.remove_current_transform_group()
     spaced = torch.linspace(0, len(dataset) - 1, min(_LOOKED_AT, len(dataset))).long().tolist()
-    return common_format(format_of(_fields(untransformed[i])[0]) for i in dict.fromkeys([*spaced, *map(int, also)]))
+    for i in dict.fromkeys([*spaced, *map(int, also)]):
+        yield i, _fields(untransformed[i])[0]
 
 
 def sample_nbytes(dataset: AvalancheDataset) -> int:

@@ -51,7 +51,7 @@ class ImageFormat:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for RGB."""
+        """1 for grey, 3 for RGB, as many as any other mode has."""
         return len(Image.new(self.mode, (1, 1)).getbands())
 
     @property
@@ -61,10 +61,8 @@ class ImageFormat:
 
     def restore(self, image: Image.Image) -> Any:
         """A generated image as the stream would have handed it out: native size, mode and kind."""
-        if self.mode.startswith("I"):  # 16 bits of grey
-            grey = np.asarray(image.convert("L").resize(self.size, Image.Resampling.LANCZOS))
-            return Image.fromarray(grey.astype(np.uint16) * 257)
-        native = image.convert(self.mode).resize(self.size, Image.Resampling.LANCZOS)
+        seen = image.convert("L" if self.mode in GREY_MODES else "RGB").resize(self.size, Image.Resampling.LANCZOS)
+        native = _in_mode(seen, self.mode)
         if self.kind == "pil":
             return native
         pixels = np.array(native)
@@ -86,10 +84,8 @@ def format_of(sample: Any) -> ImageFormat:
     """
     image = to_pil(sample)
     if isinstance(sample, Image.Image):
-        mode = sample.mode
-        if mode == "P":
-            mode = image.mode
-        return ImageFormat("pil", image.size, "L" if mode in ("1", "LA", "La") else mode)
+        # Another image would need another palette, so that indices into one say nothing.
+        return ImageFormat("pil", image.size, image.mode if sample.mode in ("P", "PA") else sample.mode)
     shape = tuple(sample.shape)
     if isinstance(sample, np.ndarray):
         return ImageFormat("numpy", image.size, image.mode, has_channels=len(shape) == 3)
@@ -99,22 +95,22 @@ def format_of(sample: Any) -> ImageFormat:
 
 
 def common_format(formats: Iterable[ImageFormat]) -> ImageFormat:
-    """One format for images of several: coloured if any is, the commonest size, or else the median of widths and of
-    heights where no size is that of most."""
+    """One format for images of several: "L" or, if any is coloured, "RGB" where modes differ; the commonest size, or
+    else the median of widths and of heights where no size is that of most."""
     counted = Counter(formats)
     first = next(iter(counted))
     if len(counted) == 1:
         return first
-    coloured = [f.mode for f in counted if f.mode not in GREY_MODES]
+    coloured = {f.mode for f in counted if f.mode not in GREY_MODES}
     sizes: Counter[tuple[int, int]] = Counter()
     for each, count in counted.items():
         sizes[each.size] += count
     size, most = sizes.most_common(1)[0]
     if 2 * most <= sizes.total():
         size = _median([s[0] for s in sizes.elements()]), _median([s[1] for s in sizes.elements()])
-    modes = set(coloured)
-    mode = first.mode if not coloured else modes.pop() if len(modes) == 1 else "RGB"
-    return replace(first, size=size, mode=mode)
+    modes = coloured or {f.mode for f in counted}
+    several = "RGB" if coloured else "L"
+    return replace(first, size=size, mode=modes.pop() if len(modes) == 1 else several)
 
 
 def _median(lengths: Sequence[int]) -> int:
@@ -145,6 +141,20 @@ def to_pil(sample: Any) -> Image.Image:
         sample = (sample * 255).round().to(torch.uint8)
     pixels = (sample.permute(1, 2, 0) if sample.ndim == 3 else sample).numpy()
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """An image of mode "L" or "RGB" in another mode of as much colour."""
+    if mode == "1":
+        return image.point(lambda value: 255 * (value >= 128), "1")  # convert() would dither
+    if mode.startswith("I"):
+        pixels = np.asarray(image).astype(np.uint16) * 257
+        if mode == "I":
+            return Image.fromarray(pixels.astype(np.int32))
+        order = {"B": ">", "N": "="}.get(mode[-1], "<")
+        return Image.frombytes(mode, image.size, pixels.astype(f"{order}u2").tobytes())
+    # Premultiplied modes are reached by way of their plain ones only.
+    return image.convert({"La": "LA", "RGBa": "RGBA"}.get(mode, mode)).convert(mode)
 
 
 def _is_image(shape: tuple[int, ...], *, channels: int) -> bool:

@@ -15,12 +15,12 @@ from ..images.avalanche import (
     as_stream_dataset,
     class_names,
     classes_of,
-    image_format,
     indices_by_class,
     sample_layout,
     stream_transforms,
     task_labels_of_experience,
 )
+from ..images.consistency import consistent_format
 from ..images.formats import ImageFormat, common_format
 from ..images.names import class_name_of
 from ..pair.prompts import words_of
@@ -57,19 +57,21 @@ class Origin:
 
         - class_names: the user's, by class id. None: those that the data set knows.
 
-        Raises `TypeError` or `ValueError` if its samples are not images, or a class has no name among `class_names`.
+        Raises `TypeError` or `ValueError` if its samples are not images, if its transforms would make something else of
+        regenerated ones, or if a class has no name among `class_names`.
         """
         dataset = experience.dataset
         if len(dataset) == 0:
             raise ValueError("this experience holds no samples; leave it out of the stream")
         firsts = [indices[0] for indices in indices_by_class(dataset).values()]
         classes = classes_of(experience)
+        transforms = stream_transforms(dataset)
         return cls(
-            format=image_format(dataset, also=firsts),
+            format=consistent_format(dataset, transforms, also=firsts),
             classes=classes,
             task_labels=task_labels_of_experience(experience),
             names=_names(dataset, classes, class_names),
-            transforms=stream_transforms(dataset),
+            transforms=transforms,
             layout=sample_layout(dataset),
         )
 
