@@ -126,7 +126,7 @@ def _refusal(kind: _Kind, format: ImageFormat, difference: str) -> ValueError:
         on_white = f"Image.alpha_composite(Image.new('RGBA', image.size, 'white'), {layer}).convert('{native}')"
         remedy = f"composite them onto white {first}: `lambda image: {on_white}`"
     elif kind.mode.startswith("I"):
-        what, remedy = f"are of mode {kind.mode}", f"bring them to 8 bits a pixel (mode L) {first}"
+        what, remedy = f"are of mode {kind.mode}", "bring them to 8 bits a pixel (mode L) in the data set"
     else:
         what, remedy = f"are of mode {kind.mode}", f"apply `lambda image: image.convert('{native}')` {first}"
     return ValueError(f"images of this stream {what}, and {difference}; {remedy}")
