@@ -20,7 +20,7 @@ from tests.conftest import DIGITS
 from tests.test_compare import QUICK
 
 # Of the searches whose winners the package has.
-OLDER = ", by an older search that saw test images of a seed that is not reported"
+OLDER = " (by an older search, on test images of a seed that is not reported)"
 
 
 def told(stream: str = "digits", strategies: tuple[str, ...] = ("clts", "naive"), **given: object) -> str:
@@ -72,7 +72,7 @@ def test_the_pair_of_mnist_and_blood_cells_reads_what_it_draws() -> None:
         ({}, f"searched on Split Digits{OLDER}; as they come (naive)"),
         ({"tune": True}, "searched on images held out of training, and a seed that is not reported"),
         ({"strategies": ("naive",)}, "as the strategies have them, none searched"),
-        ({"stream": "folder:photos"}, f"searched on Split Shapes, not on this stream{OLDER}; as they come (naive)"),
+        ({"stream": "folder:photos"}, f"searched on Split Shapes{OLDER}, not on this stream; as they come (naive)"),
         ({"hyperparameters": {"clts": {"replay_size": 7}}}, "set by hand (clts.replay_size=7); as they come (naive)"),
     ],
 )
@@ -129,7 +129,7 @@ def test_how_long_images_take_is_told_after_the_first_batch(tiny_pair: Pair, mon
         # A strategy that is like another has the other's.
         ({"strategies": ("name-only",), "hyperparameters": {"clts": {"replay_size": 7}}}, "name-only.replay_size=7"),
         # No search was run on a backbone.
-        ({"stream": "shapes", "backbone": "efficientnet-lite0"}, f", not on a backbone{OLDER}; as they come (naive)"),
+        ({"stream": "shapes", "backbone": "efficientnet-lite0"}, f"{OLDER}, not on a backbone; as they come (naive)"),
         ({"tune": True, "strategies": ("captioner",)}, "as the strategies have them, none searched"),
         ({"strategies": ("captioner",)}, "as the strategies have them, none searched"),
     ],

@@ -52,12 +52,12 @@ def origin_of_settings(
     """
     stream, elsewhere, by_older_search = searched_on(experiment.stream)
     searched = f"searched on Split {stream.capitalize()}"
+    if by_older_search:
+        searched += " (by an older search, on test images of a seed that is not reported)"
     if parse_stream(experiment.stream).kind != stream:
         searched += ", not on this stream"
     if experiment.on_features:
         searched += ", not on a backbone"
-    if by_older_search:
-        searched += ", by an older search that saw test images of a seed that is not reported"
     by_origin: dict[str, list[str]] = {}
     for name in strategies:
         like = ROWS[name].like or name
