@@ -140,6 +140,7 @@ def test_the_nearest_is_found_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatc
         np.testing.assert_allclose(nearest(some, some, skip_self=True), among.min(1), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.* (copies of images|in more than one class):UserWarning")
 def test_what_no_attack_can_tell_is_left_out(
     tiny_pair_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,7 +86,7 @@ CASES = {
     "copies of both kinds": Case(
         both(split("train", "test"), copied("train/cat/0.png", "test/dog/9.png")),
         (TWO, 10, 5),
-        told="1 of 5 images to test on are copies .*; 1 images are in more than one class, such as",
+        told="1 of 5 images to test on are copies .*; 1 image is in more than one class, such as",
     ),
     "a copy in another domain": Case(
         both(pacs, copied("photo/train/cat/0.png", "sketch/test/cat/9.png")),

@@ -43,7 +43,8 @@ def warn_of_copies(layouts: Sequence[Layout], damaged: Container[str]) -> None:
             f"{len(both)} of {len(tested)} images to test on are copies of images to train on, {_such_as(both)}"
         )
     if several:
-        told.append(f"{len(several)} images are in more than one class, {_such_as(several)}")
+        counted = "1 image is" if len(several) == 1 else f"{len(several)} images are"
+        told.append(f"{counted} in more than one class, {_such_as(several)}")
     if told:
         warnings.warn(f"{shown(layouts[0].root)}: {'; '.join(told)}; remove those that are wrong", stacklevel=4)
 

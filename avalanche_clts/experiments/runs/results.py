@@ -105,10 +105,10 @@ def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
 
 def _origins(documents: Sequence[dict[str, Any]]) -> str | None:
     """Where hyper-parameters come from, by stream where that differs; None: no document tells."""
-    told = {d["arguments"]["stream"]: d["hyperparameters_from"] for d in documents if d.get("hyperparameters_from")}
-    if len(told) == len(documents) and len(set(told.values())) == 1:
-        return next(iter(told.values()))
-    return "; ".join(f"{stream}: {origin}" for stream, origin in told.items()) or None
+    told = [(d["arguments"]["stream"], d["hyperparameters_from"]) for d in documents if d.get("hyperparameters_from")]
+    if len(told) == len(documents) and len({origin for _, origin in told}) == 1:
+        return str(told[0][1])
+    return "; ".join(f"{stream}: {origin}" for stream, origin in dict.fromkeys(told)) or None
 
 
 def _beside_each_other(parts: Sequence[dict[str, Any]]) -> dict[str, str]:
