@@ -12,6 +12,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from PIL import Image
 
 from avalanche_clts import Pair, clts_metrics, split_digits
+from avalanche_clts._support.accounts import require_account
 from avalanche_clts.cli import main
 from avalanche_clts.loggers import TextWandBLogger
 from tests.conftest import make_clts
@@ -97,3 +98,13 @@ def test_a_comparison_logs_every_run(tiny_pair_folder: Path, tmp_path: Path) -> 
 def test_what_wandb_refuses_is_said_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"wandb cannot begin a run \(No API key.* set WANDB_MODE=offline"):
         TextWandBLogger(dir=str(tmp_path), params={"mode": "online"})
+
+
+def test_the_remedy_for_a_missing_key_helps_in_the_same_session(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-accounts"))
+    monkeypatch.delenv("WANDB_MODE")
+    wandb.teardown()
+    with pytest.raises(ValueError, match="set WANDB_MODE=offline"):
+        require_account("wandb", "mine")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    require_account("wandb", "mine")

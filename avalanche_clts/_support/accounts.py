@@ -29,6 +29,7 @@ def require_account(argument: str, project: str) -> None:
     else:  # an older wandb
         known = wandb.api.api_key is not None
     if not known:
+        wandb.teardown()  # it has read the environment once: what the remedy below sets is read the next time
         raise ValueError(
             f"{argument} is {project!r}, but wandb finds no key of an account; log in with: wandb login - or set "
             "WANDB_MODE=offline"
