@@ -157,12 +157,11 @@ def test_runs_under_other_settings_are_not_mistaken_for_finished(
         compare(Experiment(strategies=("naive",), seeds=1, pair=str(tiny_pair_folder)), out=finished)
 
 
-@pytest.mark.filterwarnings("ignore:.* (copies of images|in more than one class):UserWarning")
 def test_runs_of_a_folder_whose_images_changed_are_not_mistaken_for_finished(tmp_path: Path, monkeypatch) -> None:
     for name in ("red", "green"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(10):
-            Image.new("RGB", (8, 8), (25 * i, 0, 0) if name == "red" else (0, 25 * i, 0)).save(
+            Image.new("RGB", (8, 8), (25 * i, 0, 1) if name == "red" else (0, 25 * i, 2)).save(
                 tmp_path / "images" / name / f"{i}.png"
             )
     stream = f"folder:{tmp_path / 'images'},experiences=2"
