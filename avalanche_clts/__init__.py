@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from .pair.generators import DiffusionGenerator, Generator
     from .pair.image_cache import CachedGenerator
     from .pair.loading import Pair, load_pair
-    from .plugins import CaptionReplayPlugin, CLTSPlugin
+    from .plugins import AskCaptionerPlugin, CaptionReplayPlugin, CLTSPlugin
     from .routers import Router, RouterTraining, TaskRouter
     from .strategy import CLTS
     from .streams.benchmarks import split_digits, split_folder, split_shapes
 
 __all__ = [
     "CLTS",
+    "AskCaptionerPlugin",
     "AutoCaptioner",
     "BlipCaptioner",
     "CLTSPlugin",
@@ -68,7 +69,7 @@ _MODULES = {
     "pair.generators": ("DiffusionGenerator", "Generator"),
     "pair.image_cache": ("CachedGenerator",),
     "pair.loading": ("Pair", "load_pair"),
-    "plugins": ("CLTSPlugin", "CaptionReplayPlugin"),
+    "plugins": ("AskCaptionerPlugin", "CLTSPlugin", "CaptionReplayPlugin"),
     "routers": ("Router", "RouterTraining", "TaskRouter"),
     "strategy": ("CLTS",),
     "streams.benchmarks": ("split_digits", "split_folder", "split_shapes"),

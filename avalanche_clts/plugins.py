@@ -1,14 +1,19 @@
-"""When captions are written, images regenerated, and the router trained."""
+"""When captions are written, images regenerated, the router trained, and the captioner asked."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import ReplayPlugin
+from torch import Tensor
 
 from ._support.checks import require_whole
+from .asking import LikeliestClass
 from .choices import RouterView
 from .images.avalanche import (
     Part,
@@ -267,3 +272,75 @@ class CLTSPlugin(SupervisedPlugin):
         self.router_seconds, self.router_settings = state["router_seconds"], state["router_settings"]
         if self.router_view is not None:
             self.router_view.load_normalisation(state["normalisation"])
+
+
+class AskCaptionerPlugin(SupervisedPlugin):
+    """At evaluation, the captioner's word beside that of what was learnt, in any supervised strategy.
+
+    Its p(class) is multiplied by the p(class) of the pair's captioner, which is asked for the prompts of the classes
+    seen so far: a product of experts (Hinton, Neural Computation 2002).
+
+    What the captioner knows of a class is kept whatever else is forgotten, and what a strategy has learnt of the
+    stream's own images is what the captioner does not know. Nothing is trained, and nothing kept but class names; an
+    image costs as many texts read as there are classes, once.
+
+    ```python
+    strategy = CLTS(
+        model=model,
+        optimizer=Adam(model.parameters()),
+        pair=pair,
+        plugins=[AskCaptionerPlugin(pair=pair)],
+    )
+    strategy.train(benchmark.train_stream[0])
+    strategy.eval(benchmark.test_stream[:1])
+    ```
+
+    **Arguments:**
+
+    - pair: whose captioner is asked. Raises `TypeError` for one that does not say how likely it finds a text.
+    - class_names: of all classes, by class id. None: taken from the data sets where they have them.
+    """
+
+    def __init__(self, *, pair: Pair, class_names: ClassNames | None = None) -> None:
+        super().__init__()
+        self._asked = LikeliestClass(pair.captioner, class_names)
+
+    def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+        """Hear the class names of what is about to be learnt; what cannot be asked for is refused before training."""
+        for experience in experiences_in_training(strategy):
+            self._asked.hear(experience)
+
+    def after_eval_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Whatever is measured is of both."""
+        strategy.mb_output = self.both(strategy.mb_x, strategy.mb_output)
+
+    def both(self, x: Tensor, output: Tensor) -> Tensor:
+        """log p(class) of both, `(n, num_classes)`.
+
+        **Arguments:**
+
+        - x: what the stream yields, `(n, channels, height, width)`.
+        - output: what the strategy's model says of it, logits or log p(class), `(n, num_classes)`.
+        """
+        seen = list(self._asked.names)
+        if not seen:  # Avalanche also evaluates before anything is trained
+            return output
+        output = output.to(torch.promote_types(output.dtype, torch.float32))
+        captioner = self._asked.scores(x).to(output)
+        product = (output[:, seen].log_softmax(1) + captioner.log_softmax(1)).log_softmax(1)
+        least = math.log(torch.finfo(output.dtype).tiny)  # no class gets exactly 0, as in `RoutedModel`
+        both = torch.full_like(output, least)
+        both[:, seen] = product.clamp_min(least)
+        return both
+
+    def kept_bytes(self) -> Mapping[str, int]:
+        """The class names, as text."""
+        return self._asked.kept_bytes()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The class names, and how the stream normalises."""
+        return self._asked.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self._asked.load_state_dict(state)

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 from avalanche_clts import AutoCaptioner, LabelCaptioner, Pair, load_pair
+from avalanche_clts.asking import LikeliestClass
 from avalanche_clts.experiments import compare
 from avalanche_clts.experiments.rows import ROWS
 from avalanche_clts.experiments.rows.clts import remembering
 from avalanche_clts.experiments.runs.runner import build, run
-from avalanche_clts.experiments.strategies.captioner import LikeliestClass, NamedClass
+from avalanche_clts.experiments.strategies.captioner import AskedModel, NamedClass
 from avalanche_clts.memory.origins import names_in_words
 from avalanche_clts.streams.named import parse_stream
 from tests.test_compare import QUICK
@@ -120,7 +121,7 @@ class Told:
 
 
 def heard(kind: type, captioner: object) -> object:
-    model = kind(captioner, 10)
+    model = AskedModel(kind(captioner), 10)
     for experience in parse_stream("digits").build(0).train_stream[:2]:
         model.learn(experience, iter(()))
     return model
@@ -130,16 +131,16 @@ def test_a_captioner_that_is_told_the_class_is_asked_in_its_own_prompt() -> None
     captioner = Told()
     model = heard(LikeliestClass, captioner)
     output = model(torch.rand(3, 1, 8, 8))
-    assert captioner.asked == [f"an image of a{'n' * (n == 'eight')} {n}" for n in model.names.values()]
-    assert output.argmax(1).tolist() == [list(model.names)[-1]] * 3
+    assert captioner.asked == [f"an image of a{'n' * (n == 'eight')} {n}" for n in model.asked.names.values()]
+    assert output.argmax(1).tolist() == [list(model.asked.names)[-1]] * 3
 
 
 def test_a_free_caption_counts_for_the_first_class_that_it_names() -> None:
     captioner = Told()
     model = heard(NamedClass, captioner)
-    model.names = {3: "three", 2: "two", 7: "grey"}
+    model.asked.names = {3: "three", 2: "two", 7: "grey"}
     assert model(torch.rand(1, 1, 8, 8)).argmax(1).tolist() == [7]
-    model.names, model._known = {3: "three", 5: "five"}, {}
+    model.asked.names, model.asked._known = {3: "three", 5: "five"}, {}
     assert model(torch.rand(1, 1, 8, 8)).argmax(1).tolist() == [3], "the first class where it names none"
 
 

@@ -33,6 +33,7 @@ ORDER = [
     "footprint",
     "refusals",
     "pair_fit",
+    "asking",
     "models",
     "heads",
     "views",

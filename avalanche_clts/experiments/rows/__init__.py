@@ -24,6 +24,7 @@ from . import (
     si,
     slda,
     synthetic_data,
+    with_captioner,
 )
 from .row import Results, Row, Setup
 
@@ -36,6 +37,7 @@ _FILES = (
     clts,
     name_only,
     captioner,
+    with_captioner,
     caption_replay,
     er,
     er_ace,

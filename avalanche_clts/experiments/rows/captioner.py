@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 
 def ask_likeliest(setup: Setup) -> OnePass:
     """A strategy that asks the pair's captioner for the likeliest class."""
-    from ..strategies.captioner import LikeliestClass
+    from ...asking import LikeliestClass
+    from ..strategies.captioner import AskedModel
     from ..strategies.one_pass import one_pass
 
-    return one_pass(setup, LikeliestClass(setup.pair.captioner, setup.num_classes))
+    return one_pass(setup, AskedModel(LikeliestClass(setup.pair.captioner), setup.num_classes))
 
 
 def ask_freely(setup: Setup) -> OnePass:
     """A strategy that looks for the class in what the pair's captioner says."""
-    from ..strategies.captioner import NamedClass
+    from ..strategies.captioner import AskedModel, NamedClass
     from ..strategies.one_pass import one_pass
 
-    return one_pass(setup, NamedClass(setup.pair.captioner, setup.num_classes))
+    return one_pass(setup, AskedModel(NamedClass(setup.pair.captioner), setup.num_classes))
 
 
 def unfit(benchmark: Any) -> str | None:

@@ -11,6 +11,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch.utils.data import DataLoader
 
 from ...models import RoutedModel
+from ...plugins import AskCaptionerPlugin
 
 
 def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:
@@ -44,7 +45,10 @@ def class_accuracy(agent: SupervisedTemplate, stream: Any, num_classes: int) -> 
     right, count = torch.zeros(num_classes), torch.zeros(num_classes)
     for experience in stream:
         for x, y, *labels in DataLoader(experience.dataset.eval(), batch_size=agent.eval_mb_size):
-            output = avalanche_forward(agent.model, x.to(agent.device), labels[0].to(agent.device) if labels else None)
+            x = x.to(agent.device)
+            output = avalanche_forward(agent.model, x, labels[0].to(agent.device) if labels else None)
+            for plugin in agent.plugins:
+                output = plugin.both(x, output) if isinstance(plugin, AskCaptionerPlugin) else output
             count += torch.bincount(y, minlength=num_classes)
             right += torch.bincount(y[output.argmax(1).cpu() == y], minlength=num_classes)
     return [(r / n).item() if n else None for r, n in zip(right, count, strict=True)]
