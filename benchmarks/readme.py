@@ -49,10 +49,13 @@ STREAMS = [stream for stream in NAMES if (RESULTS / stream / "results.json").exi
 SHORT = (
     "joint",
     "clts",
-    "caption-replay",
+    "clts+captioner",
     "captioner",
-    "er-total",
+    "caption-replay",
     "er-count",
+    "er-count+captioner",
+    "er-total",
+    "er-total+captioner",
     "er-63x",
     "er-bytes",
     "ewc",
@@ -135,7 +138,7 @@ def short_table(runs: list[dict[str, Any]]) -> str:
 
 def overview_table() -> str:
     """Average accuracy of the rows that are asked for first, a line a stream."""
-    rows = [name for name in SHORT if name != "naive"]
+    rows = [name for name in SHORT if name not in ("er-bytes", "naive")]
     header = " | ".join(["stream", "seeds", *(f"`{name}`" for name in rows)])
     lines = [f"| {header} |", "| --- |" + " ---: |" * (1 + len(rows))]
     for stream in STREAMS:
