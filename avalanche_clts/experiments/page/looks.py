@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ..rows import ROWS, Row, colours
 
-_FAMILIES = {"er": "er-count"}  # and the row whose look is the family's
-_OURS = ("clts", "caption-replay")
+_FAMILIES = {"er": "er-count", "er+captioner": "er-count+captioner"}  # and the row whose look is the family's
+_OURS = ("clts", "clts+captioner", "caption-replay")
 _FRONT = (*_OURS, "joint", "er", "er-count", "er-total", "ewc", "naive")
 _FEW = 8  # curves that one figure shows without crowding
 _CSS_LINES = {"-": "solid", "--": "dashed", ":": "dotted"}

@@ -28,7 +28,7 @@ def with_captioner(row: Row) -> Row:
         description=f"{row.name}, whose p(class) is multiplied by the captioner's",
         build=build,
         keeps=f"{row.keeps}, and class names",
-        line=":" if row.line == "-" else "-.",
+        line=":",
         family=f"{row.family}+captioner" if row.family else "",
         like=row.name,
         uses_pair=True,
