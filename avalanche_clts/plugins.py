@@ -130,7 +130,7 @@ class CLTSPlugin(SupervisedPlugin):
     - router_training: how the router is taught. None: `RouterTraining()`.
     - router_epochs: short for `RouterTraining(epochs=...)`. None: as `router_training` says.
     - router_view: what the router is shown: "input", or "autoencoded", the input after the generator's autoencoder, by
-        which real images lose what generated ones never had.
+        which real images lose what generated ones never had. None: as the pair suggests, or else the input.
     - recombine: whether captions lend each other their words where there are more images than captions; see
         `CaptionBuffer`.
     - class_names: of all classes, by class id. None: taken from the data sets where they have them.
@@ -144,7 +144,7 @@ class CLTSPlugin(SupervisedPlugin):
         replay_size: int | None = None,
         router_training: RouterTraining | None = None,
         router_epochs: int | None = None,
-        router_view: RouterView = "input",
+        router_view: RouterView | None = None,
         recombine: bool = True,
         class_names: ClassNames | None = None,
     ) -> None:
@@ -163,6 +163,7 @@ class CLTSPlugin(SupervisedPlugin):
         training = router_training or RouterTraining()
         self.router_training = training if router_epochs is None else replace(training, epochs=router_epochs)
         self.router_view = view_of(router_view, pair)
+        self._suggested = router_view is None
         self.router_settings: dict[str, Any] | None = None  # of an optimizer like the strategy's, as it began
         self.router_seconds = 0.0
         self.pair_fit = PairFit()  # of the newest experience
@@ -205,8 +206,6 @@ class CLTSPlugin(SupervisedPlugin):
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Look at the strategy; of its optimizer, the settings that it begins with."""
         require_routed_sequence(strategy)
-        if self.router_view is not None:
-            strategy.model.router.view = self.router_view
         if self.router_settings is None:
             self.router_settings = router_settings(strategy.optimizer, strategy.model.router)
 
@@ -218,8 +217,26 @@ class CLTSPlugin(SupervisedPlugin):
         self._part = self.storage_policy.begin(strategy.experience)
         require_own_head(strategy.model, self.storage_policy, self._part)
         require_trainable_batches(strategy, kwargs)
-        if self.router_view is not None:
-            self.router_view.look_at(strategy.experience.dataset)
+        self._look(strategy.model, strategy.experience.dataset)
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        """After a checkpoint nothing may have been trained since the router was told what it is shown."""
+        if self.router_view is not None and strategy.model.records:
+            strategy.model.router.view = self.router_view
+
+    def _look(self, model: Any, dataset: Any) -> None:
+        """Begin with what the router is shown; what the pair but suggests gives way where it cannot be."""
+        if self.router_view is None:
+            return
+        try:
+            if self._suggested and model.backbone is not None:
+                raise ValueError("behind a backbone the router sees no images")
+            self.router_view.look_at(dataset)
+        except ValueError:
+            if not self._suggested:
+                raise
+            self.router_view = None
+        model.router.view = self.router_view
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Stop before a head learns from a loss that is no number."""
@@ -270,6 +287,8 @@ class CLTSPlugin(SupervisedPlugin):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.router_seconds, self.router_settings = state["router_seconds"], state["router_settings"]
+        if self._suggested and state["normalisation"] is None:  # it had given way
+            self.router_view = None
         if self.router_view is not None:
             self.router_view.load_normalisation(state["normalisation"])
 

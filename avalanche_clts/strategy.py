@@ -67,7 +67,7 @@ class CLTS(SupervisedTemplate):
         each class seen.
     - router_training: how the router is taught: epochs, optimizer, targets and more. None: `RouterTraining()`.
     - router_epochs: short for `RouterTraining(epochs=...)`. None: as `router_training` says.
-    - router_view: what the router is shown, "input" or "autoencoded"; see `CLTSPlugin`.
+    - router_view: what the router is shown, "input" or "autoencoded"; see `CLTSPlugin`. None: as the pair suggests.
     - recombine: whether captions lend each other their words; see `CaptionBuffer`. False: as in the paper.
     - routing: "soft" or "hard", the paper's; see `RoutedModel`. None: as the model says.
     - class_names: of all classes, by class id. None: taken from the data sets where they have them.
@@ -88,7 +88,7 @@ class CLTS(SupervisedTemplate):
         replay_size: int | None = None,
         router_training: RouterTraining | None = None,
         router_epochs: int | None = None,
-        router_view: RouterView = "input",
+        router_view: RouterView | None = None,
         recombine: bool = True,
         routing: Routing | None = None,
         class_names: ClassNames | None = None,

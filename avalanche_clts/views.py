@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ._support.checks import require_one_of
 from .choices import RouterView
 from .images.normalisation import Normalisation, measure_normalisation
-from .pair.abilities import Autoencodes
+from .pair.abilities import Autoencodes, SuggestsView
 from .pair.loading import Pair
 
 
@@ -73,10 +73,17 @@ class Autoencoded(nn.Module):
         return normalisation.done(restored.mean(1, keepdim=True) if x.shape[1] == 1 else restored)
 
 
-def view_of(name: RouterView, pair: Pair) -> Autoencoded | None:
-    """The view that `router_view` names; None for the input as it is.
+def suggested_view(pair: Pair) -> RouterView:
+    """What the pair says that a router had best be shown; the input where it says nothing."""
+    return pair.generator.router_view if isinstance(pair.generator, SuggestsView) else "input"
+
+
+def view_of(name: RouterView | None, pair: Pair) -> Autoencoded | None:
+    """The view that `router_view` names, or, without a name, that the pair suggests; None for the input as it is.
 
     Raises `ValueError` for an unknown name, and where the pair's generator has no autoencoder to offer.
     """
+    if name is None:
+        name = suggested_view(pair)
     require_one_of("router_view", name, RouterView)
     return Autoencoded(pair) if name == "autoencoded" else None

@@ -38,6 +38,7 @@ RECIPE = replace(
     captioner_steps=4000,
     distillation_steps=600,
     num_trajectories=10_000,
+    router_view="input",  # which is as good here, and faster
 )
 DIGIT = "a handwritten digit {class_name}"  # as the stream `split-mnist` has its captions begin; half of them do here
 _CLOSE = 200 / 360  # of the sides, which is what BloodMNIST shows of these photographs

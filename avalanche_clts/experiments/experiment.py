@@ -56,6 +56,7 @@ class Experiment:
         itself.
     - routing: of CLTS: "soft" or "hard".
     - router_view: what CLTS's router is shown: "input", or "autoencoded", the input after the generator's autoencoder.
+        None: as the pair suggests, or else the input; on a backbone of all, where it sees no images, "input".
     - hyperparameters: by strategy, what is its own: such as {"clts": {"replay_size": 5000}}. What is left out is as the
         strategy has it by itself.
 
@@ -83,7 +84,7 @@ class Experiment:
     captions_per_class: int = 20
     memory: Memory = "captions"
     routing: Routing = "soft"
-    router_view: RouterView = "input"
+    router_view: RouterView | None = None
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,7 +110,8 @@ class Experiment:
                 "what it finds is reported on test images; leave either out"
             )
         for name, literal in (("memory", Memory), ("routing", Routing), ("router_view", RouterView)):
-            require_one_of(name, getattr(self, name), literal)
+            if (name, getattr(self, name)) != ("router_view", None):
+                require_one_of(name, getattr(self, name), literal)
         for name in ("captioner", "generator", "hyperparameters"):
             if not isinstance(getattr(self, name), dict):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a table of names and values")
@@ -147,7 +149,7 @@ class Experiment:
                 f"router is {self.router!r}, but with backbone {self.backbone!r} it stands on that too; "
                 f"known networks there: {', '.join(ON_FEATURES)}"
             )
-        if self.router_view != "input":
+        if self.router_view == "autoencoded":
             raise ValueError(
                 f"router_view is {self.router_view!r}, but with backbone {self.backbone!r} the router sees no images"
             )
@@ -218,6 +220,13 @@ class Experiment:
         from ..pair.loading import load_pair
 
         return self.told(load_pair(self.pair, device=self.device, captioner=self.captioner, generator=self.generator))
+
+    def shown(self, pair: Pair) -> Experiment:
+        """This experiment with what its pair suggests that the router is shown, where nothing else is asked for."""
+        from ..views import suggested_view
+
+        view = "input" if self.on_features else suggested_view(pair)
+        return self if self.router_view is not None else replace(self, router_view=view)
 
     def told(self, pair: Pair) -> Pair:
         """The pair, whose captioner begins as suits the stream, unless it finds all words itself or was given a prefix

@@ -149,7 +149,7 @@ ABLATIONS: dict[str, Ablation] = {
     "view": Ablation(
         "What the router is shown",
         [
-            Variant("the input as it is"),
+            Variant("the input as it is", _set(router_view="input")),
             Variant("the input after the generator's autoencoder", _set(router_view="autoencoded")),
         ],
     ),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from ..choices import RouterView
 from .rgb import rgb_images, to_size
 
 if TYPE_CHECKING:
@@ -76,6 +77,13 @@ class HasLikelihoods(Protocol):
 
 
 @runtime_checkable
+class SuggestsView(Protocol):
+    """A generator that says what a router had best be shown that learns from its images."""
+
+    router_view: RouterView
+
+
+@runtime_checkable
 class Autoencodes(Protocol):
     """A generator whose images come out of an autoencoder that can be asked for what it makes of any image."""
 
@@ -110,10 +118,11 @@ def generate_at(
 
 
 def offer_abilities_of(part: Any, wrapper: Any) -> None:
-    """Give `wrapper` the methods named here that `part` has and it has not.
+    """Give `wrapper` what is named here that `part` has and it has not.
 
     They are attributes of its own: from Python 3.12 on, `isinstance` does not ask `__getattr__` for them.
     """
-    for name in ("load", "generate_sized", "cut_prompts", "features", "log_likelihoods", "autoencode"):
+    abilities = ("load", "generate_sized", "cut_prompts", "features", "log_likelihoods", "autoencode", "router_view")
+    for name in abilities:
         if hasattr(part, name) and not hasattr(type(wrapper), name):
             setattr(wrapper, name, getattr(part, name))

@@ -13,6 +13,7 @@ from PIL.Image import Image
 
 from .._support.checks import require_flag, require_kind, require_names, require_one_of, require_whole
 from .._support.console import bar
+from ..choices import RouterView
 from .batches import BatchSize, run_batches
 from .composition import LOADING, STABLE_DIFFUSION, Plans, ready_generator
 from .devices import require_device
@@ -94,6 +95,8 @@ class DiffusionGenerator:
     - offload: where it waits between calls ("cpu"), to leave an accelerator's memory to the training. None: it stays.
     - compile: whether `torch.compile` makes the denoiser faster, or the name of its backend; the first images then take
         a minute longer.
+    - router_view: what a router had best be shown that learns from these images: "input", or "autoencoded", what
+        `autoencode` makes of it. `CLTS` takes it where it is given none; no image depends on it.
     - pipeline: one that is loaded already, with the scheduler, low-rank weights, quantisation or offloading that
         diffusers gave it; it is used as it is, and none of the arguments that say what to load can be given with it.
 
@@ -126,6 +129,7 @@ class DiffusionGenerator:
         device: str | torch.device | None = None,
         offload: str | None = None,
         compile: bool | str = False,
+        router_view: RouterView = "input",
         pipeline: Any = None,
     ) -> None:
         self.name_or_path = os.fspath(STABLE_DIFFUSION if name_or_path is None else name_or_path)
@@ -147,6 +151,7 @@ class DiffusionGenerator:
         self.device: str | torch.device = "cpu" if device is None else device
         self.offload = offload
         self.compile = compile
+        self.router_view = router_view
         self._batch_size = BatchSize(batch_size)
         self._slices = Slices()
         self._pipeline: Any = None
@@ -155,6 +160,7 @@ class DiffusionGenerator:
         self._placed = True  # whether the pipeline is moved to the device for each call
         self._fitted: list[LinearDecoder] = []  # one at most; shared by copies, as the pipeline is
         require_one_of("decoder", decoder, Decoder)
+        require_one_of("router_view", router_view, RouterView)
         for size in ("steps", "height", "width"):
             require_whole(size, getattr(self, size), none="the pipeline's own")
         require_whole("batch_size", batch_size)

@@ -90,6 +90,8 @@ def arguments_of_pair(domains: Sequence[Domain], pool: Pool, recipe: Recipe) -> 
     if len(prefixes) == 1 and None not in prefixes:
         captioner["prefix"] = domains[0].prefix
     generator: dict[str, Any] = {**recipe.sampling, "batch_size": 250}
+    if recipe.router_view != "input":
+        generator["router_view"] = recipe.router_view
     if any(width != height for width, height in (domain.format.size for domain in domains)):
         # It has learnt from such images as squares, and makes them so.
         generator |= {"width": recipe.side, "height": recipe.side}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .._support.checks import require_whole
+from .._support.checks import require_one_of, require_whole
+from ..choices import RouterView
 from ..pair.devices import require_device
 
 
@@ -33,6 +34,7 @@ class Recipe:
     - teacher_steps, guidance_scale: how the generator samples before distillation.
     - sampling_steps: how many it does with afterwards; a divisor of `teacher_steps`. There is no guidance then: what it
         does has become part of the weights.
+    - router_view: what the pair suggests that CLTS's router is shown, as in `CLTS`.
     - device: where it is trained.
     """
 
@@ -52,6 +54,7 @@ class Recipe:
     teacher_steps: int = 4
     guidance_scale: float = 1.5
     sampling_steps: int = 2
+    router_view: RouterView = "input"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -59,6 +62,7 @@ class Recipe:
             require_whole(f"{part}_steps", getattr(self, f"{part}_steps"))
         for part in ("feature", "distillation"):
             require_whole(f"{part}_steps", getattr(self, f"{part}_steps"), least=0)
+        require_one_of("router_view", self.router_view, RouterView)
         require_device("device", self.device)
         if self.teacher_steps % self.sampling_steps:
             raise ValueError(
@@ -91,6 +95,7 @@ PHOTOS = Recipe(
     distillation_steps=0,
     teacher_steps=8,
     guidance_scale=2.5,
+    router_view="autoencoded",
 )
 # And on a GPU, where a step costs much the same whatever its size: wider networks, larger batches.
 PHOTOS_ON_GPU = replace(

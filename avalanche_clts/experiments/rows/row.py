@@ -84,7 +84,7 @@ class Setup:
     learning_rate: float
     memory: Memory
     routing: Routing
-    router_view: RouterView
+    router_view: RouterView | None
     options: Options
     pair: Pair
     evaluator: EvaluationPlugin
