@@ -160,9 +160,10 @@ def asked_of_streams(wanted: Callable[[str], bool]) -> list[dict[str, Any]]:
 
 
 def ablated(stream: str) -> dict[str, Any]:
-    """All ablations recorded on a stream: of how it samples, those of the pair before its distillation."""
+    """All ablations recorded on a stream, which may have a folder of their own: of how it samples, those of the pair
+    before its distillation."""
     answers: dict[str, Any] = {}
-    for folder in (RESULTS / stream, RESULTS / f"{stream}-undistilled"):
+    for folder in (RESULTS / stream, RESULTS / f"{stream}-ablations", RESULTS / f"{stream}-undistilled"):
         if (folder / ABLATIONS_FILE).exists():
             answers |= read_json(folder / ABLATIONS_FILE)["ablations"]
     return {"stream": stream, "ablations": answers}

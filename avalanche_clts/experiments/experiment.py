@@ -24,6 +24,8 @@ PAIR_FIELDS = ("memory", "captioner", "generator", "routing", "router_view", "ro
 # What says which runs there are; every other field says how a run is made.
 _CHOOSING = ("stream", "strategies", "ablations", "seeds", "tune", "pair", "device")
 
+_OF_EVERYONE = ("train_epochs", "learning_rate")  # which a search may find for one strategy
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -186,8 +188,8 @@ class Experiment:
     def with_given(self, **given: Any) -> Experiment:
         """This experiment with other fields, as a file or a command line gives them.
 
-        Hyper-parameters are replaced strategy by strategy. Epochs are given for everyone: no longer as a search had
-        found them for some, unless those are given as well. With another backbone, the networks are its usual ones, and
+        Hyper-parameters are replaced strategy by strategy. Epochs and learning rate are given for everyone: no longer
+        as a search had found them for some, unless those are given as well. With another backbone, the networks are its usual ones, and
         what a search found of augmentation is left out.
 
         Raises `ValueError` for a field that does not exist, and for hyper-parameters that a search would overrule.
@@ -196,8 +198,10 @@ class Experiment:
         if unknown:
             raise ValueError(f"an experiment has no {', '.join(unknown)}; it has: {', '.join(_NAMES)}")
         own = self.hyperparameters
-        if "train_epochs" in given:
-            own = {name: {k: v for k, v in options.items() if k != "train_epochs"} for name, options in own.items()}
+        own = {
+            name: {k: v for k, v in options.items() if k not in _OF_EVERYONE or k not in given}
+            for name, options in own.items()
+        }
         told = given.get("hyperparameters", {})
         if not isinstance(told, Mapping):
             raise TypeError(f"hyperparameters is {told!r}; it must be a table of names and values")
@@ -225,8 +229,9 @@ class Experiment:
         """This experiment with what its pair suggests that the router is shown, where nothing else is asked for."""
         from ..views import suggested_view
 
-        view = "input" if self.on_features else suggested_view(pair)
-        return self if self.router_view is not None else replace(self, router_view=view)
+        if self.router_view is not None:
+            return self
+        return replace(self, router_view="input" if self.on_features else suggested_view(pair))
 
     def told(self, pair: Pair) -> Pair:
         """The pair, whose captioner begins as suits the stream, unless it finds all words itself or was given a prefix
