@@ -169,7 +169,7 @@ def test_variants_that_a_pair_cannot_serve_are_left_out_and_told_of(
     identity = pair_identity(asked.load_pair())
     every = [*ABLATIONS["decoder"].variants, *ABLATIONS["steps"].variants]
     assert [one.variant for one in plan(asked, parse_stream("digits"), 5, identity)] == every
-    seeing_features = replace(asked, ablations=["view"], backbone="captioner")
+    seeing_features = replace(asked, ablations=["view"], backbone="captioner").shown(asked.load_pair())
     (left,) = plan(seeing_features, parse_stream("digits"), 5, identity)
     assert left.default
     assert "view, the input after the generator's autoencoder: left out, as router_view is" in capsys.readouterr().err

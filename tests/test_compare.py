@@ -79,7 +79,7 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
         assert run["memory_bytes"].keys() == {"captions", "exemplars", "heads", "router", "network"}
         assert run["seconds"].keys() == {"total", "captioning", "generation", "router", "evaluation"}
         assert run["seconds"]["evaluation"] > 0
-        assert (run["pair_fit"] is not None) == (run["strategy"] in ("clts", "name-only"))
+        assert (run["pair_fit"] is not None) == (run["strategy"] in ("clts", "clts+captioner", "name-only"))
         for fit in run["pair_fit"] or []:
             assert fit.keys() == {"captions_named", "regenerated_recognised", "real_recognised"}
             assert fit["real_recognised"] is not None
@@ -88,9 +88,9 @@ def test_every_strategy_and_seed_is_recorded_with_the_fixed_keys(finished: Path)
             assert [sum(row) for row in run["router_confusion"]] == pytest.approx([1.0] * 5)
         assert [len(row) for row in run["accuracy_matrix"]] == [5] * rows
         assert run["average_accuracy"] == pytest.approx(sum(run["accuracy_matrix"][-1]) / 5)
-        routed = ("clts", "name-only", "expert-gate", "heads")
+        routed = ("clts", "clts+captioner", "name-only", "expert-gate", "heads")
         assert (run["router_accuracy"] is not None) == (run["strategy"] in routed)
-        generating = ("clts", "name-only", "caption-replay")
+        generating = ("clts", "clts+captioner", "name-only", "caption-replay")
         assert (run["seconds"]["generation"] is not None) == (run["strategy"] in generating)
 
 

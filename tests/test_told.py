@@ -69,11 +69,15 @@ def test_the_pair_of_mnist_and_blood_cells_reads_what_it_draws() -> None:
 @pytest.mark.parametrize(
     ("given", "origin"),
     [
-        ({}, f"searched on Split Digits{OLDER}; as they come (naive)"),
+        ({}, "searched on Split Digits"),
         ({"tune": True}, "searched on images held out of training, and a seed that is not reported"),
-        ({"strategies": ("naive",)}, "as the strategies have them, none searched"),
+        ({"stream": "shapes", "strategies": ("naive",)}, "as the strategies have them, none searched"),
+        ({"stream": "shapes"}, f"searched on Split Shapes{OLDER}; as they come (naive)"),
         ({"stream": "folder:photos"}, f"searched on Split Shapes{OLDER}, not on this stream; as they come (naive)"),
-        ({"hyperparameters": {"clts": {"replay_size": 7}}}, "set by hand (clts.replay_size=7); as they come (naive)"),
+        (
+            {"hyperparameters": {"clts": {"replay_size": 7}}},
+            "searched on Split Digits; set by hand (clts.replay_size=7)",
+        ),
     ],
 )
 def test_origin_of_the_hyperparameters_is_told(given: dict, origin: str) -> None:
@@ -84,7 +88,7 @@ def test_origin_of_the_hyperparameters_is_told(given: dict, origin: str) -> None
 def test_tables_say_where_the_hyperparameters_come_from(tiny_pair_folder: Path, tmp_path: Path, capsys) -> None:
     options = ["--strategies", "naive", "--seeds", "1", "--epochs", "1", "--pair", str(tiny_pair_folder)]
     origins = {
-        "digits": "as the strategies have them, none searched",
+        "digits": "searched on Split Digits",
         "shapes": "set by hand (naive.learning_rate=0.01)",
     }
     for stream, more in (("digits", []), ("shapes", ["--set", "naive.learning_rate=0.01"])):
@@ -140,7 +144,7 @@ def test_every_strategys_origin_is_told(given: dict, origin: str) -> None:
 
 
 def test_what_a_search_found_is_told_of_whoever_runs_it_again() -> None:
-    experiment = experiment_of("digits", strategies=("clts", "naive"), hyperparameters={"clts": {"replay_size": 7}})
+    experiment = experiment_of("shapes", strategies=("clts", "naive"), hyperparameters={"clts": {"replay_size": 7}})
     found = {"clts": {"replay_size": 7}}
     searched = "searched on images held out of training, and a seed that is not reported; as they come (naive)"
     assert origin_of_settings(experiment, experiment.chosen, found) == searched

@@ -189,8 +189,8 @@ class Experiment:
         """This experiment with other fields, as a file or a command line gives them.
 
         Hyper-parameters are replaced strategy by strategy. Epochs and learning rate are given for everyone: no longer
-        as a search had found them for some, unless those are given as well. With another backbone, the networks are its usual ones, and
-        what a search found of augmentation is left out.
+        as a search had found them for some, unless those are given as well. With another backbone, the networks are
+        its usual ones, and what a search found of augmentation is left out.
 
         Raises `ValueError` for a field that does not exist, and for hyper-parameters that a search would overrule.
         """
