@@ -115,7 +115,7 @@ def test_every_strategy_has_a_row_a_curve_and_a_matrix(everything: str) -> None:
 def test_the_curves_that_matter_are_in_front_and_the_rest_behind_a_click(everything: str) -> None:
     drawn = figures.accuracy_curves([made_run(name, seed=seed) for name in COMPARED for seed in (0, 1)])
     front, rest = ([entry.name for entry in entries] for entries in (drawn.front, drawn.rest))
-    assert {"clts", "caption-replay", "joint", "er-total", "naive"} <= set(front)
+    assert {"clts", "clts+captioner", "captioner", "caption-replay", "joint", "er-total", "ewc"} <= set(front)
     assert len(front) <= 8
     assert sorted(front + rest) == sorted(COMPARED)
     assert drawn.svg.count('class="rest"') == 2 * len(rest)  # a curve and a band

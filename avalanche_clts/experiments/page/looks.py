@@ -9,7 +9,7 @@ from ..rows import ROWS, Row, colours
 
 _FAMILIES = {"er": "er-count", "er+captioner": "er-count+captioner"}  # and the row whose look is the family's
 _OURS = ("clts", "clts+captioner", "caption-replay")
-_FRONT = (*_OURS, "joint", "er", "er-count", "er-total", "ewc", "naive")
+_FRONT = (*_OURS, "joint", "captioner", "er", "er-count", "er-total", "ewc")
 _FEW = 8  # curves that one figure shows without crowding
 _CSS_LINES = {"-": "solid", "--": "dashed", ":": "dotted"}
 _GLYPHS = {"o": "●", "s": "■", "D": "◆", "v": "▼", "^": "▲", "P": "✚", "": ""}
