@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL.Image import Image
@@ -135,4 +137,19 @@ def _state() -> PartialState:
     import torch
     from accelerate import PartialState
 
+    _leave_at_exit()
     return PartialState(cpu=not torch.cuda.is_available())
+
+
+@cache
+def _leave_at_exit() -> None:
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """A process that ends while gloo's threads are still there is now and then aborted by them. NCCL's group is left
+    to torch: to leave that may mean to wait for a process that is lost."""
+    from torch import distributed
+
+    if distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
