@@ -221,8 +221,9 @@ class CLTSPlugin(SupervisedPlugin):
 
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
         """After a checkpoint nothing may have been trained since the router was told what it is shown."""
-        if self.router_view is not None and strategy.model.records:
-            strategy.model.router.view = self.router_view
+        model = strategy.model
+        if self.router_view is not None and model.records and model.backbone is None:
+            model.router.view = self.router_view
 
     def _look(self, model: Any, dataset: Any) -> None:
         """Begin with what the router is shown; what the pair but suggests gives way where it cannot be."""
