@@ -6,7 +6,6 @@ import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -14,12 +13,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from .images.keys import image_keys
 from .images.normalisation import Normalisation, measure_normalisation
 from .memory.mentions import Names
 from .memory.origins import ClassNames, Origin
 from .pair.abilities import HasLikelihoods
 from .pair.captioners import Captioner
-from .pair.prompts import fill
+from .pair.prompts import agreeing, fill
 
 _WORD = re.compile(r"\w+")
 
@@ -36,7 +36,7 @@ class AskedCaptioner(ABC):
     scores_are_apart = False  # whether a class's score is the same beside whichever other classes
 
     def __init__(self, captioner: Captioner, class_names: ClassNames | None = None) -> None:
-        self._captioner = captioner
+        self.captioner = captioner
         self._class_names = class_names
         self._normalisation: Normalisation | None = None
         self.names: dict[int, str] = {}  # of the classes seen, by class id
@@ -67,12 +67,13 @@ class AskedCaptioner(ABC):
         if not self.scores_are_apart and not names.keys() <= self.names.keys():
             self._known = {}
         self.names |= names
-        if self._normalisation is None:
-            self._normalisation = measure_normalisation(experience.dataset)
+        self._normalisation = measure_normalisation(experience.dataset, known=self._normalisation)
 
     def scores(self, x: Tensor) -> Tensor:
         """Of what the stream yields, `(n, channels, height, width)`, and each class in `names`, in their order."""
-        keys = [blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in x.detach().cpu()]
+        if not len(x):
+            return torch.empty(0, len(self.names), device=x.device)
+        keys = image_keys(x)
         asked: dict[int, dict[bytes, Tensor]] = defaultdict(dict)  # by how many names an image was asked for already
         for key, image in zip(keys, x.detach().cpu(), strict=True):
             if len(known := self._known.get(key, ())) < len(self.names):
@@ -87,7 +88,7 @@ class AskedCaptioner(ABC):
         """What the captioner says of images without being told anything."""
         new = [key for key in images if key not in self._captions]
         if new:
-            self._captions.update(zip(new, self._captioner.caption([images[key] for key in new]), strict=True))
+            self._captions.update(zip(new, self.captioner.caption([images[key] for key in new]), strict=True))
         return [self._captions[key] for key in images]
 
     def kept_bytes(self) -> Mapping[str, int]:
@@ -99,8 +100,7 @@ class AskedCaptioner(ABC):
         normalisation = self._normalisation or Normalisation()
         return {
             "names": {str(target): name for target, name in self.names.items()},
-            "deviation": normalisation.deviation,
-            "mean": normalisation.mean,
+            "normalisation": normalisation.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -108,12 +108,13 @@ class AskedCaptioner(ABC):
         self.names = {int(target): name for target, name in state["names"].items()}
         self._known = {}
         if self.names:
-            self._normalisation = Normalisation(state["deviation"], state["mean"])
+            self._normalisation = Normalisation.of(state["normalisation"])
 
     def _as_images(self, images: Mapping[bytes, Tensor]) -> dict[bytes, Image.Image]:
         assert self._normalisation is not None
-        undone = self._normalisation.undone(torch.stack(list(images.values()))).clamp(0, 1)
-        return {key: to_pil_image(image) for key, image in zip(images, undone, strict=True)}
+        undone = self._normalisation.undone(torch.stack(list(images.values()))).float().clamp(0, 1)
+        octets = (255 * undone).round().byte()
+        return {key: to_pil_image(image) for key, image in zip(images, octets, strict=True)}
 
 
 class LikeliestClass(AskedCaptioner):
@@ -135,12 +136,14 @@ class LikeliestClass(AskedCaptioner):
                 "give a pair whose captioner has log_likelihoods, such as BLIP"
             )
         self._asks = captioner
-        self._prefix: str | None = getattr(captioner, "prefix", None)
-        self.scores_are_apart = bool(self._prefix)
+        prefix: str | None = getattr(captioner, "prefix", None)
+        # One without a place for the class would ask for all of them in the same words.
+        self._prefix = prefix if prefix and fill(prefix, "a") != fill(prefix, "b") else None
+        self.scores_are_apart = self._prefix is not None
 
     def scores_of(self, images: Mapping[bytes, Image.Image], names: Sequence[str]) -> Tensor:
         """log p(text | image) of the likeliest text with the class in it."""
-        if self._prefix:
+        if self._prefix is not None:
             asked = [[fill(self._prefix, name) for name in names]] * len(images)
         else:
             asked = self._in_its_own_words(images, names)
@@ -165,5 +168,5 @@ def _places(caption: str, known: Names) -> list[tuple[int, int]]:
 
 
 def _with(caption: str, place: tuple[int, int], name: str) -> str:
-    """The caption with the name in that place."""
-    return caption[: place[0]] + name + caption[place[1] :]
+    """The caption with the name in that place, after the article that suits it."""
+    return agreeing(caption[: place[0]], name) + name + caption[place[1] :]

@@ -51,7 +51,7 @@ from torch import Tensor, nn
 
 from .memory.buffer import CaptionBuffer
 from .models import RoutedModel
-from .pair.loading import pair_nbytes
+from .pair.loading import part_nbytes
 
 Kind = str
 KINDS: tuple[Kind, ...] = ("captions", "exemplars", "heads", "router", "network")
@@ -149,10 +149,12 @@ def memory_bytes(strategy: Any, *, image_nbytes: int = 0) -> dict[Kind, int | No
 
 def frozen_bytes(strategy: Any) -> dict[str, int]:
     """Bytes of what is pretrained, frozen and the same for every stream: the pairs and a shared backbone."""
-    pairs = {id(buffer.pair): buffer.pair for buffer in caption_buffers(strategy)}
+    parts = [part for buffer in caption_buffers(strategy) for part in buffer.pair]
+    asked = [getattr(keeper, "asked_captioner", None) for keeper in (strategy.model, *_keepers(strategy))]
+    used = {id(part): part for part in (*parts, *asked) if part is not None}
     backbone = getattr(strategy.model, "backbone", None)
     return {
-        "pair": sum(pair_nbytes(pair) or 0 for pair in pairs.values()),
+        "pair": sum(part_nbytes(part) or 0 for part in used.values()),
         "backbone": module_nbytes(backbone) if isinstance(backbone, nn.Module) else 0,
     }
 

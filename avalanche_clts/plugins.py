@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import ReplayPlugin
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._support.checks import require_whole
 from .asking import LikeliestClass
@@ -18,16 +18,25 @@ from .choices import RouterView
 from .images.avalanche import (
     Part,
     belongs_to,
+    classes_of,
     evaluate_after_experience,
     experiences_in_training,
     task_labels_in_batch,
+    task_labels_of_experience,
 )
 from .memory.buffer import CaptionBuffer
 from .memory.origins import ClassNames
+from .models import RoutedModel
 from .pair.loading import Pair
 from .pair_fit import PairFit
-from .refusals import require_own_head, require_routed_sequence, require_trainable_batches
-from .routers import RouterTraining, optimizer_like, require_finite, router_settings
+from .refusals import (
+    require_last_word,
+    require_own_head,
+    require_own_names,
+    require_routed_sequence,
+    require_trainable_batches,
+)
+from .routers import RouterTraining, TaskRouter, optimizer_like, require_finite, router_settings
 from .views import view_of
 
 IMAGES_PER_CLASS = 100  # regenerated where no replay_size is given, as many as the recorded comparisons have
@@ -200,6 +209,8 @@ class CLTSPlugin(SupervisedPlugin):
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Forget the regenerated images: between experiences, only text is kept."""
         self.storage_policy.release()
+        if self.router_view is not None:
+            self.router_view.forget()
 
     # Before anything is trained: what cannot be is refused.
 
@@ -220,24 +231,33 @@ class CLTSPlugin(SupervisedPlugin):
         self._look(strategy.model, strategy.experience.dataset)
 
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
-        """After a checkpoint nothing may have been trained since the router was told what it is shown."""
+        """What was loaded may have been taught on a view, and not been told since which."""
         model = strategy.model
-        if self.router_view is not None and model.records and model.backbone is None:
-            model.router.view = self.router_view
+        if self.router_view is not None and isinstance(model, RoutedModel) and isinstance(model.router, TaskRouter):
+            model.router.have_taught_view(self.router_view)
 
-    def _look(self, model: Any, dataset: Any) -> None:
+    def _look(self, model: RoutedModel, dataset: Any) -> None:
         """Begin with what the router is shown; what the pair but suggests gives way where it cannot be."""
         if self.router_view is None:
             return
+        router: TaskRouter = model.router  # type: ignore[assignment]
         try:
-            if self._suggested and model.backbone is not None:
-                raise ValueError("behind a backbone the router sees no images")
+            if model.backbone is not None:
+                raise ValueError(
+                    "router_view is 'autoencoded', but model has a backbone, behind which the router sees no images; "
+                    "leave router_view out"
+                )
+            if self._suggested and router.view not in (None, self.router_view):
+                raise ValueError("the router has a view of its own")
             self.router_view.look_at(dataset)
         except ValueError:
             if not self._suggested:
                 raise
+            if router.view in (None, self.router_view):
+                router.have_view(None)
             self.router_view = None
-        model.router.view = self.router_view
+        else:
+            router.have_view(self.router_view)
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Stop before a head learns from a loss that is no number."""
@@ -302,7 +322,10 @@ class AskCaptionerPlugin(SupervisedPlugin):
 
     What the captioner knows of a class is kept whatever else is forgotten, and what a strategy has learnt of the
     stream's own images is what the captioner does not know. Nothing is trained, and nothing kept but class names; an
-    image costs as many texts read as there are classes, once.
+    image costs as many texts read as there are classes, once. Under a task label it is asked for the classes seen under
+    that label.
+
+    Each strategy needs one of its own, the last of the plugins that change what is said.
 
     ```python
     strategy = CLTS(
@@ -323,44 +346,73 @@ class AskCaptionerPlugin(SupervisedPlugin):
 
     def __init__(self, *, pair: Pair, class_names: ClassNames | None = None) -> None:
         super().__init__()
+        self.asked_captioner = pair.captioner
         self._asked = LikeliestClass(pair.captioner, class_names)
+        self._classes_of: dict[int, list[int]] = {}  # class ids seen under each task label
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Look at who else changes what is said."""
+        require_last_word(self, strategy)
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Hear the class names of what is about to be learnt; what cannot be asked for is refused before training."""
-        for experience in experiences_in_training(strategy):
+        experiences = experiences_in_training(strategy)
+        require_own_names(self._asked.names, experiences, strategy)
+        for experience in experiences:
             self._asked.hear(experience)
+            for label in task_labels_of_experience(experience):
+                known = self._classes_of.get(label, [])
+                self._classes_of[label] = sorted({*known, *classes_of(experience)})
 
     def after_eval_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Whatever is measured is of both."""
-        strategy.mb_output = self.both(strategy.mb_x, strategy.mb_output)
+        strategy.mb_output = self.both(strategy.mb_x, strategy.mb_output, task_labels_in_batch(strategy))
 
-    def both(self, x: Tensor, output: Tensor) -> Tensor:
-        """log p(class) of both, `(n, num_classes)`.
+    def both(self, x: Tensor, output: Tensor, task_labels: Tensor | None = None) -> Tensor:
+        """log p(class) of both, `(n, num_classes)`: as many classes as the model tells apart, or were seen.
 
         **Arguments:**
 
         - x: what the stream yields, `(n, channels, height, width)`.
         - output: what the strategy's model says of it, logits or log p(class), `(n, num_classes)`.
+        - task_labels: Avalanche's, `(n,)`: of the classes that were seen, those seen under the label are asked for.
+            None: unknown.
         """
         seen = list(self._asked.names)
         if not seen:  # Avalanche also evaluates before anything is trained
             return output
         output = output.to(torch.promote_types(output.dtype, torch.float32))
-        captioner = self._asked.scores(x).to(output)
-        product = (output[:, seen].log_softmax(1) + captioner.log_softmax(1)).log_softmax(1)
-        least = math.log(torch.finfo(output.dtype).tiny)  # no class gets exactly 0, as in `RoutedModel`
+        limits = torch.finfo(output.dtype)
+        # A network that grows has no output yet for some class, one that masks others has minus infinity for them.
+        output = nn.functional.pad(output, (0, max(0, max(seen) + 1 - output.shape[1])), value=limits.min)
+        possible = self._possible(seen, task_labels, len(x)).to(output.device)
+        learnt, said = (
+            scores.clamp_min(limits.min).masked_fill(~possible, -torch.inf).log_softmax(1)
+            for scores in (output[:, seen], self._asked.scores(x).to(output))
+        )
+        least = math.log(limits.tiny)  # no class gets exactly 0, as in `RoutedModel`
         both = torch.full_like(output, least)
-        both[:, seen] = product.clamp_min(least)
+        both[:, seen] = (learnt + said).log_softmax(1).clamp_min(least)
         return both
+
+    def _possible(self, seen: list[int], task_labels: Tensor | None, count: int) -> Tensor:
+        """Which of the classes seen an input may be of, `(count, len(seen))`: any of them under a label not seen."""
+        possible = torch.ones(count, len(seen), dtype=torch.bool)
+        if task_labels is not None:
+            labels = torch.as_tensor(task_labels).cpu().expand(count)
+            for label, classes in self._classes_of.items():
+                possible[labels == label] = torch.isin(torch.tensor(seen), torch.tensor(classes))
+        return possible
 
     def kept_bytes(self) -> Mapping[str, int]:
         """The class names, as text."""
         return self._asked.kept_bytes()
 
     def state_dict(self) -> dict[str, Any]:
-        """The class names, and how the stream normalises."""
-        return self._asked.state_dict()
+        """The class names, the task labels that classes were seen under, and how the stream normalises."""
+        return self._asked.state_dict() | {"classes_of": {str(k): v for k, v in self._classes_of.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self._asked.load_state_dict(state)
+        self._classes_of = {int(label): list(classes) for label, classes in state["classes_of"].items()}

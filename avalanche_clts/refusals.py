@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from avalanche.training.plugins import GDumbPlugin, LwFPlugin
+from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import CoPEPlugin, GDumbPlugin, LwFPlugin
 from avalanche.training.supervised import Cumulative, JointTraining
 
-from .images.avalanche import Part, single_last_sample
+from .images.avalanche import Part, classes_of, single_last_sample
 from .memory.buffer import CaptionBuffer
 from .models import RoutedModel
 from .routers import TaskRouter
 
+_OWN = __name__.partition(".")[0]  # of what is said, ours change nothing
 _logger = logging.getLogger("avalanche_clts")
 # Whose training is no sequence of experiences, each with a head of its own.
 _UNFIT = {
@@ -34,6 +37,40 @@ def require_routed_sequence(strategy: Any) -> None:
         for unfit, reason in _UNFIT.items():
             if isinstance(part, unfit):
                 raise ValueError(f"{type(part).__name__} {reason}; CLTSPlugin does not go with it, leave either out")
+
+
+def require_last_word(asking: SupervisedPlugin, strategy: Any) -> None:
+    """Raise `ValueError` where a plugin changes what is said after the captioner was asked.
+
+    **Arguments:**
+
+    - asking: the plugin that asks it.
+    """
+    plugins = list(strategy.plugins)
+    for plugin in plugins[plugins.index(asking) + 1 :]:
+        changes = getattr(type(plugin), "after_eval_forward", None) not in (None, SupervisedPlugin.after_eval_forward)
+        if changes and not isinstance(plugin, type(asking)) and not type(plugin).__module__.startswith(_OWN):
+            raise ValueError(
+                f"{type(plugin).__name__} acts on what is said after AskCaptionerPlugin, which must be the last: "
+                "add it when the strategy is built, strategy.plugins.append(AskCaptionerPlugin(pair=pair))"
+            )
+    if any(isinstance(plugin, CoPEPlugin) for plugin in plugins):
+        raise ValueError("CoPEPlugin has no word on classes where the captioner is asked; leave AskCaptionerPlugin out")
+
+
+def require_own_names(names: Mapping[int, str], experiences: Sequence[Any], strategy: Any) -> None:
+    """Raise `ValueError` where a captioner that a new strategy asks has heard class names of another.
+
+    **Arguments:**
+
+    - names: that were heard, by class id.
+    - experiences: about to be trained on.
+    """
+    classes = {target for experience in experiences for target in classes_of(experience)}
+    if strategy.clock.train_exp_counter == 0 and not names.keys() <= classes:
+        raise ValueError(
+            "this AskCaptionerPlugin has heard the class names of another strategy; make a new one for each"
+        )
 
 
 def require_own_head(model: RoutedModel, memory: CaptionBuffer, part: Part) -> None:

@@ -21,8 +21,10 @@ from ._support.console import bar
 from ._support.extra_state import from_tensor, to_tensor
 from .choices import RouterData, RouterTargets
 from .images.avalanche import class_ids
+from .images.normalisation import Normalisation
 from .memory.buffer import CaptionBuffer
 from .pair.precision import fast_training
+from .views import Autoencoded
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Precision = Literal["auto", "float32"]
@@ -95,11 +97,22 @@ class TaskRouter(Router):
         self.output: nn.Linear | None = None
         self.experience_of_unit: list[int] = []
         self.num_features = 0  # known once an input was measured
+        self._taught_on: dict[str, Any] | None = None  # what was loaded of an `Autoencoded` that it does not have yet
 
     @property
     def num_heads(self) -> int:
         """How many heads it tells apart."""
         return len(set(self.experience_of_unit))
+
+    def have_view(self, view: nn.Module | None) -> None:
+        """Be taught on this view from now on."""
+        self.view, self._taught_on = view, None
+
+    def have_taught_view(self, view: Autoencoded) -> None:
+        """Have this view, if it was taught on one like it before it was saved."""
+        if self._taught_on is not None:
+            view.load_normalisation(self._taught_on)
+            self.have_view(view)
 
     def measure(self, features: Tensor) -> None:
         """Learn how wide the backbone's output is."""
@@ -153,6 +166,11 @@ class TaskRouter(Router):
 
     def features(self, x: Tensor) -> Tensor:
         """`(n, ...)` to `(n, num_features)`."""
+        if self._taught_on is not None and self.view is None:
+            raise RuntimeError(
+                "the router was taught on images after the generator's autoencoder, which is not saved with it; give "
+                "it to a CLTS with that pair and router_view='autoencoded'"
+            )
         features: Tensor = self.backbone(x if self.view is None else self.view(x))
         return features.flatten(1)
 
@@ -176,7 +194,12 @@ class TaskRouter(Router):
 
     def get_extra_state(self) -> Tensor:
         """The units, as a tensor, so that a fresh router can load a trained one's state."""
-        return to_tensor({"experience_of_unit": self.experience_of_unit, "num_features": self.num_features})
+        state: dict[str, Any] = {"experience_of_unit": self.experience_of_unit, "num_features": self.num_features}
+        if isinstance(self.view, Autoencoded):
+            state["view"] = self.view.state_dict_of_normalisation() or Normalisation().state_dict()
+        elif self._taught_on is not None:
+            state["view"] = self._taught_on
+        return to_tensor(state)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Grow to the units that the state was saved with."""
@@ -185,6 +208,9 @@ class TaskRouter(Router):
             self.output, self.experience_of_unit = None, []
             self.grow(saved["experience_of_unit"], saved["num_features"])
         self.num_features = saved["num_features"]
+        self._taught_on = saved.get("view")
+        if isinstance(self.view, Autoencoded):
+            self.have_taught_view(self.view)
 
 
 @dataclass(frozen=True)

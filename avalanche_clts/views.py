@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
+import copy
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ._support.checks import require_one_of
 from .choices import RouterView
+from .images.keys import image_keys
 from .images.normalisation import Normalisation, measure_normalisation
 from .pair.abilities import Autoencodes, SuggestsView
 from .pair.loading import Pair
@@ -39,16 +40,17 @@ class Autoencoded(nn.Module):
         self._views: dict[bytes, Tensor] = {}
 
     def look_at(self, dataset: AvalancheDataset) -> None:
-        """Learn from the stream's first data set what its transforms do to values in [0, 1].
+        """Learn from a data set of the stream what its transforms do to values in [0, 1].
 
-        Raises `ValueError` if they do more than normalise.
+        Raises `ValueError` if they do more than normalise, or other than those of the data sets before.
         """
-        if self._normalisation is None:
-            self._normalisation = measure_normalisation(dataset)
+        self._normalisation = measure_normalisation(dataset, known=self._normalisation)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, 1 or 3, h, w)` to the same."""
-        keys = [blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in x.detach().cpu()]
+        if not len(x):
+            return x
+        keys = image_keys(x)
         missing = {key: i for i, key in enumerate(keys) if key not in self._views}
         if missing:
             self._views.update(zip(missing, self._restored(x[list(missing.values())]), strict=True))
@@ -58,18 +60,30 @@ class Autoencoded(nn.Module):
             del self._views[key]
         return seen
 
+    def forget(self) -> None:
+        """Keep no image any longer."""
+        self._views = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """No copy has its images."""
+        return {**vars(self), "_views": {}}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Autoencoded:
+        """A copy of a model has the pair in common with it."""
+        return copy.copy(self)
+
     def state_dict_of_normalisation(self) -> dict[str, Any] | None:
-        """What `look_at` has learnt, for a checkpoint."""
-        known = self._normalisation
-        return None if known is None else {"deviation": known.deviation, "mean": known.mean}
+        """What `look_at` has learnt, for a checkpoint, as JSON can hold it; None before."""
+        return None if self._normalisation is None else self._normalisation.state_dict()
 
     def load_normalisation(self, state: dict[str, Any] | None) -> None:
         """Put back what `state_dict_of_normalisation` gave."""
-        self._normalisation = None if state is None else Normalisation(state["deviation"], state["mean"])
+        self._normalisation = None if state is None else Normalisation.of(state)
 
     def _restored(self, x: Tensor) -> Tensor:
         normalisation = self._normalisation or Normalisation()
-        restored = self._autoencode(normalisation.undone(x).expand(-1, 3, -1, -1))
+        with torch.autocast(x.device.type, enabled=False):  # the same whether the router is learning or is asked
+            restored = self._autoencode(normalisation.undone(x).expand(-1, 3, -1, -1))
         return normalisation.done(restored.mean(1, keepdim=True) if x.shape[1] == 1 else restored)
 
 

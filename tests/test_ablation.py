@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
-from avalanche_clts import Pair
+from avalanche_clts import LabelCaptioner, Pair
 from avalanche_clts.cli import main
 from avalanche_clts.experiments import ablate, compare
 from avalanche_clts.experiments.ablation import plan
@@ -156,7 +156,7 @@ def test_unknown_ablation_is_refused(capsys) -> None:
 
 def test_stored_images_come_back_as_they_were() -> None:
     images = stream_digits()[0].images[:3]
-    pair = stored_images()
+    pair = stored_images(Pair(LabelCaptioner(), None))
     captions = pair.captioner.caption(images)
     again = pair.generator.generate([captions[2], captions[0]], [0, 0])
     assert [image.convert("L").tobytes() for image in again] == [images[2].tobytes(), images[0].tobytes()]
@@ -169,7 +169,9 @@ def test_variants_that_a_pair_cannot_serve_are_left_out_and_told_of(
     identity = pair_identity(asked.load_pair())
     every = [*ABLATIONS["decoder"].variants, *ABLATIONS["steps"].variants]
     assert [one.variant for one in plan(asked, parse_stream("digits"), 5, identity)] == every
-    seeing_features = replace(asked, ablations=["view"], backbone="captioner").shown(asked.load_pair())
+    seeing_features = replace(asked, ablations=["view"], backbone="captioner").shown(
+        asked.load_pair(), parse_stream("digits").build(0)
+    )
     (left,) = plan(seeing_features, parse_stream("digits"), 5, identity)
     assert left.default
     assert "view, the input after the generator's autoencoder: left out, as router_view is" in capsys.readouterr().err

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from avalanche.models import SimpleMLP
-from avalanche.training.supervised import JointTraining, Naive
+from avalanche.models import IncrementalClassifier, MTSimpleMLP, SimpleMLP
+from avalanche.training.supervised import BiC, CoPE, JointTraining, Naive
+from PIL import Image
 from torch.nn import CrossEntropyLoss
 from torch.optim import SGD
 
@@ -26,8 +27,11 @@ from avalanche_clts import (
 )
 from avalanche_clts.asking import LikeliestClass
 from avalanche_clts.experiments.rows import ROWS
+from avalanche_clts.experiments.runs.measures import class_accuracy
 from avalanche_clts.experiments.runs.runner import build, run
-from avalanche_clts.footprint import memory_bytes
+from avalanche_clts.footprint import frozen_bytes, memory_bytes
+from avalanche_clts.images.normalisation import Normalisation
+from avalanche_clts.pair.loading import part_nbytes
 from avalanche_clts.streams.named import parse_stream
 from tests.test_compare import QUICK
 from tests.test_strategy import tensor_stream
@@ -47,6 +51,13 @@ class Counting:
     def log_likelihoods(self, images, texts):
         self.asked += sum(map(len, texts))
         return [np.array([len(text) for text in of_image], dtype=np.float32) for of_image in texts]
+
+
+class PlainGenerator:
+    """Images of one grey."""
+
+    def generate(self, prompts, seeds):
+        return [Image.new("RGB", (8, 8), (128, 128, 128)) for _ in prompts]
 
 
 def naive(plugin: AskCaptionerPlugin, strategy: type = Naive) -> Naive:
@@ -147,7 +158,139 @@ def test_it_goes_on_from_a_checkpoint(embedded_pair: Pair, tmp_path: Path) -> No
     assert memory_bytes(whole)["captions"] == plain + said, "class names count"
 
 
+# Whatever the network, the stream and the captioner
+
+
+@pytest.mark.parametrize("routing", ["soft", "hard"])
+def test_heads_that_grow_have_no_output_for_classes_to_come(routing: str) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Sequential(torch.nn.Flatten(), IncrementalClassifier(64, 1))
+    model = RoutedModel(head=head, router=SimpleMLP(input_size=64, hidden_size=8), routing=routing)
+    strategy = CLTS(
+        model=model,
+        optimizer=SGD(model.parameters(), lr=0.1),
+        pair=Pair(LabelCaptioner(), PlainGenerator()),
+        replay_size=20,
+        router_epochs=1,
+        plugins=[AskCaptionerPlugin(pair=Pair(Counting(), None))],
+        eval_mb_size=1,
+        eval_every=1,
+    )
+    benchmark = split_digits(n_experiences=5, seed=0)
+    for experience in benchmark.train_stream[:3]:
+        strategy.train(experience, eval_streams=[experience])
+    metrics = strategy.eval(benchmark.test_stream[:1])
+    assert 0 <= metrics["Top1_Acc_Stream/eval_phase/test_stream/Task000"] <= 1
+    assert len(class_accuracy(strategy, benchmark.test_stream[:1], 10)) == 10
+
+
+def test_of_a_task_its_own_classes_are_asked_for() -> None:
+    """An input of task 0 is of none of task 1's classes, however likely the captioner finds them."""
+    plugin = AskCaptionerPlugin(pair=Pair(Counting(), None))
+    benchmark = split_digits(n_experiences=5, seed=0, return_task_id=True)
+    model = MTSimpleMLP(input_size=64, hidden_size=8)
+    strategy = Naive(
+        model=model,
+        optimizer=SGD(model.parameters(), lr=0.1),
+        criterion=CrossEntropyLoss(),
+        plugins=[plugin],
+        train_mb_size=64,
+        eval_mb_size=256,
+    )
+    for experience in benchmark.train_stream[:3]:
+        strategy.train(experience)
+    for task, experience in enumerate(benchmark.train_stream[:3]):
+        x = torch.stack([experience.dataset[i][0] for i in range(8)])
+        said = plugin.both(x, torch.zeros(8, 10), torch.full((8,), task)).exp()
+        own = list(experience.classes_in_this_experience)
+        torch.testing.assert_close(said[:, own].sum(1), torch.ones(8))
+    every = plugin.both(x, torch.zeros(8, 10), torch.full((8,), 7)).exp()
+    torch.testing.assert_close(every, plugin.both(x, torch.zeros(8, 10)).exp(), msg="a label that was never seen")
+    resumed = AskCaptionerPlugin(pair=Pair(Counting(), None))
+    resumed.load_state_dict(plugin.state_dict())
+    elsewhere = resumed.both(x, torch.zeros(8, 10), torch.ones(8)).exp()
+    torch.testing.assert_close(elsewhere[:, own], torch.zeros(8, len(own)))
+
+
+def test_a_network_may_rule_out_classes() -> None:
+    """Some of them: the captioner chooses among the others; or all: it chooses alone."""
+    plugin, benchmark = AskCaptionerPlugin(pair=Pair(Counting(), None)), split_digits(n_experiences=5, seed=0)
+    naive(plugin).train(benchmark.train_stream[0])
+    a, b = benchmark.train_stream[0].classes_in_this_experience
+    x = torch.stack([benchmark.test_stream[0].dataset[i][0] for i in range(2)])
+    output = torch.full((2, 10), -torch.inf)
+    output[0, a] = 0.0
+    both = plugin.both(x, output)
+    assert both.isfinite().all()
+    assert both[0].argmax() == a
+    assert both[1, [a, b]].exp().sum() == pytest.approx(1)
+
+
+def test_images_of_any_precision_and_none_at_all() -> None:
+    plugin, benchmark = AskCaptionerPlugin(pair=Pair(Counting(), None)), split_digits(n_experiences=5, seed=0)
+    naive(plugin).train(benchmark.train_stream[0])
+    x = torch.stack([benchmark.test_stream[0].dataset[i][0] for i in range(2)])
+    torch.testing.assert_close(plugin.both(x.bfloat16(), torch.zeros(2, 10)), plugin.both(x, torch.zeros(2, 10)))
+    assert plugin.both(x[:0], torch.zeros(0, 10)).shape == (0, 10)
+
+
+class Saying(Counting):
+    """A captioner that begins in its own way, whatever the class."""
+
+    prefix = "a photo of"
+
+    def caption(self, images, class_names=None):
+        return ["a photo of a cat on a mat"] * len(images)
+
+    def log_likelihoods(self, images, texts):
+        self.texts = texts
+        return super().log_likelihoods(images, texts)
+
+
+def test_a_prefix_without_the_class_is_no_question() -> None:
+    """Every class would be asked for in the same words; and an article is the one of the name that follows it."""
+    captioner = Saying()
+    asked = LikeliestClass(captioner)
+    asked.names = {0: "cat", 1: "owl"}
+    image = {b"": Image.new("RGB", (8, 8))}
+    asked.scores_of(image, ["cat", "owl"])
+    assert captioner.texts == [["a photo of a cat on a mat", "a photo of an owl on a mat"]]
+
+
+def test_values_are_undone_to_the_nearest_of_an_image() -> None:
+    asked = LikeliestClass(Counting())
+    asked._normalisation = Normalisation(torch.tensor([[[0.229]]]), torch.tensor([[[0.485]]]))
+    levels = torch.arange(256).reshape(1, 1, 16, 16)
+    (image,) = asked._as_images({b"": asked._normalisation.done(levels / 255)[0]}).values()
+    assert np.asarray(image).tolist() == levels[0, 0].tolist()
+
+
+def test_its_weights_are_counted_as_frozen(embedded_pair: Pair) -> None:
+    asks = naive(AskCaptionerPlugin(pair=embedded_pair))
+    assert frozen_bytes(asks)["pair"] == part_nbytes(embedded_pair.captioner) > 0
+
+
 # What cannot be asked is refused before anything is trained
+
+
+def test_who_changes_what_is_said_afterwards_is_refused() -> None:
+    plugin, benchmark = AskCaptionerPlugin(pair=Pair(Counting(), None)), split_digits(n_experiences=5, seed=0)
+    model = SimpleMLP(num_classes=10, input_size=64, hidden_size=8)
+    options = {"model": model, "optimizer": SGD(model.parameters(), lr=0.1), "criterion": CrossEntropyLoss()}
+    bic = BiC(**options, mem_size=20, plugins=[plugin])
+    with pytest.raises(ValueError, match=r"BiCPlugin acts on what is said after AskCaptionerPlugin.*plugins\.append"):
+        bic.train(benchmark.train_stream[0])
+    cope = CoPE(**options, mem_size=20, n_classes=10, p_size=10)
+    cope.plugins.append(AskCaptionerPlugin(pair=Pair(Counting(), None)))
+    with pytest.raises(ValueError, match="CoPEPlugin has no word on classes"):
+        cope.train(benchmark.train_stream[0])
+
+
+def test_each_strategy_asks_for_itself() -> None:
+    plugin, stream = AskCaptionerPlugin(pair=Pair(Counting(), None)), split_digits(n_experiences=5, seed=0).train_stream
+    naive(plugin).train(stream[0])
+    with pytest.raises(ValueError, match="has heard the class names of another strategy; make a new one for each"):
+        naive(plugin).train(stream[1])
 
 
 def test_a_captioner_without_likelihoods_is_refused(embedded_pair: Pair) -> None:
@@ -197,7 +340,11 @@ def test_it_has_the_hyper_parameters_of_its_row(name: str, tiny_pair: Pair) -> N
     option = {"clts": {"replay_size": 17}}.get(own, {"batch_size_mem": 17})
     asked = replace(QUICK, hyperparameters={own: option})
     assert asked.options_of(name) == option
+    rate = {"learning_rate": 0.5}
+    assert replace(asked, hyperparameters={own: option, name: rate}).options_of(name) == option | rate
     assert not ROWS[name].searched("digits")
+    given = replace(QUICK, strategies=(name,), tune=True).with_given(hyperparameters={name: rate})
+    assert given.options_of(name)["learning_rate"] == 0.5, "no search overrules it"
     kept = {"memory_bytes": {"captions": 999, "heads": 9999, "router": 9999}}
     agents = [build(asked, row, 0, stream=parse_stream("digits"), pair=tiny_pair, clts=kept)[0] for row in (own, name)]
     extra = [plugin for plugin in agents[1].plugins if isinstance(plugin, AskCaptionerPlugin)]

@@ -82,6 +82,21 @@ def test_a_resumed_run_ends_like_one_without_interruption(tiny_pair: Pair, tmp_p
     assert resumed.clock.train_iterations == whole.clock.train_iterations
 
 
+@pytest.mark.parametrize("build", [make_clts, replaying])
+def test_a_run_that_was_saved_before_it_began_begins(tiny_pair: Pair, tmp_path: Path, build) -> None:
+    RNGManager.set_random_seeds(1)
+    whole = build(tiny_pair)
+    save_checkpoint(whole, tmp_path)
+    RNGManager.set_random_seeds(99)
+    resumed = build(tiny_pair)
+    assert load_checkpoint(resumed, tmp_path) == 0
+    for strategy in (whole, resumed):
+        RNGManager.set_random_seeds(2)
+        strategy.train(digits().train_stream[0])
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
 def test_no_file_holds_a_pixel_of_the_stream_or_a_weight_of_the_pair(tiny_pair: Pair, tmp_path: Path) -> None:
     clts = make_clts(tiny_pair)
     for experience in digits().train_stream[:3]:

@@ -228,6 +228,8 @@ def test_search_takes_the_best_of_as_many_trials_for_everyone(
     monkeypatch.setattr(execution, "run", lambda *a, **k: pytest.fail("a finished trial was run again"))
     assert search("clts", "er-bytes", "lwf", "naive") == chosen
     assert search("lwf") == {"lwf": chosen["lwf"]}
+    few["clts+captioner"] = {}
+    assert search("clts+captioner") == {"clts": chosen["clts"]}, "what it is like is searched in its place"
     assert json.loads((tmp_path / "tuning-digits.json").read_text()) == document
 
 

@@ -86,7 +86,7 @@ def ablate(
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)
     pair = experiment.load_pair()
-    experiment = experiment.shown(pair)
+    experiment = experiment.shown(pair, benchmark)
     require_fit(experiment, benchmark, pair)
     conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))
     planned = list(plan(experiment, stream, len(benchmark.train_stream), conditions.pair))

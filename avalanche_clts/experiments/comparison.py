@@ -78,7 +78,7 @@ def compare(
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)
     pair = experiment.load_pair()
-    experiment = experiment.shown(pair)
+    experiment = experiment.shown(pair, benchmark)
     experiment = replace(experiment, strategies=tuple(fitting(experiment, benchmark, pair)))
     require_fit(experiment, benchmark, pair)
     conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))

@@ -209,7 +209,8 @@ class Experiment:
             given = {"network": None, "router": None} | given
             own = {name: {k: v for k, v in options.items() if k != AUGMENTATION} for name, options in own.items()}
         changed = replace(self, **given | {"hyperparameters": own | dict(told)})
-        overruled = [name for name in told if changed.tune and ROWS[name].compared and name in changed.chosen]
+        searched = [name for name in changed.chosen if ROWS[name].compared and not ROWS[name].like]
+        overruled = [name for name in told if changed.tune and name in searched]
         if overruled:
             listed = ", ".join(overruled)
             raise ValueError(f"hyperparameters has {listed}, which the search would overrule; leave either out")
@@ -225,13 +226,22 @@ class Experiment:
 
         return self.told(load_pair(self.pair, device=self.device, captioner=self.captioner, generator=self.generator))
 
-    def shown(self, pair: Pair) -> Experiment:
-        """This experiment with what its pair suggests that the router is shown, where nothing else is asked for."""
-        from ..views import suggested_view
+    def shown(self, pair: Pair, benchmark: Any) -> Experiment:
+        """This experiment with what its pair suggests that the router is shown, where nothing else is asked for, and
+        where the benchmark's images can be shown so."""
+        from ..views import view_of
 
         if self.router_view is not None:
             return self
-        return replace(self, router_view="input" if self.on_features else suggested_view(pair))
+        view = None if self.on_features else view_of(None, pair)
+        if view is None:
+            return replace(self, router_view="input")
+        try:
+            for experience in benchmark.train_stream:
+                view.look_at(experience.dataset)
+        except ValueError:
+            return replace(self, router_view="input")
+        return replace(self, router_view="autoencoded")
 
     def told(self, pair: Pair) -> Pair:
         """The pair, whose captioner begins as suits the stream, unless it finds all words itself or was given a prefix
@@ -250,8 +260,8 @@ class Experiment:
         return ROWS[strategy].needs_pair or "captioner" in [spec.kind for spec in self._backbones_of(strategy)]
 
     def options_of(self, strategy: str) -> dict[str, Any]:
-        """The hyper-parameters of a strategy: its own, or those of the one that it is like."""
-        return self.hyperparameters.get(strategy) or self.hyperparameters.get(ROWS[strategy].like, {})
+        """The hyper-parameters of a strategy: its own, before those of the one that it is like."""
+        return {**self.hyperparameters.get(ROWS[strategy].like, {}), **self.hyperparameters.get(strategy, {})}
 
     def _backbones_of(self, strategy: str) -> list[BackboneSpec]:
         """Those that a strategy, or its budget, depends on."""

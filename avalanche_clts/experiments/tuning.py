@@ -98,10 +98,12 @@ def tune(
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     seed = unreported_seed(stream, experiment.seeds)
     on_held_out = replace(experiment, tune=False, validation=VALIDATION)
+    # One that is like another has what is found for that; and some have nothing to choose.
+    chosen = {ROWS[name].like or name for name in experiment.chosen}
     searched = {
         name: Descent(grid, count=TRIALS, seed=name)
-        for name in experiment.chosen
-        if (grid := ROWS[name].searched(stream.kind, on_features=experiment.on_features))  # some have nothing to choose
+        for name in ROWS
+        if name in chosen and (grid := ROWS[name].searched(stream.kind, on_features=experiment.on_features))
     }
     done = partial(execute, jobs=jobs, executor=executor)
     with bar(total=sum(search.count for search in searched.values()), unit="trial") as shown:

@@ -25,7 +25,7 @@ from .precision import fast_multiplication
 from .prompt_encoding import encode_prompts, is_cut
 from .rgb import to_size
 from .sizes import fitting_size
-from .slices import Slices
+from .slices import PIXELS, Slices
 
 if TYPE_CHECKING:
     import torch
@@ -235,12 +235,17 @@ class DiffusionGenerator:
         from torch.nn.functional import interpolate
 
         pipeline = self._on_device()
-        with torch.no_grad():
-            resized = interpolate(images, size=native_size(pipeline), mode="bicubic", antialias=True)
+        height, width = native_size(pipeline)
+
+        def restored(some: torch.Tensor) -> torch.Tensor:
+            resized = interpolate(some, size=(height, width), mode="bicubic", antialias=True)
             pixels = (2 * resized - 1).to(pipeline.device, pipeline.vae.dtype)
             decoded = pipeline.vae.decode(latents_of(pipeline.vae.encode(pixels))).sample
-            restored = ((decoded.to(images) + 1) / 2).clamp(0, 1)
-            return interpolate(restored, size=images.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+            seen = ((decoded.to(some) + 1) / 2).clamp(0, 1)
+            return interpolate(seen, size=images.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+
+        with torch.no_grad():
+            return torch.cat([restored(some) for some in images.split(max(1, PIXELS // (height * width)))])
 
     def _generate(self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int] | None) -> list[Image]:
         require_names("prompts", prompts)

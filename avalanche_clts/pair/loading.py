@@ -246,7 +246,7 @@ def pair_nbytes(pair: Pair) -> int | None:
 
     Of a part that was given loaded, the bytes in memory.
     """
-    counts = [_weight_nbytes(part) for part in pair]
+    counts = [part_nbytes(part) for part in pair]
     return None if None in counts else sum(count or 0 for count in counts)
 
 
@@ -260,7 +260,8 @@ def named_pair_nbytes(name: str) -> int:
     return sum(survey_here(part).weight_nbytes for part in parts.values())
 
 
-def _weight_nbytes(part: Any) -> int | None:
+def part_nbytes(part: Any) -> int | None:
+    """As `pair_nbytes`, of a captioner or a generator alone."""
     given = given_modules(part)
     if given is not None:
         tensors = {id(t): t for module in given.values() for t in [*module.parameters(), *module.buffers()]}

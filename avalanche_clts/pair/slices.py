@@ -11,7 +11,7 @@ from .batches import BatchSize, run_batches
 if TYPE_CHECKING:
     import torch
 
-_PIXELS = 2**20  # at a time: four images of 512x512. More are no faster, and take more memory than denoising them did
+PIXELS = 2**20  # at a time: four images of 512x512. More are no faster, and take more memory than denoising them did
 
 
 class Slices:
@@ -45,7 +45,7 @@ class Slices:
                 return sample
 
             pixels = scale**2 * latents.shape[-2] * latents.shape[-1]
-            self._size = self._size.asked_for(max(1, _PIXELS // pixels))
+            self._size = self._size.asked_for(max(1, PIXELS // pixels))
             parts = run_batches(
                 range(len(latents)),
                 self._size,

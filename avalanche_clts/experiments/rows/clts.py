@@ -58,7 +58,7 @@ def remembering(pair: Pair, memory: Memory) -> Pair:
     from .stored_images import stored_images
 
     if memory == "images":
-        return stored_images()
+        return stored_images(pair)
     if memory == "labels":  # as the pair's own captions begin, where they all begin alike: its generator knows that
         return Pair(LabelCaptioner(getattr(pair.captioner, "prefix", None) or "a {class_name}"), pair.generator)
     return pair

@@ -48,7 +48,8 @@ def class_accuracy(agent: SupervisedTemplate, stream: Any, num_classes: int) -> 
             x = x.to(agent.device)
             output = avalanche_forward(agent.model, x, labels[0].to(agent.device) if labels else None)
             for plugin in agent.plugins:
-                output = plugin.both(x, output) if isinstance(plugin, AskCaptionerPlugin) else output
+                if isinstance(plugin, AskCaptionerPlugin):
+                    output = plugin.both(x, output, labels[0] if labels else None)
             count += torch.bincount(y, minlength=num_classes)
             right += torch.bincount(y[output.argmax(1).cpu() == y], minlength=num_classes)
     return [(r / n).item() if n else None for r, n in zip(right, count, strict=True)]

@@ -26,6 +26,7 @@ class AskedModel(OnePassModel):
     def __init__(self, asked: AskedCaptioner, num_classes: int) -> None:
         super().__init__()
         self.asked = asked
+        self.asked_captioner = asked.captioner
         self.num_classes = num_classes
 
     def learn(self, experience: Any, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
