@@ -60,6 +60,7 @@ class RoutedModel(MultiTaskModule):
         self.set_routing(routing)
         for name, part in (("head", head), ("router", router), ("backbone", backbone or head)):
             require_kind(name, part, nn.Module, "a torch.nn.Module")
+        _require_apart(head, router)
         self.backbone = backbone
         if backbone is not None:
             backbone.requires_grad_(False)
@@ -141,6 +142,8 @@ class RoutedModel(MultiTaskModule):
                 parameter.grad = None
         if self.num_heads == len(self.heads):
             self.heads.append(head or self._new_head())
+        elif head is not None:  # where one was discarded
+            self.heads[-1] = head
         self.records.append(record)
         self.train(self.training)
 
@@ -154,8 +157,13 @@ class RoutedModel(MultiTaskModule):
         super().train(False)
         self.training = mode
         self.heads[-1].train(mode)
-        self._answer = None
+        # What an interruption left is over.
+        self._answer = self.asked_alone = self.given_labels = None
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or a file, holds no batch of images."""
+        return {**vars(self), "_answer": None}
 
     def forward(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
         """The newest head's logits in training mode, log p(class) in evaluation mode; `(n, num_classes)`.
@@ -263,7 +271,9 @@ class RoutedModel(MultiTaskModule):
             return True
         try:
             with torch.no_grad():
-                head(self.features(experience.dataset.eval()[0][0][None].to(self._adaptation_device)))
+                features = self.features(experience.dataset.eval()[0][0][None].to(self._adaptation_device))
+                labels = torch.tensor(task_labels_of_experience(experience)[:1], device=features.device)
+                head(features, labels) if isinstance(head, MultiTaskModule) else head(features)
         except ValueError:
             return False
         return True
@@ -279,6 +289,8 @@ class RoutedModel(MultiTaskModule):
         ]
         if records == self.records:
             return
+        if isinstance(self.router, TaskRouter):  # which may have no weights yet to say where it is
+            self.router.be_like(next(self.heads.parameters(), torch.empty(0)))
         self.records, self.heads = [], nn.ModuleList([self._new_head()])
         for record in records:
             head = self.heads[0] if not self.records else self._new_head()
@@ -372,6 +384,15 @@ class Answer:
     head_probabilities: Tensor
     log_probabilities: Tensor
     said: _Said
+
+
+def _require_apart(head: nn.Module, router: nn.Module) -> None:
+    """Raise `ValueError` if they have weights in common: a head's learn while the router's are frozen, and the other
+    way round."""
+    if {id(p) for p in head.parameters()} & {id(p) for p in router.parameters()}:
+        raise ValueError(
+            "head and router share weights; give each its own (copy.deepcopy), or what both stand on as backbone=..."
+        )
 
 
 def _is_one_of(labels: Tensor, known: Iterable[int]) -> Tensor:

@@ -40,8 +40,14 @@ class PairFit:
     real_recognised: float | None = None
 
     @classmethod
-    def of(cls, model: RoutedModel, memory: CaptionBuffer, experience: Any, device: torch.device) -> PairFit:
+    def of(
+        cls, model: RoutedModel, memory: CaptionBuffer, experience: Any, device: torch.device, *, batch_size: int
+    ) -> PairFit:
         """Measure the newest experience, whose images may be in memory; none is generated for it."""
+
+        def recognised(samples: Sequence[Tensor], targets: Sequence[int]) -> float:
+            return _recognised(model, samples, targets, newest, device, batch_size)
+
         newest = memory.num_experiences - 1
         captions = [caption for caption in memory.memory if caption.experience == newest]
         names = [memory.class_name(caption) for caption in captions]
@@ -53,11 +59,11 @@ class PairFit:
             images, spaced = memory.buffer.eval(), _spaced(len(made))
             indices = [made[i] for i in spaced]
             targets = [captioned[i].target for i in indices]
-            regenerated = _recognised(model, [images[i][0] for i in indices], targets, newest, device)
+            regenerated = recognised([images[i][0] for i in indices], targets)
         dataset = experience.dataset.eval()
         indices = list(_spaced(len(dataset)))
         targets = class_ids(experience.dataset, indices)
-        real = _recognised(model, [dataset[i][0] for i in indices], targets, newest, device)
+        real = recognised([dataset[i][0] for i in indices], targets)
         return cls(sum(named) / len(named) if named else None, regenerated, real)
 
     def tell(self, experience: int) -> None:
@@ -89,12 +95,18 @@ def _says(text: str, name: str) -> bool:
 
 @torch.no_grad()
 def _recognised(
-    model: RoutedModel, samples: Sequence[Tensor], targets: Sequence[int], head: int, device: torch.device
+    model: RoutedModel,
+    samples: Sequence[Tensor],
+    targets: Sequence[int],
+    head: int,
+    device: torch.device,
+    batch_size: int,
 ) -> float:
     training = model.training
     model.eval()
-    features = model.features(torch.stack(list(samples)).to(device))
-    alone = one_hot(torch.full((len(samples),), head, device=device), model.num_heads)
-    said = model.mixture(features, alone.float()).argmax(1).cpu()
+    said = []
+    for batch in torch.stack(list(samples)).split(batch_size):
+        alone = one_hot(torch.full((len(batch),), head, device=device), model.num_heads)
+        said.append(model.mixture(model.features(batch.to(device)), alone.float()).argmax(1).cpu())
     model.train(training)
-    return float((said == torch.tensor(targets)).float().mean())
+    return float((torch.cat(said) == torch.tensor(targets)).float().mean())

@@ -21,6 +21,7 @@ from .images.avalanche import (
     classes_of,
     evaluate_after_experience,
     experiences_in_training,
+    is_in_training,
     task_labels_in_batch,
     task_labels_of_experience,
 )
@@ -36,7 +37,14 @@ from .refusals import (
     require_routed_sequence,
     require_trainable_batches,
 )
-from .routers import RouterTraining, TaskRouter, optimizer_like, require_finite, router_settings
+from .routers import (
+    RouterTraining,
+    TaskRouter,
+    optimizer_like,
+    require_finite,
+    require_optimizer_like,
+    router_settings,
+)
 from .views import view_of
 
 IMAGES_PER_CLASS = 100  # regenerated where no replay_size is given, as many as the recorded comparisons have
@@ -102,6 +110,10 @@ class CaptionReplayPlugin(ReplayPlugin):
             ),
         )
 
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """What was not trained to its end is not captioned twice."""
+        self.storage_policy.training_begins()
+
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Refuse, before anything is trained, an experience that cannot be captioned."""
         self.storage_policy.begin(strategy.experience)
@@ -110,6 +122,10 @@ class CaptionReplayPlugin(ReplayPlugin):
         """Caption what has just been learnt."""
         for experience in experiences_in_training(strategy):
             self.storage_policy.post_adapt(strategy, experience)
+
+    def after_training(self, strategy: Any, **kwargs: Any) -> None:
+        """What was captioned is learnt."""
+        self.storage_policy.training_ends()
 
 
 class CLTSPlugin(SupervisedPlugin):
@@ -203,11 +219,14 @@ class CLTSPlugin(SupervisedPlugin):
         self._unfinished = False
         if self._part.is_last:
             experience = strategy.experience
-            self.pair_fit = PairFit.of(strategy.model, self.storage_policy, experience, strategy.device)
+            self.pair_fit = PairFit.of(
+                strategy.model, self.storage_policy, experience, strategy.device, batch_size=strategy.eval_mb_size
+            )
             self.pair_fit.tell(self.storage_policy.num_experiences - 1)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Forget the regenerated images: between experiences, only text is kept."""
+        self.storage_policy.training_ends()
         self.storage_policy.release()
         if self.router_view is not None:
             self.router_view.forget()
@@ -217,8 +236,11 @@ class CLTSPlugin(SupervisedPlugin):
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Look at the strategy; of its optimizer, the settings that it begins with."""
         require_routed_sequence(strategy)
+        self.storage_policy.training_begins()
         if self.router_settings is None:
             self.router_settings = router_settings(strategy.optimizer, strategy.model.router)
+        if self.router_training.optimizer is None:
+            require_optimizer_like(strategy.optimizer, self.router_settings)
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Look at the experience: can it be captioned, and has it a head of its own?"""
@@ -278,7 +300,7 @@ class CLTSPlugin(SupervisedPlugin):
 
     def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Is this what the head in training learns?"""
-        model, training = strategy.model, self._experience
+        model, training = strategy.model, self._experience if is_in_training(strategy) else None
         own = training is not None and belongs_to(strategy.experience, training, model.records[-1].classes)
         model.asked_alone = model.num_heads - 1 if own else None
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from avalanche.core import SupervisedPlugin
-from avalanche.training.plugins import CoPEPlugin, GDumbPlugin, LwFPlugin
+from avalanche.training.plugins import CoPEPlugin, FromScratchTrainingPlugin, GDumbPlugin, LwFPlugin
 from avalanche.training.supervised import Cumulative, JointTraining
 
 from .images.avalanche import Part, classes_of, single_last_sample
@@ -22,6 +22,7 @@ _UNFIT = {
     JointTraining: "trains on all experiences at once",
     Cumulative: "trains every head on all experiences so far",
     GDumbPlugin: "trains the model anew for every experience",
+    FromScratchTrainingPlugin: "sets the model back, frozen heads too, before every experience",
     LwFPlugin: "keeps new heads like old ones",
 }
 
@@ -88,7 +89,7 @@ def require_own_head(model: RoutedModel, memory: CaptionBuffer, part: Part) -> N
         raise ValueError(
             f"replay_size is {replay_size}, too few for {captioned + 1} experiences; each needs at least one image"
         )
-    if not part.marked and captioned == 0 and memory.num_parts == 1:
+    if not part.marked and captioned == 0 and memory.num_parts == 0:
         _logger.warning(
             "this online stream hides where its experiences end (access_task_boundaries=False); CLTS has to know, "
             "and reads it all the same: compare it with strategies that may know it too"

@@ -97,6 +97,7 @@ class TaskRouter(Router):
         self.output: nn.Linear | None = None
         self.experience_of_unit: list[int] = []
         self.num_features = 0  # known once an input was measured
+        self._like = torch.empty(0)
         self._taught_on: dict[str, Any] | None = None  # what was loaded of an `Autoencoded` that it does not have yet
 
     @property
@@ -118,8 +119,14 @@ class TaskRouter(Router):
         """Learn how wide the backbone's output is."""
         training = self.training
         with torch.no_grad():
-            self.num_features = self.eval().features(features).shape[1]
+            own = self.eval().features(features)
+        self.num_features = own.shape[1]
+        self.be_like(own)
         self.train(training)
+
+    def be_like(self, x: Tensor) -> None:
+        """Have weights of this tensor's kind, and where it is, unless the backbone has some that say it."""
+        self._like = x.new_empty(0)
 
     def grow(self, experience_of_unit: Sequence[int], num_features: int | None = None) -> None:
         """Add units to the output, keeping those there are.
@@ -142,7 +149,7 @@ class TaskRouter(Router):
         old = self.output
         self.num_features = num_features or self.num_features
         self.experience_of_unit = list(experience_of_unit)
-        like = next(self.parameters(), torch.empty(0))
+        like = next(self.parameters(), self._like)
         output = nn.Linear(self.num_features, len(experience_of_unit), device=like.device, dtype=like.dtype)
         self.output = output.requires_grad_(False)
         if old is not None:
@@ -169,7 +176,7 @@ class TaskRouter(Router):
         if self._taught_on is not None and self.view is None:
             raise RuntimeError(
                 "the router was taught on images after the generator's autoencoder, which is not saved with it; give "
-                "it to a CLTS with that pair and router_view='autoencoded'"
+                "it to a CLTS with that pair and router_view='autoencoded', or build it with view=Autoencoded(pair)"
             )
         features: Tensor = self.backbone(x if self.view is None else self.view(x))
         return features.flatten(1)
@@ -381,6 +388,8 @@ def router_settings(optimizer: torch.optim.Optimizer, router: nn.Module) -> dict
     own = set(map(id, router.parameters()))
     groups = [group for group in optimizer.param_groups if own & set(map(id, group["params"]))]
     settings = {**optimizer.defaults, **(groups[0] if groups else {})}
+    if "initial_lr" in settings:  # a schedule that warms up has already lowered the rate
+        settings["lr"] = settings["initial_lr"]
     return {name: value for name, value in settings.items() if name in accepted and name != "params"}
 
 
@@ -388,6 +397,17 @@ def optimizer_like(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -
     """What makes an optimizer of the same class."""
     kind = type(optimizer)
     return lambda parameters: kind(parameters, **settings)
+
+
+def require_optimizer_like(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> None:
+    """Raise `TypeError` if no optimizer of the same class can be made of these settings."""
+    try:
+        inspect.signature(type(optimizer)).bind([], **settings)
+    except TypeError as error:
+        raise TypeError(
+            f"optimizer is a {type(optimizer).__name__}, of which the router is to have another, which cannot be made "
+            f"({error}); give one with router_training=RouterTraining(optimizer=lambda parameters: ...)"
+        ) from error
 
 
 class _Labelled(Dataset[tuple[Tensor, int]]):

@@ -39,6 +39,7 @@ from avalanche_clts.images.normalisation import Normalisation, measure_normalisa
 from avalanche_clts.pair.loading import pair_identity
 from avalanche_clts.pretraining import PHOTOS, Recipe, arguments_of_pair
 from avalanche_clts.pretraining.pool import Pool
+from avalanche_clts.routers import TaskRouter
 from avalanche_clts.streams.benchmarks import split_shapes
 from avalanche_clts.streams.named import parse_stream
 from avalanche_clts.views import Autoencoded, suggested_view
@@ -246,6 +247,10 @@ def test_a_model_of_its_own_weights_knows_what_its_router_was_taught_on(tiny_pai
         fresh.model.eval().route(x)
     fresh.eval(benchmark.test_stream[:1])
     torch.testing.assert_close(fresh.model.eval().route(x), seen.model.eval().route(x))
+    router = TaskRouter(SimpleMLP(input_size=64, hidden_size=8), view=Autoencoded(tiny_pair))
+    alone = RoutedModel(head=SimpleMLP(num_classes=10, input_size=64, hidden_size=8), router=router)
+    alone.load_state_dict(seen.model.state_dict())
+    torch.testing.assert_close(alone.eval().route(x), seen.model.eval().route(x))
     other = clts(suggesting(tiny_pair_folder))
     other.model.load_state_dict(bare.model.state_dict())
     other.eval(benchmark.test_stream[:1])

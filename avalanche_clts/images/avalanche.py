@@ -7,6 +7,7 @@ for the data set underneath, nor an experience of an online stream for its place
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ import torch
 from avalanche.benchmarks import CLExperience, OnlineCLExperience
 from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, TransformGroups
 from avalanche.benchmarks.utils.transforms import TupleTransform
+from avalanche.training.templates.base import BaseTemplate
 from avalanche.training.templates.base_sgd import PeriodicEval
 from PIL import Image
 from torch import Tensor
@@ -370,6 +372,17 @@ def earlier_experience(experience: Any, index: int) -> Any | None:
 def experiences_in_training(strategy: Any) -> list[Any]:
     """What a strategy is trained on at a time: one experience, or all that joint training takes together."""
     return list(getattr(strategy, "_experiences", None) or [strategy.experience])
+
+
+def is_in_training(strategy: Any) -> bool:
+    """Whether this is called from within the strategy's `train`, as periodic evaluation is: what a strategy says of
+    itself is the same after a training that was interrupted."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is BaseTemplate.train.__code__ and frame.f_locals.get("self") is strategy:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def single_last_sample(strategy: Any, arguments: Mapping[str, Any]) -> bool:

@@ -110,7 +110,7 @@ class CaptionBuffer(ExemplarsBuffer):
         self.origins: list[Origin] = []  # of the experiences captioned, and of the one that is open
         self.num_experiences = 0  # that are captioned to their end
         self.num_written = 0
-        self.num_parts = 0  # of the open experience
+        self.num_parts = 0  # of the open experience that are captioned
         self.regenerated: list[Regenerated] = []  # in memory now
         self.seconds = {"captioning": 0.0, "generation": 0.0}
         # What went wrong so far: images of which the captioner said nothing, black images, which is what a safety
@@ -118,6 +118,10 @@ class CaptionBuffer(ExemplarsBuffer):
         self.faults = {"empty_captions": 0, "black_images": 0, "cut_prompts": 0}
         self._seen: dict[int, int] = {}  # samples of each class in the open experience
         self._begun: Callable[[], Any] = _nothing
+        # The data set that was captioned last, until the training that it is of ends: a stream makes its experiences
+        # anew whenever it is asked for one.
+        self._written: Callable[[], Any] = _nothing
+        self._unended: Callable[[], Any] = _nothing  # the same, of a training that broke off
         self._part = Part(None)
         self._before: dict[str, Any] = {}
         self._reusable: dict[_Key, Image] = {}
@@ -129,6 +133,8 @@ class CaptionBuffer(ExemplarsBuffer):
         Raises `TypeError` or `ValueError` if its samples are not images or names are missing, and what loading the
         pair's weights raises: whatever is wrong with them is told before anything is trained.
         """
+        if self._unended() is experience.dataset:  # its captions were there, and then something else failed
+            self.take_back()
         part, origin = part_of(experience), Origin.of(experience, self.class_names)
         if part.is_first or len(self.origins) == self.num_experiences:
             for of_pair in (self.pair.captioner, self.pair.generator):
@@ -138,7 +144,6 @@ class CaptionBuffer(ExemplarsBuffer):
                 self._close()
             self.origins[self.num_experiences :] = [origin]
             self.num_parts = 0
-            self._begun = _nothing
         else:
             self.origins[-1] = self.origins[-1].with_part(origin)
         if origin.names is None and self.num_experiences == self.num_parts == 0:
@@ -147,25 +152,28 @@ class CaptionBuffer(ExemplarsBuffer):
                 "give them with class_names=[...], in the order of the class ids"
             )
         self._restore_transforms(experience)
-        if self._begun() is not experience:  # else it was interrupted, and is begun again
-            self.num_parts += 1
         self._begun = weakref.ref(experience)
         # Avalanche does not mark the last of parts that divide their experience without a remainder.
-        self._part = part._replace(is_last=part.is_last or self.num_parts == part.parts)
+        self._part = part._replace(is_last=part.is_last or self.num_parts + 1 == part.parts)
         return self._part
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
         """Caption some images of the experience that has just been learnt, within the budget."""
         if self._begun() is not exp:
             self.begin(exp)
-        self._begun = _nothing
         start = time.perf_counter()
         kept = ("num_experiences", "num_parts", "num_written")
         self._before = {name: getattr(self, name) for name in kept} | {
             "captions": list(self.memory),
             "_seen": dict(self._seen),
         }
-        self._write_captions(exp)
+        try:
+            self._write_captions(exp)
+        except BaseException:
+            self.take_back()
+            raise
+        self._begun, self._written = _nothing, weakref.ref(exp.dataset)
+        self.num_parts += 1
         if self._part.is_last:
             self._close()
         else:  # most images of the next part are those of this one
@@ -173,8 +181,18 @@ class CaptionBuffer(ExemplarsBuffer):
             self.regenerated, self._dataset = [], None
         self.seconds["captioning"] += time.perf_counter() - start
 
+    def training_begins(self) -> None:
+        """A call of `train`, for which plugins say so. Of the one before, where it did not end, the captions that were
+        written last are forgotten if what they are of is now begun again."""
+        self._unended, self._written = self._written, _nothing
+
+    def training_ends(self) -> None:
+        """Nothing is to be forgotten any more."""
+        self._unended = self._written = _nothing
+
     def take_back(self) -> None:
         """Forget the captions that were written last, of an experience which is then to be learnt again."""
+        self._unended = self._written = _nothing
         before = dict(self._before)
         self.memory.captions = before.pop("captions")
         for name, value in before.items():
