@@ -21,7 +21,7 @@ from avalanche_clts import load_pair
 from avalanche_clts._support.files import write_text
 from avalanche_clts.pretraining import photos_domain
 from avalanche_clts.pretraining.pool import Domain
-from avalanche_clts.pretraining.quality import accuracy, batch_of, named_class, train_classifier
+from avalanche_clts.pretraining.quality import accuracy, batch_of, named_or_known, train_classifier
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def measure(domain: Domain, pair_name: str, numbers: list[int]) -> list[dict[str
     )
     caption_of = dict(zip(shown, captions, strict=True))
     prompts = [caption_of[i] for i in picks]
-    said = [named_class(prompt, domain.class_names) or 0 for prompt in prompts]
+    said = named_or_known(prompts, [train.targets[i] for i in picks], domain.class_names)
     generated = batch_of(pair.generator.generate(prompts, list(range(len(prompts)))), said, domain)
     rows = []
     for number in numbers:

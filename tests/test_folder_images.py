@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -264,3 +266,25 @@ def test_damaged_images_are_told_before_any_is_captioned(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"2 of 10 files are not images .*cat/4\.png .*dog/1\.png"):
         caption_files(image_files([root]), Captioner(), tmp_path / "captions.jsonl")
     assert not (tmp_path / "captions.jsonl").exists()
+
+
+def test_captions_go_on_where_a_line_was_cut_within_a_letter(tmp_path: Path) -> None:
+    """And in folders whose names are no UTF-8."""
+    root = fill(tmp_path / "photos")
+    latin = Path(os.fsdecode(os.fsencode(root / "cat") + b"/caf\xe9.png"))
+    latin.write_bytes(png())
+    out = tmp_path / "captions.jsonl"
+    lines = [json.dumps({"file_name": f"photos/cat/{i}.png", "text": "thé"}, ensure_ascii=False) for i in range(2)]
+    written = "\n".join(lines).encode()
+    out.with_name(f"{out.name}.part-0").write_bytes(written[: written.rindex(b"\xa9")])
+
+    class Captioner:
+        def caption(self, images, class_names=None):
+            return ["anew"] * len(images)
+
+    files = image_files([root])
+    for _ in range(2):
+        caption_files(files, Captioner(), out)
+        texts = [json.loads(line)["text"] for line in out.read_text(errors="surrogateescape").splitlines()]
+        assert len(texts) == len(files)
+        assert texts.count("thé") == 1

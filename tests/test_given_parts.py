@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import LCMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 from transformers import AutoProcessor, BlipForConditionalGeneration
 
@@ -107,6 +107,10 @@ def test_given_parts_are_counted_and_told_apart(tiny_pair_folder: Path) -> None:
     pipeline = other.generator._pipeline
     pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
     assert pair_identity(Pair(other.captioner, DiffusionGenerator(pipeline=pipeline)))[1] != pair_identity(pair)[1]
+    assert pair_identity(other)[1] != pair_identity(pair)[1], "its pipeline was changed after it was given"
+    ddim = given()
+    ddim.generator._pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    assert pair_identity(ddim)[1] != pair_identity(other)[1], "the same configuration, of another class"
 
 
 # Names

@@ -16,9 +16,11 @@ from diffusers import (
     StableDiffusion3Pipeline,
 )
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from avalanche_clts import DiffusionGenerator
+from avalanche_clts import DiffusionGenerator, LabelCaptioner, Pair
 from avalanche_clts.pair.catalogue import GENERATORS
+from avalanche_clts.pair.loading import pair_identity
 from avalanche_clts.pair.pipeline_kinds import PIPELINES, native_size
 from avalanche_clts.pair.precision import fast_multiplication
 from tests.tiny_pipelines import TINY, save_flux, save_tiny
@@ -226,6 +228,15 @@ def test_a_transformer_takes_low_rank_weights(folders: dict[str, Path], tmp_path
         DiffusionGenerator(folder, lora=lora, **options).generate(["a two"], [1]) for lora in (None, tmp_path)
     )
     assert difference(plain, other) > 1
+    (tmp_path / "pytorch_lora_weights.safetensors").rename(tmp_path / "a.safetensors")
+    weights = load_file(tmp_path / "a.safetensors")
+    save_file({name: 2 * value for name, value in weights.items()}, tmp_path / "b.safetensors")
+    of_files = [
+        Pair(LabelCaptioner(), DiffusionGenerator(folder, lora=tmp_path, lora_weight_name=name, **options))
+        for name in ("a.safetensors", "b.safetensors")
+    ]
+    assert pair_identity(of_files[0]) != pair_identity(of_files[1]), "of one folder"
+    (tmp_path / "b.safetensors").unlink()
     with pytest.raises(ValueError, match=r"lora is .*, and a PixArtSigmaPipeline takes none"):
         DiffusionGenerator(folders["PixArtSigmaPipeline"], lora=tmp_path)
     with pytest.raises(ValueError, match="of whose weights none fits the pipeline"):

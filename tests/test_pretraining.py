@@ -22,12 +22,12 @@ from avalanche_clts.images.formats import ImageFormat, LabelledImages
 from avalanche_clts.pretraining import Recipe, arguments_of_pair, distillation, embedded_domains, training
 from avalanche_clts.pretraining import digit_pool as pools
 from avalanche_clts.pretraining import shape_pool as drawings
-from avalanche_clts.pretraining.captioner import train_captioner
+from avalanche_clts.pretraining.captioner import _processor, train_captioner, words_of
 from avalanche_clts.pretraining.generator import _tokens as generator_tokens
 from avalanche_clts.pretraining.generator import train_generator
 from avalanche_clts.pretraining.photo_pool import describe_photo, photos_domain
-from avalanche_clts.pretraining.pool import Domain
-from avalanche_clts.pretraining.quality import measure_quality, named_class
+from avalanche_clts.pretraining.pool import Domain, Pool
+from avalanche_clts.pretraining.quality import measure_quality, named_class, named_or_known
 from avalanche_clts.streams.embedded_digits import CLASS_NAMES, pair_digits, stream_digits
 from avalanche_clts.streams.embedded_shapes import Look, draw
 from tests.test_stacks import require_laid_out
@@ -246,6 +246,17 @@ def test_a_colour_or_a_part_of_a_name_is_no_class() -> None:
     captions = ["a photo of a tulip orange on green", "a photo of an orange orange on white", "a photo of a pine tree"]
     assert [named_class(caption, names) for caption in captions] == [3, 0, 2]
     assert named_class("a photo of a rose", names) is None
+    said = ["a photo of a dog", "a t - shirt or top", "a jalapeno"]  # as the captioner's tokenizer spells them
+    assert [named_class(caption, ["T-shirt or top", "jalapeño", "Dog"]) for caption in said] == [2, 0, 1]
+    assert named_or_known(["a dog", "a rose"], [1, 1], ["Dog", "Cat"]) == [0, 1]
+
+
+def test_a_captioner_has_words_for_names_in_any_script() -> None:
+    captions = ["a photo of a jalapeño", "a photo of a 猫咪", "a photo of a black_cat", "a photo of a t-shirt (new)"]
+    tokenizer = _processor(captions, 32).tokenizer
+    for caption in captions:
+        assert tokenizer.unk_token not in tokenizer.tokenize(caption)
+        assert tokenizer.tokenize(caption) == words_of(caption)
 
 
 @pytest.fixture
@@ -305,6 +316,11 @@ def test_a_pair_is_not_gone_on_with_on_other_images(photos: Path, tmp_path: Path
         pretraining.pretrain(out, domains=[photos_domain(photos, part=(1, 2))], recipe=QUICK)
     with pytest.raises(ValueError, match="begun with other settings"):
         pretraining.pretrain(out, domains=[photos_domain(photos, part=(1, 1))], recipe=QUICK)
+    pool = photos_domain(photos, part=(1, 2)).pool()
+    turned = Pool([image.rotate(180) for image in pool.images], pool.captions, pool.targets)
+    other = replace(photos_domain(photos, part=(1, 2)), pool=lambda: turned)
+    with pytest.raises(ValueError, match="begun with other settings or images"):
+        pretraining.pretrain(out, domains=[other], recipe=QUICK)
 
 
 def test_command_trains_a_pair_on_given_captions(photos: Path, tmp_path: Path, capsys) -> None:

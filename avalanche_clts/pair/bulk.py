@@ -60,7 +60,7 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> lis
     mine = [missing[k] for k in share_of(len(missing))]
     if mine:
         with (
-            out.with_name(f"{out.name}.part-{mine[0]}").open("a", encoding="utf-8") as part,
+            out.with_name(f"{out.name}.part-{mine[0]}").open("a", encoding="utf-8", errors="surrogateescape") as part,
             _told("captioning", len(mine), len(files) - len(missing)) as shown,
         ):
             part.write("\n")  # the last line may have been cut short by an interruption
@@ -161,7 +161,8 @@ def _known_captions(out: Path) -> dict[str, str]:
     known: dict[str, str] = {}
     for file in [out, *_parts(out)]:
         if file.exists():
-            for line in file.read_text(encoding="utf-8").split("\n"):  # texts may hold other ends of lines
+            # Texts may hold other ends of lines; names of files, and a line that was cut short, what is no UTF-8.
+            for line in file.read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
                 try:
                     record = json.loads(line)
                     known[record["file_name"]] = record["text"]

@@ -156,7 +156,7 @@ class DiffusionGenerator:
         self._slices = Slices()
         self._pipeline: Any = None
         self._plans: Plans = {}
-        self.given: dict[str, Any] | None = None  # the parts of a pipeline that was given loaded
+        self._is_given = pipeline is not None
         self._placed = True  # whether the pipeline is moved to the device for each call
         self._fitted: list[LinearDecoder] = []  # one at most; shared by copies, as the pipeline is
         require_one_of("decoder", decoder, Decoder)
@@ -198,13 +198,17 @@ class DiffusionGenerator:
             raise ValueError(not_linear("pipeline", type(pipeline).__name__))
         self.name_or_path = str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)
         self._pipeline = pipeline
-        self.given = pipeline.components
         if device is None:
             # Where it computes, which is not where its weights wait if diffusers offloads them.
             self.device = getattr(pipeline, "_execution_device", pipeline.device)
             self._placed = self.offload is not None
         if not hasattr(pipeline, "_progress_bar_config"):  # one bar a batch would be too many
             pipeline.set_progress_bar_config(disable=True)
+
+    @property
+    def given(self) -> dict[str, Any] | None:
+        """The parts, as they are now, of a pipeline that was given loaded."""
+        return dict(self._pipeline.components) if self._is_given else None
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         """One image for each prompt; see `Generator`. Raises `ValueError` unless there is a seed for each prompt, and
@@ -239,13 +243,18 @@ class DiffusionGenerator:
 
         def restored(some: torch.Tensor) -> torch.Tensor:
             resized = interpolate(some, size=(height, width), mode="bicubic", antialias=True)
-            pixels = (2 * resized - 1).to(pipeline.device, pipeline.vae.dtype)
+            pixels = (2 * resized - 1).to(self.device, pipeline.vae.dtype)
             decoded = pipeline.vae.decode(latents_of(pipeline.vae.encode(pixels))).sample
+            self._require_finite(decoded)
             seen = ((decoded.to(some) + 1) / 2).clamp(0, 1)
             return interpolate(seen, size=images.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
 
-        with torch.no_grad():
-            return torch.cat([restored(some) for some in images.split(max(1, PIXELS // (height * width)))])
+        try:
+            with torch.no_grad():
+                return torch.cat([restored(some) for some in images.split(max(1, PIXELS // (height * width)))])
+        finally:
+            if self.offload is not None:
+                pipeline.to(self.offload)
 
     def _generate(self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int] | None) -> list[Image]:
         require_names("prompts", prompts)
@@ -311,12 +320,15 @@ class DiffusionGenerator:
                     _say_what_is_unchecked(pipeline)
                     self._fitted.append(LinearDecoder(pipeline.vae))
                 output = self._fitted[0].decode(output)
-            if not bool(torch.isfinite(output).all()):
-                raise FloatingPointError(
-                    f"{self.name_or_path} made images with values that are not finite, in {output.dtype}; "
-                    "use another variant, another autoencoder, or the CPU"
-                )
+            self._require_finite(output)
             return (255 * output.float()).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+    def _require_finite(self, output: torch.Tensor) -> None:
+        if not bool(output.isfinite().all()):
+            raise FloatingPointError(
+                f"{self.name_or_path} made images with values that are not finite, in {output.dtype}; "
+                "use another variant, another autoencoder, or the CPU"
+            )
 
     @property
     def _kind(self) -> PipelineKind:

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -285,7 +285,9 @@ def _chosen(part: Any) -> list[str]:
     values["safety_checker"] = None if getattr(part, "safety_checker", True) else False
     plans = _plans_of(part) or {}
     beside = {
-        kind: _identity_of_folder(plan.folder) if plan.listing.commit is None else plan.pinned
+        kind: _identity_of_folder(plan.folder, plan.files if kind == "lora" else None)
+        if plan.listing.commit is None
+        else " ".join([plan.pinned, *(plan.files if kind == "lora" else ())])
         for kind, plan in plans.items()
         if kind in ("lora", "autoencoder")
     }
@@ -307,9 +309,10 @@ def _identity(part: Any) -> str:
     return next(iter(plans.values())).pinned
 
 
-def _identity_of_folder(folder: Path) -> str:
+def _identity_of_folder(folder: Path, chosen: Iterable[str] | None = None) -> str:
+    """Of all files in it, or of those that are `chosen`, where a folder has several of a kind."""
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
+    for file in sorted(folder.rglob("*") if chosen is None else (folder / path for path in chosen)):
         if file.is_file():
             digest.update(f"{file.relative_to(folder)} {file.stat().st_size}".encode())
             with file.open("rb") as content:
@@ -318,9 +321,16 @@ def _identity_of_folder(folder: Path) -> str:
 
 
 def _digest_of_modules(modules: Mapping[str, Any], components: Mapping[str, Any]) -> str:
-    """Of the first values of each weight, as for files, and of the scheduler's configuration."""
-    digest = hashlib.sha256(repr(sorted(dict(getattr(components.get("scheduler"), "config", {})).items())).encode())
+    """Of the first values of each weight, as for files, of scheduler and low-rank weights as they are set, and of which
+    parts there are."""
+    scheduler = components.get("scheduler")
+    config = sorted(dict(getattr(scheduler, "config", {})).items())
+    digest = hashlib.sha256(f"{type(scheduler).__name__} {config!r} {sorted(modules)}".encode())
     for part, module in sorted(modules.items()):
+        for name, layer in module.named_modules():
+            if isinstance(scales := getattr(layer, "scaling", None), dict):
+                active = getattr(layer, "active_adapters", None)
+                digest.update(f"{part} {name} {sorted(scales.items())} {active}".encode())
         for name, tensor in module.state_dict().items():
             digest.update(f"{part} {name} {tuple(tensor.shape)}".encode())
             if not tensor.is_meta:

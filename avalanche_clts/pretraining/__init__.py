@@ -57,10 +57,11 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     pool = joined([domain.pool() for domain in domains])
-    captions = hashlib.sha256("\n".join(pool.captions).encode()).hexdigest()
-    _require_same(
-        out / "recipe.json", {"domains": [domain.name for domain in domains], "captions": captions, **asdict(recipe)}
-    )
+    captions, images = hashlib.sha256("\n".join(pool.captions).encode()), hashlib.sha256()
+    for image in pool.images:
+        images.update(f"{image.mode} {image.size}".encode() + image.tobytes())
+    learnt = {"captions": captions.hexdigest(), "images": images.hexdigest()}
+    _require_same(out / "recipe.json", {"domains": [domain.name for domain in domains], **learnt, **asdict(recipe)})
     # Side by side, each with half of the cores.
     threads = max(1, (os.cpu_count() or 1) // 2)
     with ProcessPoolExecutor(
@@ -108,7 +109,8 @@ def _require_same(file: Path, recipe: dict[str, Any]) -> None:
     text = json.dumps(recipe, indent=1) + "\n"
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise ValueError(
-            f"{file.parent} holds a pair that was begun with other settings ({file.name}); choose another folder"
+            f"{file.parent} holds a pair that was begun with other settings or images ({file.name}); "
+            "choose another folder"
         )
     write_text(file, text)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
 from ..pair.precision import fast_multiplication
@@ -63,7 +64,8 @@ def train_captioner(pool: Pool, out: Path, *, work: Path, recipe: Recipe) -> Non
 
 def words_of(caption: str) -> list[str]:
     """The words and punctuation marks of a caption, as the captioner's tokenizer divides it."""
-    return re.findall(r"\w+|[^\w\s]", caption.lower())
+    plain = BertNormalizer(lowercase=True).normalize_str(caption)  # without accents, too
+    return [word for word, _ in BertPreTokenizer().pre_tokenize_str(plain)]
 
 
 def _processor(captions: list[str], side: int) -> BlipProcessor:

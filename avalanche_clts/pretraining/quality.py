@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torchvision.transforms.functional import to_pil_image, to_tensor
 
 from .._support.console import bar
 from ..images.formats import LabelledImages
+from ..memory.mentions import Names
 from ..networks import network_for
 from ..pair.abilities import Autoencodes
 from ..pair.loading import Pair, load_pair
@@ -72,7 +74,7 @@ def _measure(pair: Pair, domain: Domain, count: int, device: str) -> dict[str, A
     picks = torch.cat([torch.randperm(len(train.images)) for _ in range(rounds)])[:count].tolist()
     names = [domain.class_names[train.targets[i]] for i in picks]
     prompts = pair.captioner.caption([train.images[i] for i in picks], names)
-    said = [named_class(prompt, domain.class_names) or 0 for prompt in prompts]
+    said = named_or_known(prompts, [train.targets[i] for i in picks], domain.class_names)
     generated = batch_of(pair.generator.generate(prompts, list(range(count))), said, domain, device)
     real_test = batch_of(*test, domain, device)
     by_real = train_classifier(*batch_of(*train, domain, device), domain)
@@ -122,9 +124,21 @@ def _measure_change(pair: Pair, change: Change) -> dict[str, Any]:
 
 
 def named_class(caption: str, class_names: Sequence[str]) -> int | None:
-    """The class that the caption names first, and of two at one place, such as "pine" and "pine tree", the longer."""
-    places = [(f" {caption} ".find(f" {name} "), -len(name), i) for i, name in enumerate(class_names)]
-    return min((place for place in places if place[0] >= 0), default=(0, 0, None))[2]
+    """The class that the caption names first, in any case and spacing, and of two at one place ("pine" and "pine tree")
+    the longer."""
+    mentioned = _names(tuple(class_names)).mentions(caption)
+    return [Names.key(name) for name in class_names].index(mentioned[0].name) if mentioned else None
+
+
+@lru_cache(maxsize=16)
+def _names(class_names: tuple[str, ...]) -> Names:
+    return Names(class_names)
+
+
+def named_or_known(captions: Sequence[str], targets: Sequence[int], class_names: Sequence[str]) -> list[int]:
+    """The class that each caption names, or else its image's."""
+    named = [named_class(caption, class_names) for caption in captions]
+    return [target if name is None else name for name, target in zip(named, targets, strict=True)]
 
 
 def batch_of(

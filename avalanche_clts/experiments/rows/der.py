@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def build(setup: Setup) -> SupervisedTemplate:
-    """Avalanche's `DER`, which is DER++ where beta is not 0."""
-    from avalanche.training.supervised import DER
+    """Avalanche's `DER`, which is DER++ where beta is not 0; its memory is augmented as the stream is."""
+    from ..strategies.der import AugmentingDER
 
-    return DER(**setup.single(), mem_size=setup.num_captions, **setup.options)
+    return AugmentingDER(**setup.single(), mem_size=setup.num_captions, **setup.options)
 
 
 ROWS = [

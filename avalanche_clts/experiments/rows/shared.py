@@ -30,8 +30,14 @@ class Augmentation(SupervisedPlugin):
         self.mirrored = mirrored
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
-        """Augment the batch in place of its images."""
+        """Augment the batch in place of its images, and that of memory where a strategy has it apart."""
         strategy.mbatch[0] = augmented(strategy.mb_x, mirrored=self.mirrored)
+        if getattr(strategy, "mb_buffer_x", None) is not None:  # ER-ACE
+            strategy.mb_buffer_x = augmented(strategy.mb_buffer_x, mirrored=self.mirrored)
+
+    def augment_first(self, count: int, strategy: Any) -> None:
+        """Augment the first images of the batch, which a strategy has put there after its plugins were asked."""
+        strategy.mbatch[0][:count] = augmented(strategy.mbatch[0][:count], mirrored=self.mirrored)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: it draws from torch's global generator."""

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,8 @@ def run(
         "memory_bytes": _memory_bytes(agent, experiment, image_nbytes),
         "pair_fit": course.pair_fit or None,
         "seconds": {
-            "total": course.seconds,
-            "evaluation": course.evaluation,
+            "total": sum(course.seconds),
+            "evaluation": sum(course.evaluation),
             **{kind: synthesis.get(kind) for kind in ("captioning", "generation", "router")},
         },
     }
@@ -172,13 +172,17 @@ class _Course:
 
     - matrix: of accuracy, a row for each experience learnt.
     - pair_fit: whether the pair knew the images of each, see `PairFit`; empty for strategies without.
-    - seconds, evaluation: spent in training, captioning and generation among it, and in evaluation.
+    - seconds, evaluation: spent in training, captioning and generation among it, and in evaluation, after each.
     """
 
     matrix: list[list[float]] = field(default_factory=list)
     pair_fit: list[dict[str, float | None]] = field(default_factory=list)
-    seconds: float = 0.0
-    evaluation: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+    evaluation: list[float] = field(default_factory=list)
+
+    def until(self, learnt: int) -> _Course:
+        """How it had gone after so many experiences."""
+        return _Course(**{name: values[:learnt] for name, values in vars(self).items()})
 
 
 @contextmanager
@@ -207,8 +211,8 @@ def _train_and_evaluate(
             agent.train(step, eval_streams=[])
         trained = time.perf_counter()
         metrics = agent.eval(benchmark.test_stream)
-        course.seconds += trained - start
-        course.evaluation += time.perf_counter() - trained
+        course.seconds.append(trained - start)
+        course.evaluation.append(time.perf_counter() - trained)
         row = [last_value(metrics, "Top1_Acc_Exp", f"Exp{j:03d}") for j in range(len(benchmark.test_stream))]
         course.matrix.append([float(accuracy) for accuracy in row if accuracy is not None])
         course.pair_fit += [asdict(plugin.pair_fit) for plugin in agent.plugins if isinstance(plugin, CLTSPlugin)]
@@ -227,8 +231,7 @@ def _resume(agent: SupervisedTemplate, unfinished: Path | None) -> _Course:
     unfinished.mkdir(parents=True, exist_ok=True)
     try:
         course = _Course(**json.loads((unfinished / _MATRIX).read_text(encoding="utf-8")))
-        learnt = load_checkpoint(agent, unfinished)
-        return replace(course, matrix=course.matrix[:learnt], pair_fit=course.pair_fit[:learnt])
+        return course.until(load_checkpoint(agent, unfinished))
     except (FileNotFoundError, ValueError, TypeError):  # nothing that is whole: the run starts anew
         shutil.rmtree(unfinished)
         unfinished.mkdir()
