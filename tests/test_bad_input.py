@@ -117,7 +117,7 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
     (lambda t: RoutedModel(head=10, router=NET), "head is a int", "torch.nn.Module"),
     (lambda t: RoutedModel(head=NET, router="linear"), "router is a str", "torch.nn.Module"),
     (lambda t: RoutedModel(head=NET, router=NET, backbone="clip"), "backbone is a str", "torch.nn.Module"),
-    (lambda t: RoutedModel(head=NET, router=NET).set_routing(None), "routing is None", "'soft', 'hard'"),
+    (lambda t: RoutedModel(head=NET, router=small_net()).set_routing(None), "routing is None", "'soft', 'hard'"),
     (lambda t: TaskRouter(None), "backbone is a NoneType", "torch.nn.Module"),
     (lambda t: LabelCaptioner("a photo"), "template is 'a photo'", "{class_name}"),
     (lambda t: LabelCaptioner(None), "template is None", "{class_name}"),

@@ -101,7 +101,7 @@ def test_without_memory_for_one_image_it_is_the_devices_own_error(tiny_pair_fold
 
 
 def test_large_images_are_decoded_a_few_at_a_time(tiny_pair_folder: Path, monkeypatch) -> None:
-    monkeypatch.setattr(slices, "_PIXELS", 2 * 8 * 16)
+    monkeypatch.setattr(slices, "PIXELS", 2 * 8 * 16)
     generator = DiffusionGenerator(tiny_pair_folder / "generator", steps=1, guidance_scale=1.0, height=8, width=16)
     short = Short(generator, 9)
     generator.generate(PROMPTS, range(5))
