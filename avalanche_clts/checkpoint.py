@@ -235,13 +235,13 @@ def _require_known_state(strategy: Any) -> None:
 
 def _restore_model(strategy: Any, state: dict[str, Any], buffer: CaptionBuffer) -> None:
     model = strategy.model.to(strategy.device)
+    if isinstance(model, RoutedModel):
+        model.template.load_state_dict(state["template"])
     if not state["clock"]["train_iterations"]:  # the optimizer is still the one that it was built with
         model.load_state_dict(state["model"])
         return
     strategy.make_optimizer(reset_optimizer_state=True)  # which parameter is in which group, before any grows
-    if isinstance(model, RoutedModel):
-        model.template.load_state_dict(state["template"])
-    else:
+    if not isinstance(model, RoutedModel):
         model.train()
         for origin in buffer.origins:  # grown as it was
             seen = adaptable(SimpleNamespace(), origin.classes, origin.task_labels)

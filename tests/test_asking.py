@@ -60,9 +60,9 @@ class PlainGenerator:
         return [Image.new("RGB", (8, 8), (128, 128, 128)) for _ in prompts]
 
 
-def naive(plugin: AskCaptionerPlugin, strategy: type = Naive) -> Naive:
+def naive(plugin: AskCaptionerPlugin, strategy: type = Naive, network: torch.nn.Module | None = None) -> Naive:
     torch.manual_seed(0)
-    network = SimpleMLP(num_classes=10, input_size=64, hidden_size=8)
+    network = network or SimpleMLP(num_classes=10, input_size=64, hidden_size=8)
     return strategy(
         model=network,
         optimizer=SGD(network.parameters(), lr=0.1),
@@ -188,15 +188,7 @@ def test_of_a_task_its_own_classes_are_asked_for() -> None:
     """An input of task 0 is of none of task 1's classes, however likely the captioner finds them."""
     plugin = AskCaptionerPlugin(pair=Pair(Counting(), None))
     benchmark = split_digits(n_experiences=5, seed=0, return_task_id=True)
-    model = MTSimpleMLP(input_size=64, hidden_size=8)
-    strategy = Naive(
-        model=model,
-        optimizer=SGD(model.parameters(), lr=0.1),
-        criterion=CrossEntropyLoss(),
-        plugins=[plugin],
-        train_mb_size=64,
-        eval_mb_size=256,
-    )
+    strategy = naive(plugin, network=MTSimpleMLP(input_size=64, hidden_size=8))
     for experience in benchmark.train_stream[:3]:
         strategy.train(experience)
     for task, experience in enumerate(benchmark.train_stream[:3]):
