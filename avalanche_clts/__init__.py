@@ -12,6 +12,7 @@ __version__ = "0.2.0"
 warnings.filterwarnings("ignore", message="no QP solver found")
 
 if TYPE_CHECKING:
+    from .asking import AskCaptionerPlugin
     from .checkpoint import load_checkpoint, save_checkpoint
     from .memory.buffer import CaptionBuffer
     from .memory.caption_memory import CaptionMemory
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .pair.generators import DiffusionGenerator, Generator
     from .pair.image_cache import CachedGenerator
     from .pair.loading import Pair, load_pair
-    from .plugins import AskCaptionerPlugin, CaptionReplayPlugin, CLTSPlugin
+    from .plugins import CaptionReplayPlugin, CLTSPlugin
     from .routers import Router, RouterTraining, TaskRouter
     from .strategy import CLTS
     from .streams.benchmarks import split_digits, split_folder, split_shapes
@@ -59,6 +60,7 @@ __all__ = [
 # Where each name is found when it is first asked for: Avalanche takes seconds to import, and `clts --help` needs none
 # of it.
 _MODULES = {
+    "asking": ("AskCaptionerPlugin",),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "memory.buffer": ("CaptionBuffer",),
     "memory.caption_memory": ("CaptionMemory",),
@@ -69,7 +71,7 @@ _MODULES = {
     "pair.generators": ("DiffusionGenerator", "Generator"),
     "pair.image_cache": ("CachedGenerator",),
     "pair.loading": ("Pair", "load_pair"),
-    "plugins": ("AskCaptionerPlugin", "CLTSPlugin", "CaptionReplayPlugin"),
+    "plugins": ("CLTSPlugin", "CaptionReplayPlugin"),
     "routers": ("Router", "RouterTraining", "TaskRouter"),
     "strategy": ("CLTS",),
     "streams.benchmarks": ("split_digits", "split_folder", "split_shapes"),

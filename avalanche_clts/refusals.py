@@ -13,7 +13,7 @@ from avalanche.training.supervised import Cumulative, JointTraining
 from .images.avalanche import Part, classes_of, single_last_sample
 from .memory.buffer import CaptionBuffer
 from .models import RoutedModel
-from .routers import TaskRouter
+from .routers import RouterTraining, TaskRouter
 
 _OWN = __name__.partition(".")[0]  # of what is said, ours change nothing
 _logger = logging.getLogger("avalanche_clts")
@@ -93,6 +93,15 @@ def require_own_head(model: RoutedModel, memory: CaptionBuffer, part: Part) -> N
         _logger.warning(
             "this online stream hides where its experiences end (access_task_boundaries=False); CLTS has to know, "
             "and reads it all the same: compare it with strategies that may know it too"
+        )
+
+
+def require_images_to_augment(model: RoutedModel, training: RouterTraining) -> None:
+    """Raise `ValueError` if the router is to be taught on augmented images, and sees features."""
+    if training.augment is not None and model.backbone is not None:
+        raise ValueError(
+            "router_training has an augment, but model has a backbone, behind which the router sees no images; "
+            "leave augment out"
         )
 
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from .pair.precision import fast_training
 from .views import Autoencoded
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Augment = Callable[[Tensor], Tensor]
 Precision = Literal["auto", "float32"]
 
 
@@ -171,21 +173,22 @@ class TaskRouter(Router):
             self.requires_grad_(False).eval()
             raise
 
-    def features(self, x: Tensor) -> Tensor:
-        """`(n, ...)` to `(n, num_features)`."""
+    def features(self, x: Tensor, augment: Augment | None = None) -> Tensor:
+        """`(n, ...)` to `(n, num_features)`; augmented is what the network sees, after its view."""
         if self._taught_on is not None and self.view is None:
             raise RuntimeError(
                 "the router was taught on images after the generator's autoencoder, which is not saved with it; give "
                 "it to a CLTS with that pair and router_view='autoencoded', or build it with view=Autoencoded(pair)"
             )
-        features: Tensor = self.backbone(x if self.view is None else self.view(x))
+        x = x if self.view is None else self.view(x)
+        features: Tensor = self.backbone(x if augment is None else augment(x))
         return features.flatten(1)
 
-    def unit_logits(self, x: Tensor) -> Tensor:
+    def unit_logits(self, x: Tensor, augment: Augment | None = None) -> Tensor:
         """Logits over units, `(n, number of units)`."""
         if self.output is None:
             raise RuntimeError("the router knows no experience yet; train the strategy on one first")
-        logits: Tensor = self.output(self.features(x))
+        logits: Tensor = self.output(self.features(x, augment))
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
@@ -245,6 +248,8 @@ class RouterTraining:
         caption says. 0: none.
     - falling_rate: whether the learning rate falls to nothing, step by step: with few images, the last steps at full
         rate are mostly noise.
+    - augment: what is done to a batch of images, `(n, channels, height, width)`, before the network sees it, such as
+        torchvision's `v2.RandomHorizontalFlip()`. None: nothing, beyond what the stream's own transforms do.
     - precision: "auto", bfloat16 where the device is faster in it, see `fast_training`; or "float32".
     """
 
@@ -254,6 +259,7 @@ class RouterTraining:
     targets: RouterTargets = "classes"
     label_smoothing: float = 0.1
     falling_rate: bool = True
+    augment: Augment | None = None
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
@@ -268,6 +274,12 @@ class RouterTraining:
             raise TypeError(
                 f"optimizer is a {type(self.optimizer).__name__}; it must be a function that makes an "
                 "optimizer of the router's parameters, such as lambda parameters: Adam(parameters, lr=1e-3)"
+            )
+
+        if self.augment is not None and not callable(self.augment):
+            raise TypeError(
+                f"augment is a {type(self.augment).__name__}; it must be a function of a batch of images, such as "
+                "torchvision's v2.RandomHorizontalFlip()"
             )
 
     def lesson(self, memory: CaptionBuffer, current: AvalancheDataset) -> tuple[Dataset[Any], list[RoutingTarget]]:
@@ -366,9 +378,8 @@ class RouterTraining:
                     shown.update()
 
     def _computing(self, router: TaskRouter, example: Tensor) -> AbstractContextManager[Callable[[Tensor], Tensor]]:
-        if self.precision == "float32":
-            return nullcontext(router.unit_logits)
-        return fast_training(router, router.unit_logits, example)
+        compute = partial(router.unit_logits, augment=self.augment) if self.augment else router.unit_logits
+        return nullcontext(compute) if self.precision == "float32" else fast_training(router, compute, example)
 
 
 def require_finite(loss: Tensor, of: str, where: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torchvision.transforms import v2
 
 from avalanche_clts import (
     CLTS,
@@ -82,6 +84,15 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
     (lambda t: RouterTraining(data="real"), "data is 'real'", "'synthetic', 'mixed'"),
     (lambda t: RouterTraining(label_smoothing=1.5), "label_smoothing is 1.5", "from 0 to below 1"),
     (lambda t: RouterTraining(targets="tasks"), "targets is 'tasks'", "'classes', 'experiences'"),
+    (lambda t: RouterTraining(augment="flip"), "augment is a str", "v2.RandomHorizontalFlip()"),
+    (
+        lambda t: t.clts(
+            model=RoutedModel(head=nn.Linear(64, 10), router=nn.Identity(), backbone=nn.Flatten()),
+            router_training=RouterTraining(augment=v2.RandomHorizontalFlip()),
+        ).train(split_digits(seed=0).train_stream[0]),
+        "router_training has an augment",
+        "leave augment out",
+    ),
     (lambda t: t.clts(router_view="mirror"), "router_view is 'mirror'", "'input', 'autoencoded'"),
     (lambda t: t.clts(class_names={"cat": 0}), "class_names is {'cat': 0}", "go from class ids to texts"),
     (lambda t: t.clts(recombine="yes"), "recombine is 'yes'", "True or False"),

@@ -13,7 +13,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.supervised import JointTraining
 
-from avalanche_clts import CLTS, Pair, save_checkpoint
+from avalanche_clts import CLTS, Pair, RoutedModel, save_checkpoint
 from avalanche_clts.experiments import ablate, compare, tuning
 from avalanche_clts.experiments.experiment import Conditions
 from avalanche_clts.experiments.rows import COMPARED, ROWS, shared
@@ -156,22 +156,26 @@ def test_no_reported_seed_has_the_searchs_order_of_classes() -> None:
     assert core50_run(tuning.TUNING_SEED) not in {core50_run(seed) for seed in range(20)}
 
 
-@pytest.mark.parametrize("name", ["er-count", "er-ace", "der++", "caption-replay"])
+@pytest.mark.parametrize("name", ["er-count", "er-ace", "der++", "caption-replay", "clts", "name-only"])
 def test_images_of_memory_are_augmented_as_the_streams_are(name: str, tiny_pair: Pair, monkeypatch) -> None:
     """Whatever a strategy does with them: that they look otherwise than new ones is nothing to learn from."""
     few = {"er-count": {"batch_size_mem": 8}, "er-ace": {"batch_size_mem": 8}}.get(name, {})
     asked = replace(QUICK, train_epochs=1, hyperparameters={name: few | {"augmentation": "shifted"}})
     kept = {"memory_bytes": {"captions": 999, "heads": 9999, "router": 9999}}
-    agent, benchmark = build(asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair, clts=kept)
     monkeypatch.setattr(shared, "augmented", lambda images, *, mirrored: torch.zeros_like(images))
-    seen: list[bool] = []
-    agent.model.register_forward_pre_hook(
-        lambda model, inputs: seen.append(bool((inputs[0] == 0).all())) if model.training else None
-    )
+    agent, benchmark = build(asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair, clts=kept)
+    routed = isinstance(agent.model, RoutedModel)
+    networks = {"heads or all": agent.model} | ({"router": agent.model.router.backbone} if routed else {})
+    seen: dict[str, list[bool]] = {who: [] for who in networks}
+    for who, network in networks.items():
+        network.register_forward_pre_hook(
+            lambda network, inputs, of=seen[who]: of.append(bool((inputs[0] == 0).all())) if network.training else None
+        )
     for experience in benchmark.train_stream[:2]:
         agent.train(experience, eval_streams=[])
-    assert len(seen) > 10
-    assert all(seen)
+    for who, zeros in seen.items():
+        assert len(zeros) > 10, who
+        assert all(zeros), who
 
 
 def test_augmented_images_are_shifted_and_mirrored_one_by_one() -> None:

@@ -188,6 +188,24 @@ def test_mixed_router_data_is_real_for_the_current_experience_alone(
         assert image[1] == target.target
 
 
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_router_is_taught_on_augmented_images_and_asked_about_inputs_as_they_are(tiny_pair: Pair, precision) -> None:
+    """Augmented after its view, so that an autoencoder sees each image once."""
+    training = RouterTraining(augment=lambda x: 0 * x - 1, precision=precision, epochs=2)
+    clts = make_clts(tiny_pair, router_training=training, router_view="autoencoded")
+    taught, asked = [], []
+    clts.model.router.backbone.register_forward_pre_hook(
+        lambda network, inputs: (taught if network.training else asked).append(bool((inputs[0] == -1).all()))
+    )
+    for experience in digits().train_stream[:2]:
+        clts.train(experience)
+    assert taught
+    assert all(taught)
+    asked.clear()
+    clts.model.eval()(next(iter(digits().test_stream)).dataset[0][0][None])
+    assert asked == [False]
+
+
 @pytest.mark.parametrize(("router_targets", "units"), [("classes", 10), ("experiences", 2)])
 def test_router_has_a_unit_for_each_of_its_targets(tiny_pair: Pair, router_targets: str, units: int) -> None:
     clts = make_clts(tiny_pair, router_training=RouterTraining(targets=router_targets))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from ...plugins import CLTSPlugin
 from .row import Options
 
 _SHIFT = 8  # images are shifted by up to this part of their side
@@ -64,10 +67,18 @@ def augmented(images: Tensor, *, mirrored: bool) -> Tensor:
 
 
 def apply_shared(agent: SupervisedTemplate, options: Options) -> None:
-    """Give a strategy what `options` have of `SHARED`, but for the learning rate: that its optimizer was made with."""
+    """Give a strategy what `options` have of `SHARED`, but for the learning rate: that its optimizer was made with.
+
+    A router's images are augmented as the heads' are: they are no part of the strategy's batches.
+    """
     if options.get("falling_rate", False):
         # Within each experience, from its optimizer's rate to nothing.
         agent.plugins.append(LRSchedulerPlugin(CosineAnnealingLR(agent.optimizer, agent.train_epochs)))
     kind = options.get("augmentation", "none")
     if kind != "none":
-        agent.plugins.append(Augmentation(mirrored=kind == "shifted and mirrored"))
+        mirrored = kind == "shifted and mirrored"
+        agent.plugins.append(Augmentation(mirrored=mirrored))
+        for plugin in agent.plugins:
+            if isinstance(plugin, CLTSPlugin):
+                augment = partial(augmented, mirrored=mirrored)
+                plugin.router_training = replace(plugin.router_training, augment=augment)

@@ -10,8 +10,8 @@ from avalanche.models.utils import avalanche_forward
 from avalanche.training.templates import SupervisedTemplate
 from torch.utils.data import DataLoader
 
+from ...asking import AskCaptionerPlugin
 from ...models import RoutedModel
-from ...plugins import AskCaptionerPlugin
 
 
 def summarize_matrix(matrix: list[list[float]]) -> dict[str, float | None]:
