@@ -13,6 +13,7 @@ from .._support.files import read_text, write_text
 from ..streams.named import STREAMS, parse_stream
 from .experiment import Experiment
 from .rows import ROWS
+from .rows.row import SHARED
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,7 +29,8 @@ _LIKE = "shapes"  # whose hyper-parameters serve streams that have none of their
 def experiment_of(stream: str, **given: Any) -> Experiment:
     """The experiment that comes with the package for a stream, with other fields `given` in the place of its own.
 
-    Streams for which no hyper-parameters were searched have those of Split Shapes.
+    Streams for which no hyper-parameters were searched have those of Split Shapes, but for the course of the learning
+    rate and augmentation, which are a stream's own.
     """
     kind = parse_stream(stream).kind
     searched, found, _ = searched_on(stream)
@@ -43,7 +45,10 @@ def searched_on(stream: str) -> tuple[str, dict[str, dict[str, Any]], bool]:
     kind = parse_stream(stream).kind
     searched = kind if (_DEFAULTS / f"{kind}.toml").exists() else _LIKE
     fields, by_older_search = _defaults(searched)
-    return searched, fields["hyperparameters"], by_older_search
+    found = fields["hyperparameters"]
+    if searched != kind:
+        found = {row: {k: v for k, v in options.items() if k not in SHARED} for row, options in found.items()}
+    return searched, found, by_older_search
 
 
 def _defaults(kind: str) -> tuple[dict[str, Any], bool]:
