@@ -4,7 +4,8 @@
 
 Reads every `benchmarks/results/STREAM/tuning-STREAM.json`, as `clts compare --config benchmarks/experiments/STREAM.toml
 --out benchmarks/results/STREAM` writes it, and writes `avalanche_clts/experiments/defaults/STREAM.toml`, whose other
-settings stay. A test fails when they disagree.
+settings stay. Strategies that have not been searched since have what is in `search-on-test-images.json` beside it, an
+older search. A test fails when they disagree.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from avalanche_clts._support.files import write_text
 from avalanche_clts.experiments.config import read_fields, to_toml
 
 ROOT = Path(__file__).parents[1]
+OLDER = "search-on-test-images.json"
 DEFAULTS = ROOT / "avalanche_clts" / "experiments" / "defaults"
 
 
@@ -27,17 +29,21 @@ def main() -> None:
 
 
 def chosen() -> dict[str, dict[str, Any]]:
-    """By stream: the winners of its search, by strategy, and whether it looked at test images, as older ones did."""
-    folders = [ROOT / "benchmarks" / "results" / file.stem for file in sorted(DEFAULTS.glob("*.toml"))]
-    files = {folder.name: folder / f"tuning-{folder.name}.json" for folder in folders}
-    searches = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
+    """By stream: the winners of its search, by strategy, and whose are of an older one, which looked at test images."""
+    return {file.stem: _chosen(ROOT / "benchmarks" / "results" / file.stem) for file in sorted(DEFAULTS.glob("*.toml"))}
+
+
+def _chosen(folder: Path) -> dict[str, Any]:
+    search = _read(folder / f"tuning-{folder.name}.json")
+    older = {name: found for name, found in _read(folder / OLDER).items() if name not in search}
     return {
-        stream: {
-            "searched_on_test_images": not all(f["conditions"]["settings"].get("validation") for f in search.values()),
-            "hyperparameters": {name: found["best"] for name, found in search.items()},
-        }
-        for stream, search in searches.items()
+        "searched_on_test_images": sorted(older),
+        "hyperparameters": {name: found["best"] for name, found in {**search, **older}.items()},
     }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from avalanche_clts.cli.experiments import asked_experiment
 from avalanche_clts.experiments import Experiment, read_experiment
 from avalanche_clts.experiments.config import experiment_of, read_fields, recorded_experiment, recorded_settings
 from avalanche_clts.experiments.rows import ROWS
-from avalanche_clts.experiments.tuning import TRIALS
+from avalanche_clts.experiments.tuning import TRIALS, VALIDATION
 from avalanche_clts.pair.embedded import EMBEDDED
 from avalanche_clts.pair.loading import pair_identity, pair_nbytes
 
@@ -115,14 +115,12 @@ def test_recorded_runs_have_the_searchs_outcome_on_an_unreported_seed(stream: st
     recorded = json.loads((folder / "results.json").read_text())
     found_best = {strategy: found["best"] for strategy, found in search.items()}
     assert found_best.items() <= recorded_settings(recorded)["hyperparameters"].items()
-    assert {run["strategy"] for run in recorded["runs"] if ROWS[run["strategy"]].searched(stream)} <= (
-        found_best.keys() | {"joint", "cumulative", "naive", "heads"}  # which older searches had nothing to try of
-    )
+    assert {run["strategy"] for run in recorded["runs"] if ROWS[run["strategy"]].searched(stream)} <= found_best.keys()
     reported = {run["seed"] for run in recorded["runs"]}
     for found in search.values():
         scores = {json.dumps(t["options"]): t["results"]["average_accuracy"] for t in found["trials"]}
-        # Searches of before looked at test images, in six trials each.
-        assert len(scores) == (TRIALS if found["conditions"]["settings"].get("validation") else 6)
+        assert found["conditions"]["settings"]["validation"] == VALIDATION
+        assert len(scores) == TRIALS
         assert scores[json.dumps(found["best"])] == max(scores.values())
         assert not {t["results"]["seed"] for t in found["trials"]} & reported
 

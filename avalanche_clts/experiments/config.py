@@ -39,21 +39,21 @@ def experiment_of(stream: str, **given: Any) -> Experiment:
     return Experiment(stream=stream, network=network, pair=pair, **fields).with_given(**given)
 
 
-def searched_on(stream: str) -> tuple[str, dict[str, dict[str, Any]], bool]:
+def searched_on(stream: str) -> tuple[str, dict[str, dict[str, Any]], list[str]]:
     """The embedded stream on which the hyper-parameters were searched that the package has for a stream; these; and
-    whether that was by a search of before, which looked at test images."""
+    whose are of a search of before, which looked at test images."""
     kind = parse_stream(stream).kind
     searched = kind if (_DEFAULTS / f"{kind}.toml").exists() else _LIKE
-    fields, by_older_search = _defaults(searched)
+    fields, of_older_search = _defaults(searched)
     found = fields["hyperparameters"]
     if searched != kind:
         found = {row: {k: v for k, v in options.items() if k not in SHARED} for row, options in found.items()}
-    return searched, found, by_older_search
+    return searched, found, of_older_search
 
 
-def _defaults(kind: str) -> tuple[dict[str, Any], bool]:
+def _defaults(kind: str) -> tuple[dict[str, Any], list[str]]:
     fields = read_fields(_DEFAULTS / f"{kind}.toml")
-    return fields, fields.pop("searched_on_test_images", False)
+    return fields, fields.pop("searched_on_test_images", [])
 
 
 def read_experiment(file: Path, **given: Any) -> Experiment:

@@ -14,7 +14,7 @@ from ..networks import NETWORKS, ON_FEATURES
 from ..streams.named import STREAMS
 from .backbones.spec import BackboneSpec, parse_backbone
 from .rows import COMPARED, ROWS
-from .rows.row import AUGMENTATION, Memory
+from .rows.row import AUGMENTATION, SHARED, Memory
 
 if TYPE_CHECKING:
     from ..pair.loading import Pair
@@ -190,7 +190,7 @@ class Experiment:
 
         Hyper-parameters are replaced strategy by strategy. Epochs and learning rate are given for everyone: no longer
         as a search had found them for some, unless those are given as well. With another backbone, the networks are
-        its usual ones, and what a search found of augmentation is left out.
+        its usual ones, and what a search found of the learning rate and of augmentation is left out.
 
         Raises `ValueError` for a field that does not exist, and for hyper-parameters that a search would overrule.
         """
@@ -207,7 +207,7 @@ class Experiment:
             raise TypeError(f"hyperparameters is {told!r}; it must be a table of names and values")
         if given.get("backbone") is not None:  # networks that were chosen for images are none for features
             given = {"network": None, "router": None} | given
-            own = {name: {k: v for k, v in options.items() if k != AUGMENTATION} for name, options in own.items()}
+            own = {name: {k: v for k, v in options.items() if k not in SHARED} for name, options in own.items()}
         changed = replace(self, **given | {"hyperparameters": own | dict(told)})
         searched = [name for name in changed.chosen if ROWS[name].compared and not ROWS[name].like]
         overruled = [name for name in told if changed.tune and name in searched]

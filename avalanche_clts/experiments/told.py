@@ -16,6 +16,8 @@ from .config import searched_on
 from .experiment import Experiment
 from .rows import ROWS
 
+_BY_OLDER_SEARCH = ", by an older search, on test images of a seed that is not reported"
+
 
 def introduction(experiment: Experiment, benchmark: NCScenario, *, strategies: Sequence[str]) -> list[str]:
     """A few lines of plain text.
@@ -50,10 +52,8 @@ def origin_of_settings(
 
     - found: what a search has found on the experiment's own stream, by strategy. None: none was run.
     """
-    stream, elsewhere, by_older_search = searched_on(experiment.stream)
+    stream, elsewhere, of_older_search = searched_on(experiment.stream)
     searched = f"searched on Split {stream.capitalize()}"
-    if by_older_search:
-        searched += " (by an older search, on test images of a seed that is not reported)"
     if parse_stream(experiment.stream).kind != stream:
         searched += ", not on this stream"
     if experiment.on_features:
@@ -70,6 +70,8 @@ def origin_of_settings(
             by_origin.setdefault("searched on images held out of training, and a seed that is not reported", [])
         elif by_hand:
             by_origin.setdefault("set by hand", []).extend(f"{name}.{option}={own[option]}" for option in by_hand)
+        elif own and like in of_older_search:
+            by_origin.setdefault(f"{searched}{_BY_OLDER_SEARCH}", []).append(name)
         elif own:
             by_origin.setdefault(searched, [])
         else:
