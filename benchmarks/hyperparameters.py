@@ -4,8 +4,8 @@
 
 Reads every `benchmarks/results/STREAM/tuning-STREAM.json`, as `clts compare --config benchmarks/experiments/STREAM.toml
 --out benchmarks/results/STREAM` writes it, and writes `avalanche_clts/experiments/defaults/STREAM.toml`, whose other
-settings stay. Strategies that have not been searched since have what is in `search-on-test-images.json` beside it, an
-older search. A test fails when they disagree.
+settings stay. Strategies that have not been searched since have what an older search had found, of `older-search.json`
+beside it. A test fails when they disagree.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from avalanche_clts._support.files import write_text
 from avalanche_clts.experiments.config import read_fields, to_toml
 
 ROOT = Path(__file__).parents[1]
-OLDER = "search-on-test-images.json"
 DEFAULTS = ROOT / "avalanche_clts" / "experiments" / "defaults"
 
 
@@ -34,16 +33,15 @@ def chosen() -> dict[str, dict[str, Any]]:
 
 
 def _chosen(folder: Path) -> dict[str, Any]:
-    search = _read(folder / f"tuning-{folder.name}.json")
-    older = {name: found for name, found in _read(folder / OLDER).items() if name not in search}
-    return {
-        "searched_on_test_images": sorted(older),
-        "hyperparameters": {name: found["best"] for name, found in {**search, **older}.items()},
-    }
+    found = {name: search["best"] for name, search in _read(folder / f"tuning-{folder.name}.json").items()}
+    older = _read(folder / "older-search.json")["hyperparameters"]
+    older = {name: options for name, options in older.items() if options and name not in found}
+    return {"searched_on_test_images": sorted(older), "hyperparameters": {**found, **older}}
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from avalanche_clts.experiments.page.table import (
     spread,
     total,
 )
-from avalanche_clts.experiments.runs.results import ABLATIONS_FILE, by_strategy, read_finished, read_runs
+from avalanche_clts.experiments.runs.results import ABLATIONS_FILE, by_strategy, read_runs
 from avalanche_clts.experiments.variants import ABLATIONS
 from avalanche_clts.pretraining.quality import format_quality
 
@@ -69,7 +69,7 @@ def main() -> None:
     assets = ROOT / "docs" / "assets"
     assets.mkdir(exist_ok=True)
     for stream in STREAMS:
-        write_text(assets / f"accuracy-{stream}.svg", accuracy_figure(recorded(stream)["runs"]))
+        write_text(assets / f"accuracy-{stream}.svg", accuracy_figure(read_runs(RESULTS / stream)["runs"]))
     for path, text in rendered().items():
         write_text(path, text)
 
@@ -86,7 +86,7 @@ def rendered() -> dict[Path, str]:
             "overview": overview_table(),
         },
         ROOT / "docs" / "results.md": {
-            f"table-{stream}": noted(format_markdown, recorded(stream)) for stream in STREAMS
+            f"table-{stream}": noted(format_markdown, read_runs(RESULTS / stream)) for stream in STREAMS
         }
         | {
             f"table-{name}": f"{noted(format_markdown, document)} {areas_note(document)}"
@@ -102,14 +102,6 @@ def rendered() -> dict[Path, str]:
     if growth.exists():
         contents[ROOT / "docs" / "scaling.md"] = {"growth": growth_table(read_json(growth))}
     return {path: with_contents(path, marked) for path, marked in contents.items()}
-
-
-def recorded(stream: str) -> dict[str, Any]:
-    """The comparison on a stream; rows that learn nothing may stand in a folder of their own, recorded later."""
-    folders = [folder for folder in (RESULTS / stream, RESULTS / f"{stream}-no-learning") if folder.exists()]
-    document, _ = read_finished(folders)
-    assert document is not None
-    return document | {"hyperparameters_from": read_runs(RESULTS / stream).get("hyperparameters_from")}
 
 
 def noted(table: Callable[[list[dict[str, Any]]], str], document: dict[str, Any]) -> str:
@@ -142,7 +134,7 @@ def overview_table() -> str:
     header = " | ".join(["stream", "seeds", *(f"`{name}`" for name in rows)])
     lines = [f"| {header} |", "| --- |" + " ---: |" * (1 + len(rows))]
     for stream in STREAMS:
-        groups = by_strategy(recorded(stream)["runs"])
+        groups = by_strategy(read_runs(RESULTS / stream)["runs"])
         known = {name: f"{100 * mean(run['average_accuracy'] for run in group):.1f}" for name, group in groups.items()}
         cells = " | ".join(known.get(name, "-") for name in rows)
         lines.append(f"| {NAMES[stream]} | {len(groups['clts'])} | {cells} |")
