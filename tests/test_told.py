@@ -149,7 +149,8 @@ def test_every_strategys_origin_is_told(given: dict, origin: str) -> None:
 
 
 def test_what_a_search_found_is_told_of_whoever_runs_it_again() -> None:
-    experiment = experiment_of("shapes", strategies=("clts", "naive"), hyperparameters={"clts": {"replay_size": 7}})
+    given = {"clts": {"replay_size": 7}, "naive": {}}
+    experiment = experiment_of("shapes", strategies=("clts", "naive"), hyperparameters=given)
     found = {"clts": {"replay_size": 7}}
     searched = "searched on images held out of training, and a seed that is not reported; as they come (naive)"
     assert origin_of_settings(experiment, experiment.chosen, found) == searched
