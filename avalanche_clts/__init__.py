@@ -12,7 +12,7 @@ __version__ = "0.2.0"
 warnings.filterwarnings("ignore", message="no QP solver found")
 
 if TYPE_CHECKING:
-    from .asking import AskCaptionerPlugin
+    from .asking_plugin import AskCaptionerPlugin
     from .checkpoint import load_checkpoint, save_checkpoint
     from .memory.buffer import CaptionBuffer
     from .memory.caption_memory import CaptionMemory
@@ -60,7 +60,7 @@ __all__ = [
 # Where each name is found when it is first asked for: Avalanche takes seconds to import, and `clts --help` needs none
 # of it.
 _MODULES = {
-    "asking": ("AskCaptionerPlugin",),
+    "asking_plugin": ("AskCaptionerPlugin",),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "memory.buffer": ("CaptionBuffer",),
     "memory.caption_memory": ("CaptionMemory",),

@@ -57,8 +57,9 @@ def test_both_embedded_streams_are_recorded() -> None:
     assert {"digits", "shapes"} <= set(STREAMS)
 
 
-@pytest.mark.parametrize("name", [name for name in STREAMS if RECORDED[name]["pair"]["name"] in EMBEDDED])
+@pytest.mark.parametrize("name", STREAMS)
 def test_recorded_results_are_of_the_pair_that_ships(name: str) -> None:
+    assert RECORDED[name]["pair"]["name"] in EMBEDDED
     pair = load_pair(RECORDED[name]["pair"]["name"])
     assert RECORDED[name]["pair"]["identity"] == pair_identity(pair)
     assert RECORDED[name]["pair"]["bytes"] == pair_nbytes(pair)

@@ -24,7 +24,7 @@ def with_captioner(row: Row) -> Row:
     """The row, its p(class) times the captioner's; with the hyper-parameters that it has alone."""
 
     def build(setup: Setup) -> SupervisedTemplate:
-        from ...asking import AskCaptionerPlugin
+        from ...asking_plugin import AskCaptionerPlugin
 
         agent = row.build(setup)
         agent.plugins.append(AskCaptionerPlugin(pair=setup.pair))

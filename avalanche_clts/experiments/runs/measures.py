@@ -10,7 +10,7 @@ from avalanche.models.utils import avalanche_forward
 from avalanche.training.templates import SupervisedTemplate
 from torch.utils.data import DataLoader
 
-from ...asking import AskCaptionerPlugin
+from ...asking_plugin import AskCaptionerPlugin
 from ...models import RoutedModel
 
 
