@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler, LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 from transformers import AutoProcessor, BlipForConditionalGeneration
 
-from avalanche_clts import AutoCaptioner, BlipCaptioner, DiffusionGenerator, Pair, cli, load_pair
+from avalanche_clts import AutoCaptioner, BlipCaptioner, DiffusionGenerator, LabelCaptioner, Pair, cli, load_pair
 from avalanche_clts.cli import main
 from avalanche_clts.cli.experiments import asked_experiment
 from avalanche_clts.cli.parts import add_commands, arguments_of_parts
@@ -111,6 +111,25 @@ def test_given_parts_are_counted_and_told_apart(tiny_pair_folder: Path) -> None:
     ddim = given()
     ddim.generator._pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     assert pair_identity(ddim)[1] != pair_identity(other)[1], "the same configuration, of another class"
+
+
+def test_low_rank_weights_of_a_given_pipeline_tell_pairs_apart_as_they_are_set(
+    tiny_pair_folder: Path, tmp_path: Path
+) -> None:
+    save_lora(tmp_path / "lora", tiny_pair_folder / "generator")
+
+    def identity(*, scale: float | None) -> str:
+        pipeline = StableDiffusionPipeline.from_pretrained(tiny_pair_folder / "generator")
+        pipeline.load_lora_weights(tmp_path / "lora", adapter_name="some")
+        if scale is None:
+            pipeline.disable_lora()
+        else:
+            pipeline.set_adapters("some", scale)
+        return pair_identity(Pair(LabelCaptioner(), DiffusionGenerator(pipeline=pipeline)))[1]
+
+    half, whole, none = (identity(scale=scale) for scale in (0.5, 1.0, None))
+    assert identity(scale=0.5) == half
+    assert len({half, whole, none}) == 3
 
 
 # Names

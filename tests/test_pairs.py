@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -250,10 +250,16 @@ def test_weights_are_loaded_when_first_used(tiny_pair: Pair) -> None:
     assert tiny_pair.captioner._loaded is None
 
 
-def test_generator_leaves_the_device_if_asked(tiny_pair_folder: Path) -> None:
+@pytest.mark.parametrize(
+    "use",
+    [lambda generator: generator.generate(["zero"], [0]), lambda generator: generator.autoencode(torch.rand(1, 3, 8, 8))],
+    ids=["generate", "autoencode"],
+)
+def test_generator_leaves_the_device_if_asked(use: Callable, tiny_pair_folder: Path) -> None:
     generator = DiffusionGenerator(tiny_pair_folder / "generator", steps=1, offload="meta")
-    generator.generate(["zero"], [0])
-    assert {p.device.type for p in generator._pipeline.unet.parameters()} == {"meta"}
+    use(generator)
+    pipeline = generator._pipeline
+    assert {p.device.type for part in (pipeline.unet, pipeline.vae) for p in part.parameters()} == {"meta"}
 
 
 def test_captions_decoded_in_another_way_are_another_pairs(tiny_pair_folder: Path) -> None:

@@ -329,7 +329,8 @@ def _digest_of_modules(modules: Mapping[str, Any], components: Mapping[str, Any]
     for part, module in sorted(modules.items()):
         for name, layer in module.named_modules():
             if isinstance(scales := getattr(layer, "scaling", None), dict):
-                active = getattr(layer, "active_adapters", None)
+                off = getattr(layer, "disable_adapters", False)
+                active = [] if off else getattr(layer, "active_adapters", [])
                 digest.update(f"{part} {name} {sorted(scales.items())} {active}".encode())
         for name, tensor in module.state_dict().items():
             digest.update(f"{part} {name} {tuple(tensor.shape)}".encode())
