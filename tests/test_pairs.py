@@ -252,7 +252,10 @@ def test_weights_are_loaded_when_first_used(tiny_pair: Pair) -> None:
 
 @pytest.mark.parametrize(
     "use",
-    [lambda generator: generator.generate(["zero"], [0]), lambda generator: generator.autoencode(torch.rand(1, 3, 8, 8))],
+    [
+        lambda generator: generator.generate(["zero"], [0]),
+        lambda generator: generator.autoencode(torch.rand(1, 3, 8, 8)),
+    ],
     ids=["generate", "autoencode"],
 )
 def test_generator_leaves_the_device_if_asked(use: Callable, tiny_pair_folder: Path) -> None:
