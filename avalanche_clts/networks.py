@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from avalanche.benchmarks.utils import AvalancheDataset
     from torch import Tensor, nn
 
     from .images.formats import ImageFormat
+
+Network = TypeVar("Network", bound="nn.Module")
 
 
 def small_cnn(num_outputs: int, *, channels: int, size: tuple[int, int]) -> nn.Sequential:
@@ -26,15 +28,17 @@ def small_cnn(num_outputs: int, *, channels: int, size: tuple[int, int]) -> nn.S
     """
     from torch import nn
 
-    return nn.Sequential(
-        nn.Conv2d(channels, 32, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(64 * (size[0] // 4) * (size[1] // 4), num_outputs),
+    return _channels_last(
+        nn.Sequential(
+            nn.Conv2d(channels, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(64 * (size[0] // 4) * (size[1] // 4), num_outputs),
+        )
     )
 
 
@@ -45,15 +49,17 @@ def cnn(num_outputs: int, *, channels: int) -> nn.Sequential:
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
 
-    return nn.Sequential(
-        *block(channels, 16),
-        nn.MaxPool2d(2),
-        *block(16, 32),
-        nn.MaxPool2d(2),
-        *block(32, 64),
-        nn.AdaptiveMaxPool2d(4),
-        nn.Flatten(),
-        nn.Linear(64 * 16, num_outputs),
+    return _channels_last(
+        nn.Sequential(
+            *block(channels, 16),
+            nn.MaxPool2d(2),
+            *block(16, 32),
+            nn.MaxPool2d(2),
+            *block(32, 64),
+            nn.AdaptiveMaxPool2d(4),
+            nn.Flatten(),
+            nn.Linear(64 * 16, num_outputs),
+        )
     )
 
 
@@ -75,8 +81,15 @@ def slim_resnet18(num_outputs: int) -> nn.Module:
     """The slim ResNet-18 of Lopez-Paz and Ranzato (2017), for 32x32 RGB images only."""
     from avalanche.models import SlimResNet18
 
-    network: nn.Module = SlimResNet18(num_outputs)
-    return network
+    return _channels_last(SlimResNet18(num_outputs))
+
+
+def _channels_last(network: Network) -> Network:
+    """The network with the channels of a pixel side by side in memory: a CPU trains it 1.2 to 1.6 times as fast so
+    (benchmarks/results/memory-format/)."""
+    import torch
+
+    return network.to(memory_format=torch.channels_last)
 
 
 NETWORKS: dict[str, Callable[[ImageFormat], Callable[[int], nn.Module]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ def fast_training(
 
     **Arguments:**
 
-    - network: whose weights `compute` uses; in the context they lie in memory in another order.
+    - network: whose weights `compute` uses; in the context they may lie in memory in another order.
     - example: inputs like those to come, two at least; nothing is learnt from them.
     """
     import torch
@@ -45,24 +45,31 @@ def fast_training(
 
     training = {module: module.training for module in network.modules()}
     network.eval()  # normalisation statistics are not to move
-    _arrange(network, torch.channels_last)
+    before = [(tensor, _order(tensor)) for tensor in [*network.parameters(), *network.buffers()]]
+    _arrange((tensor, torch.channels_last) for tensor, _ in before)
     chosen: Callable[[Tensor], Tensor] = fast
     try:
         with torch.no_grad():
             fast(example)
     except RuntimeError:  # an operation that knows no bfloat16, or a view of what is not contiguous
-        _arrange(network, torch.contiguous_format)
+        _arrange(before)
         chosen = compute
     for module, mode in training.items():
         module.training = mode
     try:
         yield chosen
     finally:
-        _arrange(network, torch.contiguous_format)
+        _arrange(before)
 
 
-def _arrange(network: nn.Module, order: torch.memory_format) -> None:
-    for tensor in [*network.parameters(), *network.buffers()]:
+def _order(tensor: Tensor) -> torch.memory_format:
+    import torch
+
+    return torch.contiguous_format if tensor.is_contiguous() else torch.channels_last
+
+
+def _arrange(orders: Iterable[tuple[Tensor, torch.memory_format]]) -> None:
+    for tensor, order in orders:
         tensor.data = _arranged(tensor.data, order)
 
 
