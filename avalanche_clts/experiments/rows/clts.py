@@ -71,7 +71,7 @@ ROWS = [
         build,
         keeps="captions, the heads and the router",
         colour=colours.RED,
-        grid={"replay_size": [2000, 1000, 5000], "router_epochs": [20, 10, 5], **_BEYOND_THE_PAPER},
+        grid={"replay_size": [2000, 5000, 10_000], "router_epochs": [20, 10, 5], **_BEYOND_THE_PAPER},
         # Digits has half as many captions as shapes, and its images are generated for as many.
         grid_on={"digits": {"replay_size": [1000, 500], "router_epochs": [20, 10, 30], **_BEYOND_THE_PAPER}},
         choices={"router_data": get_args(RouterData)},
