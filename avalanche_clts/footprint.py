@@ -132,7 +132,8 @@ def memory_bytes(strategy: Any, *, image_nbytes: int = 0) -> dict[Kind, int | No
     total["captions"] = sum(buffer.memory.nbytes for buffer in caption_buffers(strategy))
     total["exemplars"] = num_exemplars(strategy) * image_nbytes
     if isinstance(model, RoutedModel):
-        total |= {"heads": module_nbytes(model.heads), "router": module_nbytes(model.router)}
+        router = module_nbytes(model.router) + _nbytes_out_of_sight(model.router)  # its own backbone, if it has one
+        total |= {"heads": module_nbytes(model.heads), "router": router}
     else:
         total["network"] = module_nbytes(model)
     unknown = False
@@ -152,11 +153,12 @@ def frozen_bytes(strategy: Any) -> dict[str, int]:
     parts = [part for buffer in caption_buffers(strategy) for part in buffer.pair]
     asked = [getattr(keeper, "asked_captioner", None) for keeper in (strategy.model, *_keepers(strategy))]
     used = {id(part): part for part in (*parts, *asked) if part is not None}
-    backbone = getattr(strategy.model, "backbone", None)
-    return {
-        "pair": sum(part_nbytes(part) or 0 for part in used.values()),
-        "backbone": module_nbytes(backbone) if isinstance(backbone, nn.Module) else 0,
-    }
+    model = strategy.model
+    backbone = getattr(model, "backbone", None)
+    below = _nbytes_out_of_sight(model) if not isinstance(model, RoutedModel) else 0
+    if isinstance(backbone, nn.Module):
+        below = module_nbytes(backbone) + _nbytes_out_of_sight(backbone)
+    return {"pair": sum(part_nbytes(part) or 0 for part in used.values()), "backbone": below}
 
 
 def num_exemplars(strategy: Any) -> int:
@@ -176,6 +178,11 @@ def caption_buffers(strategy: Any) -> list[CaptionBuffer]:
 def module_nbytes(module: nn.Module) -> int:
     """Bytes of a module's parameters and buffers."""
     return sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()])
+
+
+def _nbytes_out_of_sight(module: nn.Module) -> int:
+    """Bytes of the frozen networks that modules in it use and do not contain, which say so by `frozen_nbytes`."""
+    return sum(getattr(part, "frozen_nbytes", 0) for part in module.modules())
 
 
 def _keepers(strategy: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from avalanche_clts.experiments import Experiment, compare, experiment_of, read_
 from avalanche_clts.experiments.backbones.features import FeatureStore, FrozenFeatures
 from avalanche_clts.experiments.backbones.pretrained import Backbone, Pretrained, load_pretrained
 from avalanche_clts.experiments.backbones.spec import parse_backbone
+from avalanche_clts.experiments.runs.backbones import compute_features
 from avalanche_clts.experiments.runs.runner import build
+from avalanche_clts.footprint import frozen_bytes, memory_bytes
 from avalanche_clts.images.normalisation import Normalisation
+from avalanche_clts.pair.loading import load_pair
 from avalanche_clts.pair.weights import MissingWeightsError
 from avalanche_clts.streams.named import parse_stream
 from tests.test_compare import QUICK
@@ -246,6 +250,46 @@ def test_the_router_alone_can_stand_on_a_frozen_backbone(network: str, tiny_pair
     assert sum(p.numel() for p in router.backbone.parameters()) == below, "the captioner's weights are the pair's"
     x = benchmark.test_stream[0].dataset[0][0][None]
     assert agent.model.eval()(x).exp().sum().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_backbone_of_the_router_alone_counts_with_it(checkpoint: Path, tiny_pair: Pair) -> None:
+    """No other row has it; one below every row counts with none, and is shown beside."""
+    spec = f"timm:{SMALL},checkpoint={checkpoint},size=32"
+    stream = parse_stream("digits:experiences=2")
+    agent, benchmark = build(replace(QUICK, router=spec), "clts", 0, stream=stream, pair=tiny_pair)
+    agent.train(benchmark.train_stream[0])
+    linear = sum(p.nbytes for p in agent.model.router.parameters())
+    assert memory_bytes(agent, image_nbytes=64)["router"] == linear + pretrained(spec).nbytes
+    assert frozen_bytes(agent)["backbone"] == 0
+    for name in ("clts", "naive", "ncm"):
+        agent, _ = build(replace(QUICK, backbone=spec), name, 0, stream=stream, pair=tiny_pair)
+        assert frozen_bytes(agent)["backbone"] == pretrained(spec).nbytes, name
+
+
+def test_what_is_timed_makes_the_features_of_its_own_images(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    """Those of the stream's images are there for all; those of regenerated images only where the images are."""
+    stream = parse_stream("digits:experiences=2")
+    asked = replace(QUICK, stream=stream.name, backbone="captioner", pair=str(tiny_pair_folder), train_epochs=1)
+    pair, features, images = load_pair(tiny_pair_folder), tmp_path / "features.sqlite", tmp_path / "images"
+    compute_features(asked, stream.build(0), pair, features)
+
+    def computed(images: Path | None) -> int:
+        """Images that a run of CLTS computes the features of."""
+        agent, benchmark = build(asked, "clts", 0, stream=stream, pair=pair, features=features, images=images)
+        counted = Counter[str]()
+        backbone = agent.model.backbone
+        forward = backbone._computed
+        backbone._computed = lambda x: (counted.update(images=len(x)), forward(x))[1]
+        for experience in benchmark.train_stream:
+            agent.train(experience)
+            agent.eval(benchmark.test_stream)
+        return counted["images"]
+
+    alone = computed(None)
+    assert 0 < alone <= 2 * QUICK.hyperparameters["clts"]["replay_size"], "no image of the stream"
+    assert computed(None) == alone
+    assert computed(images) == alone
+    assert computed(images) == 0
 
 
 def test_what_is_on_a_backbone_has_the_networks_for_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,25 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
     (lambda t: Experiment(seeds=0), "seeds is 0", WHOLE),
     (lambda t: Experiment(learning_rate=0), "learning_rate is 0", "a number above 0"),
     (lambda t: Experiment(learning_rate="low"), "learning_rate is 'low'", "a number above 0"),
+    (lambda t: Experiment(learning_rate=math.inf), "learning_rate is inf", "a number above 0"),
+    (lambda t: Experiment(learning_rate=math.nan), "learning_rate is nan", "a number above 0"),
+    (
+        lambda t: Experiment(hyperparameters={"naive": {"learning_rate": math.inf}}),
+        "naive.learning_rate of inf",
+        "a number above 0",
+    ),
+    (
+        lambda t: Experiment(hyperparameters={"clts": {"router_label_smoothing": 1.5}}),
+        "clts.router_label_smoothing of 1.5",
+        "a number of at least 0 and below 1",
+    ),
+    (
+        lambda t: Experiment(hyperparameters={"slda": {"shrinkage": 5}}),
+        "slda.shrinkage of 5",
+        "a number above 0 and below 1",
+    ),
+    (lambda t: Experiment(backbone=5), "backbone is 5", "a text"),
+    (lambda t: Experiment(router=5), "router is 5", "a text"),
     (lambda t: Experiment(memory="pixels"), "memory is 'pixels'", "'captions', 'labels', 'images'"),
     (lambda t: Experiment(router_view="augmented"), "router_view is 'augmented'", "'input', 'autoencoded'"),
     (

@@ -165,6 +165,7 @@ def test_a_run_depends_on_what_its_strategy_takes_notice_of() -> None:
     assert changed(routing="hard") == changed(generator={"steps": 3}) == with_pair
     assert changed(Conditions(["captioner", "another"], here.versions)) == with_pair
     assert changed(Conditions(here.pair, {"torch": "3"})) == set(ROWS)
+    assert changed(Conditions(here.pair, here.versions, class_names=["tench"])) == with_pair
     below = {"backbone": "timm:resnet18"}
     one, other = (
         {name: replace(QUICK, **below).digest(name, Conditions([], {}, {"timm:resnet18": w})) for name in ROWS}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
+from avalanche.training.losses import ICaRLLossPlugin
 from avalanche.training.supervised import JointTraining
 
 from avalanche_clts import CLTS, Pair, RoutedModel, save_checkpoint
@@ -176,6 +177,48 @@ def test_images_of_memory_are_augmented_as_the_streams_are(name: str, tiny_pair:
     for who, zeros in seen.items():
         assert len(zeros) > 10, who
         assert all(zeros), who
+
+
+def test_icarl_distils_from_what_the_network_sees(tiny_pair: Pair, monkeypatch) -> None:
+    asked = replace(QUICK, train_epochs=1, hyperparameters={"icarl": {"augmentation": "shifted"}})
+    monkeypatch.setattr(shared, "augmented", lambda images, *, mirrored: torch.zeros_like(images))
+    agent, benchmark = build(asked, "icarl", 0, stream=parse_stream("digits"), pair=tiny_pair)
+    agent.train(benchmark.train_stream[0], eval_streams=[])
+    zeros: list[bool] = []
+    (teacher,) = (plugin.old_model for plugin in agent.plugins if isinstance(plugin, ICaRLLossPlugin))
+    teacher.register_forward_pre_hook(lambda network, inputs: zeros.append(bool((inputs[0] == 0).all())))
+    agent.train(benchmark.train_stream[1], eval_streams=[])
+    assert zeros
+    assert all(zeros)
+
+
+@pytest.mark.parametrize("name", ["er-ace", "der++"])
+def test_a_memory_smaller_than_its_batch_is_replayed(name: str, tiny_pair: Pair) -> None:
+    """Avalanche's strategies go on without it, and say nothing."""
+    asked = replace(QUICK, train_epochs=1, hyperparameters={name: {"batch_size_mem": 256}})
+    agent, benchmark = build(asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair)
+    seen: list[int] = []
+    agent.model.register_forward_pre_hook(
+        lambda network, inputs: seen.append(len(inputs[0])) if network.training else None
+    )
+    agent.train(benchmark.train_stream[0], eval_streams=[])
+    new = sum(seen)
+    assert new == len(benchmark.train_stream[0].dataset)
+    seen.clear()
+    agent.train(benchmark.train_stream[1], eval_streams=[])
+    assert 0 < len(agent.storage_policy.buffer) < 256
+    assert sum(seen) > len(benchmark.train_stream[1].dataset) + 100
+
+
+def test_a_vae_learns_from_every_image(tiny_pair: Pair) -> None:
+    """But for a last batch of a single one, which its batch normalisation refuses."""
+    asked = replace(QUICK, train_epochs=1, train_mb_size=100, hyperparameters={})
+    agent, benchmark = build(asked, "generative-replay", 0, stream=parse_stream("digits"), pair=tiny_pair)
+    seen: list[int] = []
+    agent.generator_strategy.model.register_forward_pre_hook(lambda network, inputs: seen.append(len(inputs[0])))
+    agent.train(benchmark.train_stream[0], eval_streams=[])
+    assert sum(seen) == len(benchmark.train_stream[0].dataset)
+    assert len(seen) > 1
 
 
 def test_augmented_images_are_shifted_and_mirrored_one_by_one() -> None:

@@ -11,14 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from avalanche.benchmarks import NCScenario
-
 from .._support.console import bar, tell
 from .._support.files import write_text
-from ..memory.origins import names_in_words
+from ..memory.origins import names_of_classes
 from ..pair.loading import pair_identity
 from ..streams.named import Stream, parse_stream
-from ..streams.orders import num_classes
 from .begin import require_fit, require_machine
 from .config import keep
 from .experiment import Conditions, Experiment
@@ -88,11 +85,12 @@ def ablate(
     pair = experiment.load_pair()
     experiment = experiment.shown(pair, benchmark)
     require_fit(experiment, benchmark, pair)
-    conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))
+    class_names = names_of_classes(benchmark)
+    conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair), class_names)
     planned = list(plan(experiment, stream, len(benchmark.train_stream), conditions.pair))
     shared = {
         "stream": experiment.stream,
-        "class_names": _class_names(benchmark),
+        "class_names": class_names,
         "seeds": experiment.seeds,
         "device": experiment.device,
         "versions": conditions.versions,
@@ -212,10 +210,3 @@ def _beside_earlier(file: Path, shared: dict[str, Any], answers: dict[str, Any],
     ordered = {name: answers[name] for name in ABLATIONS if name in answers}
     told = {"command": " ; ".join(filter(None, commands)), **provenance(shared["device"])}
     return shared | told | {"ablations": ordered}
-
-
-def _class_names(benchmark: NCScenario) -> list[str]:
-    names: dict[int, str] = {}
-    for experience in benchmark.train_stream:
-        names |= names_in_words(experience.dataset) or {}
-    return [names.get(label, str(label)) for label in range(num_classes(benchmark))]

@@ -14,6 +14,7 @@ from typing import Any
 from .._support.console import bar, tell
 from .._support.files import write_text
 from ..loggers import WandBRuns
+from ..memory.origins import names_of_classes
 from ..pair.loading import Pair, pair_identity, pair_nbytes
 from ..streams.named import Stream, parse_stream, slug
 from .begin import fitting, require_fit, require_machine
@@ -81,7 +82,8 @@ def compare(
     experiment = experiment.shown(pair, benchmark)
     experiment = replace(experiment, strategies=tuple(fitting(experiment, benchmark, pair)))
     require_fit(experiment, benchmark, pair)
-    conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair))
+    class_names = names_of_classes(benchmark)
+    conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair), class_names)
     for line in introduction(experiment, benchmark, strategies=experiment.chosen):
         tell(line)
     if experiment.tune:
@@ -96,7 +98,7 @@ def compare(
         keep(experiment, out)
         done = partial(execute, jobs=jobs, executor=executor)
         runs = _run_all(experiment, stream, folder, done, image_cache, WandBRuns(wandb, out) if wandb else None)
-        _keep_samples(stream, pair, out / f"samples-{slug(stream.name)}.json", real_images)
+        _keep_samples(stream, pair, class_names, out / f"samples-{slug(stream.name)}.json", real_images)
         document = {
             "runs": runs,
             "accuracy_memory_area": areas(runs),
@@ -110,6 +112,7 @@ def compare(
             "settings": experiment.settings(),
             "hyperparameters_from": origin,
             "pair": {"name": experiment.pair, "identity": conditions.pair, "bytes": pair_nbytes(pair)},
+            "class_names": class_names,
             "backbones": conditions.backbones,
             "backbone_bytes": backbone_nbytes(experiment, pair),
             "command": command,
@@ -168,10 +171,16 @@ def _run_all(
     return sorted(runs.values(), key=lambda r: (strategies.index(r["strategy"]), r["seed"]))
 
 
-def _keep_samples(stream: Stream, pair: Pair, file: Path, real_images: bool) -> None:
+def _keep_samples(stream: Stream, pair: Pair, class_names: list[str], file: Path, real_images: bool) -> None:
     """Write images of the stream beside what the pair makes of them, unless the file holds them already."""
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    wanted: dict[str, Any] = {"stream": stream.name, "pair": pair_identity(pair), "real_images": real_images}
+    wanted: dict[str, Any] = {
+        "stream": stream.name,
+        "contents": stream.contents,
+        "class_names": class_names,
+        "pair": pair_identity(pair),
+        "real_images": real_images,
+    }
     if {name: kept.get(name) for name in wanted} != wanted:
         made = make_samples(stream.build(0), pair, real_images=real_images)
         write_text(file, json.dumps({**wanted, "samples": made}))

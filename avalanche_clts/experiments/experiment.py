@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,9 @@ class Experiment:
         for name in ("stream", "pair", "device"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a text")
+        for name in ("backbone", "network", "router"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a text (or None)")
         for name in ("tune", "fine_tune"):
             require_flag(name, getattr(self, name))
         for name in ("strategies", "ablations"):  # lists where they were read from a file
@@ -103,7 +107,7 @@ class Experiment:
             require_whole(name, getattr(self, name))
         if isinstance(self.learning_rate, bool) or not isinstance(self.learning_rate, (int, float)):
             raise TypeError(f"learning_rate is {self.learning_rate!r}; it must be a number above 0")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be a number above 0")
         require_share("validation", self.validation)
         if self.tune and self.validation:
@@ -283,7 +287,7 @@ class Experiment:
         settings["hyperparameters"] = {name: self.hyperparameters.get(name, {}) for name in names}
         found = {"settings": settings, "device": self.device, "versions": conditions.versions}
         if self.needs_pair(strategy):
-            found["pair"] = conditions.pair
+            found |= {"pair": conditions.pair, "class_names": list(conditions.class_names)}
         backbones = {spec.text: conditions.backbones.get(spec.text) for spec in self._backbones_of(strategy)}
         if backbones:
             found["backbones"] = backbones
@@ -309,11 +313,13 @@ class Conditions:
     - pair: what tells the pair from others; see `pair_identity`.
     - versions: of Python packages, by name.
     - backbones: what tells their weights from others, by the text that names each.
+    - class_names: of the stream, in the words of prompts: what WordNet ids mean is in no image.
     """
 
     pair: list[str]
     versions: dict[str, str]
     backbones: dict[str, str] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
 
 
 def _require_known(argument: str, names: Iterable[str]) -> None:

@@ -24,6 +24,7 @@ from ..images.consistency import consistent_format
 from ..images.formats import ImageFormat, common_format
 from ..images.names import class_name_of
 from ..pair.prompts import words_of
+from ..streams.orders import num_classes
 from .captions import Caption
 
 ClassNames = Sequence[str] | Mapping[int, str]
@@ -139,6 +140,14 @@ def require_class_names(value: Any) -> None:
 def names_in_words(dataset: AvalancheDataset) -> dict[int, str] | None:
     """The names of a data set's classes as prompts say them, by class id; None where it does not know them."""
     return class_names(dataset, words_of)
+
+
+def names_of_classes(benchmark: Any) -> list[str]:
+    """The names of a benchmark's classes as prompts say them, in the order of class ids; ids where it knows none."""
+    names: dict[int, str] = {}
+    for experience in benchmark.train_stream:
+        names |= names_in_words(experience.dataset) or {}
+    return [names.get(label, str(label)) for label in range(num_classes(benchmark))]
 
 
 def _names(dataset: AvalancheDataset, classes: Sequence[int], given: ClassNames | None) -> dict[int, str] | None:

@@ -76,7 +76,8 @@ def audit(folder: Path, *, data_root: Path | None = None, device: str = "cpu", c
         "images_searched_for": len(train) + len(test),
         "files_with_real_images": search(folder, RealImages(train + test, _CLOSE * float(np.median(among_real)))),
     }
-    conditions = Conditions(document["pair"]["identity"], document["versions"], document.get("backbones", {}))
+    others = (document.get(name, nothing) for name, nothing in (("backbones", {}), ("class_names", ())))
+    conditions = Conditions(document["pair"]["identity"], document["versions"], *others)
     kept = ResultsFolder(folder, conditions).kept(Task(experiment, _STRATEGY, 0, stream))
     if kept.exists():
         load_checkpoint(agent, kept)

@@ -24,14 +24,22 @@ class FeatureStore:
     **Arguments:**
 
     - file: an SQLite database, made if missing; several processes may share it. None: nothing is kept on disk.
+    - below: where features are looked for that are not here; none are put there. None: nowhere.
     - in_memory: bytes of features in memory at most; the oldest then give way.
     - on_disk: bytes of the database at most; further features are not written.
 
     Raises `OSError` if the file is damaged or cannot be written.
     """
 
-    def __init__(self, file: Path | None = None, *, in_memory: int = 2**30, on_disk: int = 2**32) -> None:
-        self._file = file
+    def __init__(
+        self,
+        file: Path | None = None,
+        *,
+        below: FeatureStore | None = None,
+        in_memory: int = 2**30,
+        on_disk: int = 2**32,
+    ) -> None:
+        self._file, self._below = file, below
         self._in_memory, self._on_disk = in_memory, on_disk
         self._row_of: dict[bytes, int] = {}
         self._keys: list[bytes] = []  # by row
@@ -50,6 +58,8 @@ class FeatureStore:
             read = self._read(unknown)
             self._remember(read)
             known |= read
+        if self._below is not None and len(known) < len(set(keys)):
+            known |= self._below.found([key for key in keys if key not in known])
         return known
 
     def keep(self, keys: Sequence[bytes], features: Tensor) -> None:
@@ -121,10 +131,14 @@ class FrozenFeatures(nn.Module):
     - identity: what its features depend on beside the image; see `Pretrained.identity`.
     - store: where features are kept.
     - device: where the backbone is.
+    - frozen_nbytes: of its weights; 0 where they are counted elsewhere.
     """
 
-    def __init__(self, backbone: Backbone, identity: str, store: FeatureStore, device: str = "cpu") -> None:
+    def __init__(
+        self, backbone: Backbone, identity: str, store: FeatureStore, device: str = "cpu", *, frozen_nbytes: int = 0
+    ) -> None:
         super().__init__()
+        self.frozen_nbytes = frozen_nbytes
         self._device = torch.device(device)
         self._backbone = (backbone.eval().requires_grad_(False),)  # in a tuple: no part of what contains this
         self._salt = blake2b(identity.encode(), digest_size=16).digest()

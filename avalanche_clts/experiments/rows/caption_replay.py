@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from avalanche.training.templates import SupervisedTemplate
 
 
-_BATCHES = [32, 64, 128]
+_BATCHES = [32, 64, 128, 256]
 
 
 def build(setup: Setup) -> SupervisedTemplate:

@@ -75,6 +75,7 @@ ROWS = [
         # Digits has half as many captions as shapes, and its images are generated for as many.
         grid_on={"digits": {"replay_size": [1000, 500], "router_epochs": [20, 10, 30], **_BEYOND_THE_PAPER}},
         choices={"router_data": get_args(RouterData)},
+        shares=["router_label_smoothing"],
         uses_pair=True,
     )
 ]

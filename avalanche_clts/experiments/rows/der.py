@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 def build(setup: Setup) -> SupervisedTemplate:
-    """Avalanche's `DER`, which is DER++ where beta is not 0; its memory is augmented as the stream is."""
-    from ..strategies.der import AugmentingDER
+    """Avalanche's `DER`, which is DER++ where beta is not 0; its memory is augmented as the stream is, and replayed
+    where it is smaller than its batch as well."""
+    from ..strategies.der import WholeMemoryDER
 
-    return AugmentingDER(**setup.single(), mem_size=setup.num_captions, **setup.options)
+    return WholeMemoryDER(**setup.single(), mem_size=setup.num_captions, **setup.options)
 
 
 ROWS = [
@@ -25,6 +26,7 @@ ROWS = [
         build,
         keeps="the network, and as many images with their logits as captions",
         colour=colours.VIOLET,
-        grid={"alpha": [0.1, 0.5, 1.0], "beta": [0.5, 1.0]},
+        # The batch that Avalanche's takes by itself first.
+        grid={"batch_size_mem": [32, 8, 16, 64, 128, 256], "alpha": [0.1, 0.5, 1.0], "beta": [0.5, 1.0]},
     )
 ]

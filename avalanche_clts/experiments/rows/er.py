@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from avalanche.training.templates import SupervisedTemplate
 
 
+_PAST = ("captions", "exemplars")  # of CLTS: exemplars where its memory is images
 REPLAY: Grid = {"batch_size_mem": [8, 16, 32, 64, 128, 256]}
 
 
@@ -45,14 +46,14 @@ def _total_budget(setup: Setup) -> int:
     from ...footprint import module_nbytes
 
     network = module_nbytes(setup.network(setup.num_classes))
-    return max(0, setup.clts_bytes("captions", "heads", "router") - network) // setup.image_nbytes
+    return max(0, setup.clts_bytes(*_PAST, "heads", "router") - network) // setup.image_nbytes
 
 
 ROWS = [
     Row(
         "er-bytes",
         "replay of as many real images as fit in the bytes of CLTS's captions, one at least",
-        balanced(lambda setup: setup.clts_bytes("captions") // setup.image_nbytes),
+        balanced(lambda setup: setup.clts_bytes(*_PAST) // setup.image_nbytes),
         keeps="the network, and images in the bytes of the captions",
         colour=colours.LIGHT_BLUE,
         marker="v",
@@ -72,7 +73,7 @@ ROWS = [
     Row(
         "er-63x",
         "replay of as many real images as fit in 63 times the bytes of CLTS's captions",
-        balanced(lambda setup: 63 * setup.clts_bytes("captions") // setup.image_nbytes),
+        balanced(lambda setup: 63 * setup.clts_bytes(*_PAST) // setup.image_nbytes),
         keeps="the network, and images in 63 times the bytes of the captions",
         colour=colours.LIGHT_BLUE,
         line="--",

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def build(setup: Setup) -> SupervisedTemplate:
-    """Avalanche's `ER_ACE`."""
-    from avalanche.training.supervised import ER_ACE
+    """Avalanche's `ER_ACE`, which replays from a memory smaller than its batch as well."""
+    from ..strategies.er_ace import WholeMemoryERACE
 
-    return ER_ACE(**setup.single(), mem_size=setup.num_captions, **setup.options)
+    return WholeMemoryERACE(**setup.single(), mem_size=setup.num_captions, **setup.options)
 
 
 ROWS = [

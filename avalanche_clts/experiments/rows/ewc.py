@@ -15,7 +15,8 @@ def build(setup: Setup) -> SupervisedTemplate:
     """Avalanche's `EWC`."""
     from avalanche.training.supervised import EWC
 
-    return EWC(**setup.single(), **setup.options)
+    options = {"ewc_lambda": 1.0, **setup.options}
+    return EWC(**setup.single(), **options)
 
 
 ROWS = [

@@ -15,7 +15,8 @@ def build(setup: Setup) -> SupervisedTemplate:
     """Avalanche's `LwF`."""
     from avalanche.training.supervised import LwF
 
-    return LwF(**setup.single(), **setup.options)
+    options = {"alpha": 1.0, "temperature": 2.0, **setup.options}
+    return LwF(**setup.single(), **options)
 
 
 ROWS = [

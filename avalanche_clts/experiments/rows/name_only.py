@@ -32,6 +32,7 @@ ROWS = [
         grid=_CLTS.grid,
         grid_on=_CLTS.grid_on,
         choices=_CLTS.choices,
+        shares=_CLTS.shares,
         like="clts",
         uses_pair=True,
     )

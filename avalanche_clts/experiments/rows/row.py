@@ -156,6 +156,7 @@ class Row:
         comes first is tried first. Empty: it has nothing of its own.
     - grid_on: the same, where it is another one on a kind of streams.
     - choices: what can be set but is not searched, by hyper-parameter: all values that it may have.
+    - shares: the hyper-parameters that are shares of a whole: from 0 to below 1.
     - family: of rows that are one curve of accuracy over memory, at several budgets. Empty: it is one by itself.
     - keeps_stream: whether it keeps the whole stream, so that no budget is its own.
     - after_clts: whether its memory budget is that of the CLTS run on the same stream and seed.
@@ -178,6 +179,7 @@ class Row:
     grid: Grid = field(default_factory=dict)
     grid_on: Mapping[str, Grid] = field(default_factory=dict)
     choices: Grid = field(default_factory=dict)
+    shares: Sequence[str] = ()
     family: str = ""
     keeps_stream: bool = False
     after_clts: bool = False
@@ -226,16 +228,17 @@ class Row:
             given = f"hyperparameters has {self.name}.{option} of {value!r}"
             allowed = values[option]
             if all(isinstance(other, (int, float)) and not isinstance(other, bool) for other in allowed):
-                _require_like(given, value, allowed)
+                _require_like(given, value, allowed, below=1 if option in self.shares else math.inf)
             elif value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):  # 1 == True
                 raise ValueError(f"{given}; it must be one of {', '.join(map(str, allowed))}")
 
 
-def _require_like(given: str, value: Any, tried: Sequence[Any]) -> None:
-    """Raise `ValueError` unless `value` is a number above 0 (or 0, if a search tries that), and a whole one where a
-    search tries only such."""
+def _require_like(given: str, value: Any, tried: Sequence[Any], *, below: float) -> None:
+    """Raise `ValueError` unless `value` is a number above 0 (or 0, if a search tries that) and below `below`, and a
+    whole one where a search tries only such."""
     whole = all(isinstance(other, int) for other in tried)
     number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not number or value < 0 or (value == 0 and 0 not in tried):
+    if not number or not 0 <= value < below or (value == 0 and 0 not in tried):
         allowed = f"{'a whole number' if whole else 'a number'} {'of at least' if 0 in tried else 'above'} 0"
+        allowed += "" if below == math.inf else f" and below {below}"
         raise ValueError(f"{given}; it must be {allowed}")

@@ -77,7 +77,7 @@ def apply_shared(agent: SupervisedTemplate, options: Options) -> None:
     kind = options.get("augmentation", "none")
     if kind != "none":
         mirrored = kind == "shifted and mirrored"
-        agent.plugins.append(Augmentation(mirrored=mirrored))
+        agent.plugins.insert(0, Augmentation(mirrored=mirrored))  # what iCaRL distils from is computed after it
         for plugin in agent.plugins:
             if isinstance(plugin, CLTSPlugin):
                 augment = partial(augmented, mirrored=mirrored)

@@ -30,6 +30,7 @@ ROWS = [
         line="--",
         marker="s",
         grid={"shrinkage": [1e-2, 1e-4, 3e-4, 1e-3, 3e-3, 3e-2, 0.1, 0.3]},
+        shares=["shrinkage"],
         trained=False,
         on_features=True,
     )

@@ -25,17 +25,21 @@ from ..rows.row import Networks
 _FEW = 4  # samples that tell whether a stream changes its images at random
 
 
-def networks_of(experiment: Experiment, benchmark: NCScenario, pair: Pair, features: Path | None = None) -> Networks:
+def networks_of(
+    experiment: Experiment, benchmark: NCScenario, pair: Pair, store: FeatureStore | None = None
+) -> Networks:
     """What the strategies of an experiment are built from.
 
     **Arguments:**
 
-    - features: database of the features of frozen backbones. None: they are kept in memory.
+    - store: where the features of frozen backbones are kept, unless the stream changes its images at random. None: one
+        in memory.
 
     Raises what `load_pretrained` raises, and `ValueError` where the stream does more to its images than normalise.
     """
     dataset = benchmark.train_stream[0].dataset
     format = image_format(dataset)
+    store = store if store is not None and _is_fixed(dataset) else FeatureStore()
     own = None if experiment.network in ON_FEATURES else experiment.network
     backbone = _pretrained(experiment, "backbone", pair)
     router_spec, on_router = experiment.router_backbone, _pretrained(experiment, "router", pair)
@@ -43,7 +47,7 @@ def networks_of(experiment: Experiment, benchmark: NCScenario, pair: Pair, featu
     def router(num_outputs: int) -> nn.Module:
         if router_spec is None or on_router is None:
             return network_for(format, experiment.router)(num_outputs)
-        below = _frozen(on_router, experiment, dataset, pair, features)
+        below = _frozen(on_router, experiment, dataset, pair, store)
         return nn.Sequential(below, _router_on(router_spec.network, below.width, num_outputs))
 
     if backbone is None:
@@ -54,7 +58,7 @@ def networks_of(experiment: Experiment, benchmark: NCScenario, pair: Pair, featu
         width = whole(dataset.eval()[0][0][None].to(experiment.device)).shape[1]
         make = ON_FEATURES[kind](width)
         return Networks(lambda num_outputs: nn.Sequential(whole.copied(), make(num_outputs)), router, None)
-    shared = _frozen(backbone, experiment, dataset, pair, features)
+    shared = _frozen(backbone, experiment, dataset, pair, store)
     return Networks(
         ON_FEATURES[kind](shared.width),
         lambda num_outputs: _router_on(experiment.router or "linear", shared.width, num_outputs),
@@ -87,7 +91,7 @@ def compute_features(experiment: Experiment, benchmark: NCScenario, pair: Pair, 
     there are not computed again. Without a frozen backbone, and where the stream changes images at random, none are."""
     if not experiment.on_features or not _is_fixed(benchmark.train_stream[0].dataset):
         return
-    backbone = networks_of(experiment, benchmark, pair, file).backbone
+    backbone = networks_of(experiment, benchmark, pair, _of_stream(file.resolve())).backbone
     assert backbone is not None
     datasets = [e.dataset.eval() for stream in (benchmark.train_stream, benchmark.test_stream) for e in stream]
     with bar(total=sum(map(len, datasets)), desc="features", unit="image", leave=False) as shown:
@@ -105,15 +109,16 @@ def _is_fixed(dataset: Any) -> bool:
 
 
 def _frozen(
-    pretrained: Pretrained, experiment: Experiment, dataset: Any, pair: Pair, file: Path | None
+    pretrained: Pretrained, experiment: Experiment, dataset: Any, pair: Pair, store: FeatureStore
 ) -> FrozenFeatures:
     normalisation = measure_normalisation(dataset)
     depends = [pretrained.identity, experiment.device, repr(normalisation)]
     if pretrained.module is None:
         depends.append(pair_identity(pair)[0])
-    # By its whole path: a worker may stand in another folder at its next run.
-    store = _store(file.resolve() if file is not None and _is_fixed(dataset) else None)
-    return FrozenFeatures(Backbone(pretrained, normalisation), "\n".join(depends), store, experiment.device)
+    backbone = Backbone(pretrained, normalisation)
+    return FrozenFeatures(
+        backbone, "\n".join(depends), store, experiment.device, frozen_nbytes=pretrained.nbytes
+    )
 
 
 def _pretrained(experiment: Experiment, argument: str, pair: Pair) -> Pretrained | None:
@@ -130,6 +135,23 @@ def _loaded(argument: str, spec: BackboneSpec, device: str) -> Pretrained:
     return load_pretrained(argument, spec).to(device)
 
 
+def store_of_run(features: Path | None, images: Path | None) -> FeatureStore:
+    """Where a run looks for features: those of the stream's images are there for every run, those of regenerated images
+    for the runs that share these. A run that is timed makes both itself.
+
+    **Arguments:**
+
+    - features: database of the features of the stream's images. None: there is none.
+    - images: folder of generated images that runs share. None: this one generates its own.
+    """
+    # By its whole path: a worker may stand in another folder at its next run.
+    below = None if features is None else _of_stream(features.resolve())
+    if images is None:
+        return FeatureStore(below=below)
+    images.mkdir(parents=True, exist_ok=True)
+    return FeatureStore(images / "features.sqlite", below=below)
+
+
 @lru_cache(maxsize=1)
-def _store(file: Path | None) -> FeatureStore:
+def _of_stream(file: Path) -> FeatureStore:
     return FeatureStore(file)

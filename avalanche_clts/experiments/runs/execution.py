@@ -47,7 +47,7 @@ class Task:
     - clts: the finished CLTS run on the same stream and seed, for the strategies whose budget depends on it.
     - images: folder of images to take from the last run that made them; see `CachedGenerator`. None: every run
         generates its own, as a run that is timed must.
-    - features: database of the features of frozen backbones. None: they are kept in memory.
+    - features: database of the features of the stream's images. None: every run computes them.
     - unfinished: folder of the checkpoints that an interrupted run goes on from. None: it starts anew.
     - kept: folder for the trained strategy, if it keeps captions. None: it is not kept.
     """
@@ -218,6 +218,7 @@ def _run(task: Task, progress: Callable[[str], None]) -> Results:
             unfinished=task.unfinished,
             kept=task.kept,
             features=task.features,
+            images=task.images,
             progress=progress,
         )
 

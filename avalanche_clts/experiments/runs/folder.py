@@ -92,7 +92,7 @@ class ResultsFolder:
 
     @property
     def features(self) -> Path:
-        """The database of features of frozen backbones, which all runs share."""
+        """The database of what frozen backbones make of the stream's images, which all runs share."""
         return self.path / "runs" / "features.sqlite"
 
     def file(self, task: Task) -> Path:
@@ -105,7 +105,9 @@ class ResultsFolder:
         return task.experiment.dependencies(task.strategy, self.conditions, task.stream.contents)
 
     def _unfinished(self, task: Task) -> Path:
-        return self._runs / "unfinished" / self.file(task).stem
+        # One that is timed does not go on from what took images of others.
+        own = self.file(task).stem
+        return self._runs / "unfinished" / (own if task.is_timed else f"{own}-shared")
 
 
 def without_seconds(results: Results) -> Results:

@@ -38,7 +38,7 @@ from ..rows import ROWS, Results, Setup
 from ..rows.row import SHARED
 from ..rows.shared import apply_shared
 from ..validation import held_out
-from .backbones import networks_of
+from .backbones import networks_of, store_of_run
 from .lock import require_still_there
 from .measures import class_accuracy, last_value, router_confusion, summarize_matrix
 
@@ -59,6 +59,7 @@ def run(
     unfinished: Path | None = None,
     kept: Path | None = None,
     features: Path | None = None,
+    images: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Results:
     """Train `strategy` through the experiment's stream and return its record, as `results.json` holds it.
@@ -73,7 +74,8 @@ def run(
     - unfinished: folder of the checkpoints that an interrupted run goes on from. Strategies that keep captions write
         one after each experience. None: there are none.
     - kept: folder for a checkpoint of the trained strategy, if it keeps captions. None: it is not kept.
-    - features: database of the features of frozen backbones. None: they are kept in memory.
+    - features, images: database of the features of the stream's images, and folder of generated images that runs
+        share; see `store_of_run`.
     - progress: told where the run is.
     """
     agent, benchmark = build(
@@ -85,6 +87,7 @@ def run(
         tensorboard=tensorboard,
         clts=clts,
         features=features,
+        images=images,
     )
     # Stored images are not in a checkpoint: no run goes on without them.
     resumes = caption_buffers(agent) and experiment.memory != "images"
@@ -124,6 +127,7 @@ def build(
     tensorboard: Path | None = None,
     clts: Results | None = None,
     features: Path | None = None,
+    images: Path | None = None,
 ) -> tuple[SupervisedTemplate, NCScenario]:
     """The strategy, untrained, and the benchmark. **Arguments:** as in `run`."""
     RNGManager.set_random_seeds(seed)
@@ -134,7 +138,8 @@ def build(
     example = torch.stack([x for x, *_ in itertools.islice(benchmark.train_stream[0].dataset.eval(), 64)])
     options = experiment.options_of(strategy)
     shared = {name: value for name, value in options.items() if name in SHARED}
-    networks = networks_of(experiment, benchmark, pair, features)
+    store = store_of_run(features, images) if experiment.backbones else None
+    networks = networks_of(experiment, benchmark, pair, store)
     setup = Setup(
         network=networks.network,
         router=networks.router,

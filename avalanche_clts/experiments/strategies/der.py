@@ -1,4 +1,4 @@
-"""DER++ whose memory is augmented as the stream is, where anything is."""
+"""DER++ whose memory is augmented as the stream is, where anything is, and replayed however little it holds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from avalanche.training.supervised import DER
 from ..rows.shared import Augmentation
 
 
-class AugmentingDER(DER):
-    """Avalanche's adds its memory to the batch after plugins were asked, which leaves those images as they are."""
+class WholeMemoryDER(DER):
+    """Avalanche's adds its memory to the batch after plugins were asked, which leaves those images as they are; and it
+    replays nothing, and says nothing, where its memory holds fewer images than a batch of them takes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._most_of_memory = self.batch_size_mem
+
+    def _before_training_exp(self, **kwargs: Any) -> None:
+        self.batch_size_mem = max(1, min(self._most_of_memory, len(self.storage_policy.buffer)))
+        super()._before_training_exp(**kwargs)
 
     def _before_forward(self, **kwargs: Any) -> None:
         new = len(self.mb_x)

@@ -15,8 +15,9 @@ class FullBatches(VAETraining):
     """Training of a VAE without a batch of one, which the VAE's batch normalisation refuses."""
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
-        """Leave out the last batch, which may be of one."""
-        super().make_train_dataloader(**{**kwargs, "drop_last": True})
+        """Leave out the last batch where it is of one, and not the only one."""
+        single = len(self.adapted_dataset) % self.train_mb_size == 1 < len(self.adapted_dataset)
+        super().make_train_dataloader(**{**kwargs, "drop_last": single})
 
 
 class ToRange(nn.Module):
