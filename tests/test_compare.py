@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from avalanche_clts.experiments.runs.runner import build
 from avalanche_clts.streams.benchmarks import ImageDataset
 from avalanche_clts.streams.embedded_digits import CLASS_NAMES, stream_digits
 from avalanche_clts.streams.named import STREAMS, parse_stream
+from tests.image_folders import wordnet
 from tests.test_report import assert_nothing_from_outside
 
 COMPARED = Experiment().chosen
@@ -172,6 +174,39 @@ def test_runs_of_a_folder_whose_images_changed_are_not_mistaken_for_finished(tmp
     (tmp_path / "images" / "red" / "3.png").unlink()
     with pytest.raises(InterruptedError):
         again()
+
+
+def test_what_classes_are_called_in_prompts_is_part_of_a_run(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    """WordNet's ids in words come from a file beside the images, which a user is told to put there."""
+    wordnet(tmp_path / "photos")
+    stream = f"folder:{tmp_path / 'photos'},experiences=3,size=16"
+    asked = replace(QUICK, stream=stream, seeds=1, strategies=("naive", "captioner"), pair=str(tiny_pair_folder))
+
+    def kept() -> dict[str, int]:
+        compare(asked, out=tmp_path / "out")
+        return Counter(file.name.split("-seed")[0].rpartition("-")[2] for file in tmp_path.glob("out/runs/*.json"))
+
+    assert kept() == {"naive": 1, "captioner": 1}
+    words = tmp_path / "photos" / "words.txt"
+    words.write_text(words.read_text().replace("goldfish", "carp"))
+    assert kept() == {"naive": 1, "captioner": 2}
+    (samples,) = (tmp_path / "out").glob("samples-*.json")
+    assert '"carp"' in samples.read_text()
+    assert "goldfish" not in samples.read_text()
+
+
+def test_the_report_shows_no_image_that_was_taken_away(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    wordnet(tmp_path / "photos")
+    stream = f"folder:{tmp_path / 'photos'},experiences=3,size=16"
+    asked = replace(QUICK, stream=stream, seeds=1, strategies=("naive",), pair=str(tiny_pair_folder))
+    shown = []
+    for _ in range(2):
+        compare(asked, out=tmp_path / "out")
+        (samples,) = (tmp_path / "out").glob("samples-*.json")
+        shown.append(json.loads(samples.read_text())["samples"])
+        for folder in (tmp_path / "photos" / "train").iterdir():
+            min(folder.iterdir()).unlink()
+    assert not {s["real"] for s in shown[0]} & {s["real"] for s in shown[1]}
 
 
 def test_runs_of_a_pair_that_samples_otherwise_are_not_mistaken_for_finished(

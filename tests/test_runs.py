@@ -12,6 +12,7 @@ import pytest
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.losses import ICaRLLossPlugin
+from avalanche.training.plugins import ReplayPlugin
 from avalanche.training.supervised import JointTraining
 
 from avalanche_clts import CLTS, Pair, RoutedModel, save_checkpoint
@@ -148,6 +149,31 @@ def test_every_strategy_runs_on_images_held_out(name: str, tiny_pair: Pair) -> N
     for step in [benchmark.train_stream] if joint else list(benchmark.train_stream)[:2]:
         agent.train(step)
     assert any(metric.startswith("Top1_Acc_Exp") for metric in agent.eval(list(benchmark.test_stream)[:2]))
+
+
+def test_replay_beside_a_memory_of_images_has_their_bytes(tiny_pair: Pair) -> None:
+    """Where CLTS keeps images, its budget is these."""
+    kept = {"captions": 0, "exemplars": 640, "heads": 4096, "router": 4096}
+    asked = replace(QUICK, memory="images", hyperparameters={})
+    sizes = {}
+    for name in ("er-bytes", "er-63x", "er-total"):
+        agent, _ = build(
+            asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair, clts={"memory_bytes": kept}
+        )
+        sizes[name] = next(plugin.mem_size for plugin in agent.plugins if isinstance(plugin, ReplayPlugin))
+    network = sum(p.nbytes for p in agent.model.parameters())
+    assert sizes["er-bytes"] == 10
+    assert sizes["er-63x"] == 630
+    assert sizes["er-total"] == max(1, (640 + 2 * 4096 - network) // 64)
+
+
+def test_a_timed_run_does_not_go_on_from_one_that_took_images_of_others(tmp_path: Path) -> None:
+    folder = ResultsFolder(tmp_path, Conditions([], {}))
+    task = Task(QUICK, "clts", 0, parse_stream("digits"))
+    shared_images = replace(task, images=tmp_path / "images")
+    timed, untimed = (folder.prepared(t).unfinished for t in (task, shared_images))
+    assert timed != untimed
+    assert folder.file(task) == folder.file(shared_images), "finished, it is the same run"
 
 
 def test_no_reported_seed_has_the_searchs_order_of_classes() -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from avalanche_clts import AutoCaptioner, Pair, load_pair, split_digits
-from avalanche_clts.pair.weights import MissingWeightsError
+from avalanche_clts.pair.weights import MissingWeightsError, telling_bytes
 from tests.conftest import make_clts, save_tiny_blip
 
 Weights = dict[str, torch.Tensor]
@@ -251,3 +251,22 @@ def test_safetensors_are_taken_where_there_is_a_bin_beside(tmp_path: Path) -> No
     save_tiny_blip(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"not even weights")
     assert len(AutoCaptioner(tmp_path, max_new_tokens=4).caption([Image.new("RGB", (8, 8))])) == 1
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_what_learnt_on_in_its_last_layers_alone_is_another(suffix: str, tmp_path: Path) -> None:
+    """Of the same files, lengths and first megabyte."""
+    weights = {name: torch.zeros(2**19) for name in ("first", "last")}
+    file, save = tmp_path / f"model{suffix}", save_file if suffix == ".safetensors" else torch.save
+
+    def told() -> list[bytes]:
+        save(weights, file)
+        return list(telling_bytes(file))
+
+    before, length = told(), file.stat().st_size
+    assert told() == before
+    weights["last"] += 1
+    assert told() != before
+    assert file.stat().st_size == length
+    file.write_bytes(b"\xff" * length)
+    assert list(telling_bytes(file)) == [b"\xff" * 2**20], "damaged"

@@ -21,7 +21,7 @@ from .generators import DiffusionGenerator, Generator
 from .parts import Kind, Part
 from .plans import survey, survey_here
 from .repositories import is_repository
-from .weights import MissingWeightsError
+from .weights import MissingWeightsError, telling_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -315,8 +315,8 @@ def _identity_of_folder(folder: Path, chosen: Iterable[str] | None = None) -> st
     for file in sorted(folder.rglob("*") if chosen is None else (folder / path for path in chosen)):
         if file.is_file():
             digest.update(f"{file.relative_to(folder)} {file.stat().st_size}".encode())
-            with file.open("rb") as content:
-                digest.update(content.read(2**20))  # a retrained checkpoint differs from its first weights on
+            for some in telling_bytes(file):
+                digest.update(some)
     return f"{folder.name} sha256:{digest.hexdigest()[:16]}"
 
 

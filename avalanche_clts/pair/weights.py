@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from safetensors import SafetensorError, safe_open
 # Buffers that older versions of transformers saved and newer ones compute, and a part that no captioner uses.
 _COMPUTED = re.compile(r"(^|\.)(position_ids|(attn|crossattention)\.(masked_)?bias|rotary_emb\.inv_freq)$")
 _UNUSED = re.compile(r"^encoder\.pooler\.")  # of a vision encoder with a text decoder
+
+
+_FIRST, _OF_A_TENSOR = 2**20, 1024  # bytes that tell a file from another
 
 
 class MissingWeightsError(OSError):
@@ -52,6 +56,36 @@ def listed(names: list[str]) -> str:
     """The first three of the names in order, and how many more there are."""
     more = len(names) - 3
     return ", ".join(sorted(names)[:3]) + (f" and {more} more" if more > 0 else "")
+
+
+def telling_bytes(file: Path) -> Iterator[bytes]:
+    """What tells a file from another of its name and length, read in a moment: of weights some of every tensor, since a
+    checkpoint may have learnt on in its last layers alone; of any other file its beginning."""
+    if file.suffix in (".bin", ".pt", ".pth", ".ckpt") and zipfile.is_zipfile(file):  # as PyTorch writes them
+        with zipfile.ZipFile(file) as archive:
+            yield repr([(member.filename, member.CRC) for member in archive.infolist()]).encode()
+        return
+    with file.open("rb") as content:
+        first = content.read(_FIRST)
+        yield first
+        for start in _starts_of_tensors(file):
+            if start > len(first):
+                content.seek(start)
+                yield content.read(_OF_A_TENSOR)
+
+
+def _starts_of_tensors(file: Path) -> list[int]:
+    """Where the tensors of a safetensors file begin; none of any other file, or of one that is damaged."""
+    if file.suffix != ".safetensors":
+        return []
+    with file.open("rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        try:
+            header = json.loads(content.read(min(length, file.stat().st_size)))
+            starts = [tensor["data_offsets"][0] for name, tensor in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return []
+    return [8 + length + start for start in sorted(starts) if isinstance(start, int) and start >= 0]
 
 
 def require_whole(file: Path) -> None:
