@@ -157,9 +157,7 @@ def test_replay_beside_a_memory_of_images_has_their_bytes(tiny_pair: Pair) -> No
     asked = replace(QUICK, memory="images", hyperparameters={})
     sizes = {}
     for name in ("er-bytes", "er-63x", "er-total"):
-        agent, _ = build(
-            asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair, clts={"memory_bytes": kept}
-        )
+        agent, _ = build(asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair, clts={"memory_bytes": kept})
         sizes[name] = next(plugin.mem_size for plugin in agent.plugins if isinstance(plugin, ReplayPlugin))
     network = sum(p.nbytes for p in agent.model.parameters())
     assert sizes["er-bytes"] == 10

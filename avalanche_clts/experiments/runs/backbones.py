@@ -116,9 +116,7 @@ def _frozen(
     if pretrained.module is None:
         depends.append(pair_identity(pair)[0])
     backbone = Backbone(pretrained, normalisation)
-    return FrozenFeatures(
-        backbone, "\n".join(depends), store, experiment.device, frozen_nbytes=pretrained.nbytes
-    )
+    return FrozenFeatures(backbone, "\n".join(depends), store, experiment.device, frozen_nbytes=pretrained.nbytes)
 
 
 def _pretrained(experiment: Experiment, argument: str, pair: Pair) -> Pretrained | None:
