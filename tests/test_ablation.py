@@ -247,6 +247,21 @@ def test_runs_that_are_not_alike_are_not_brought_together() -> None:
         merged([document("clts"), document("naive", train_epochs=1)], ["a", "b"])
     with pytest.raises(ValueError, match="differ in routing, pair"):
         merged([document("clts"), document("er-bytes", pair="y", routing="hard")], ["a", "b"])
+    with pytest.raises(ValueError, match=r"a, b are not measured on the same kind of images \(validation is 0.0, 0.2"):
+        merged([document("clts"), document("clts", stream="shapes", validation=0.2)], ["a", "b"])
+
+
+def test_pairs_dates_and_machines_of_several_streams_are_all_told() -> None:
+    def document(stream: str, pair: str, machine: str) -> dict:
+        told = {"name": pair, "identity": [pair], "bytes": 1000}
+        runs = [made_run("clts", 1, 0.5) | {"stream": stream}]
+        return {"runs": runs, "arguments": {"stream": stream}, "pair": told, "versions": {}, "machine": machine}
+
+    both = merged([document("digits", "small", "one"), document("shapes", "large", "two")], ["a", "b"])
+    assert both["machine"] == "one, two"
+    assert both["pair"] == {"name": "small for digits, large for shapes", "bytes": 2000, "several": True}
+    same = merged([document("digits", "small", "one"), document("shapes", "small", "one")], ["a", "b"])
+    assert (same["machine"], same["pair"]["name"]) == ("one", "small")
 
 
 def test_classes_without_images_are_not_drawn() -> None:

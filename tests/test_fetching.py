@@ -315,6 +315,21 @@ def test_a_part_can_be_fetched_alone(name: str, kind: str, files: set[str], stoc
     assert in_cache(plan.part.name) == files
 
 
+def test_options_of_a_part_alone_are_its_own(stocked: Hub, repositories: Path, tmp_path: Path) -> None:
+    shutil.copytree(repositories / "lora", tmp_path / "several")
+    (file,) = (tmp_path / "several").glob("*.safetensors")
+    shutil.copy(file, tmp_path / "several" / "other.safetensors")
+    file.rename(tmp_path / "several" / "first.safetensors")
+    stocked.add("some/several", tmp_path / "several", "v5")
+    with pytest.raises(ValueError, match="give lora_weight_name"):
+        fetch("some/several", say=lambda line: None)
+    fetch("some/several", generator={"lora_weight_name": "other.safetensors"}, say=lambda line: None)
+    assert in_cache("some/several") == {"other.safetensors"}
+    for name in ("some/sd", "sd15"):
+        with pytest.raises(ValueError, match="generator= has 'variannt'; arguments of DiffusionGenerator are"):
+            fetch(name, generator={"variannt": "fp16"}, say=lambda line: None)
+
+
 def test_what_is_counted_is_what_is_loaded(stocked: Hub, repositories: Path) -> None:
     def nbytes(**options: object) -> int | None:
         return pair_nbytes(load_pair("blip+some/sd", generator=options))

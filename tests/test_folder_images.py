@@ -288,3 +288,79 @@ def test_captions_go_on_where_a_line_was_cut_within_a_letter(tmp_path: Path) -> 
         texts = [json.loads(line)["text"] for line in out.read_text(errors="surrogateescape").splitlines()]
         assert len(texts) == len(files)
         assert texts.count("thé") == 1
+
+
+def test_class_ids_follow_names_however_their_accents_are_spelt(tmp_path: Path) -> None:
+    """Spelt in two characters, as archives of a Mac have it, the first would come first, and else last."""
+    apart, whole = "A\N{COMBINING DIAERESIS}pfel", "\N{LATIN CAPITAL LETTER A WITH DIAERESIS}pfel"
+    fill(tmp_path / "train", apart, "Birnen")
+    fill(tmp_path / "test", whole, "Birnen")
+    train, test = open_folder(tmp_path)
+    assert train.dataset.classes == test.dataset.classes
+    benchmark = split_folder(tmp_path, 2)
+    shown = [set(class_names(e.dataset).values()) for e in (benchmark.train_stream[0], benchmark.test_stream[0])]
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "tiff"])
+def test_an_image_that_was_edited_in_place_is_another(suffix: str, tmp_path: Path) -> None:
+    root = fill(tmp_path / "photos", suffix=suffix)
+    before, file = folder_digest(root), root / "cat" / f"1.{suffix}"
+    length = file.stat().st_size
+    picture(99).save(file)
+    assert file.stat().st_size == length
+    assert folder_digest(root) != before
+
+
+def test_captions_leave_what_else_is_said_of_images(tmp_path: Path) -> None:
+    root = fill(tmp_path / "photos")
+    out = root / "metadata.jsonl"
+    said = [
+        {"file_name": "cat/0.png", "label": 3, "bbox": [1, 2]},
+        {"file_name": "dog/1.png", "text": "mine", "label": 4},
+        {"file_name": "gone.png", "label": 5},
+    ]
+    out.write_text("".join(json.dumps(record) + "\n" for record in said))
+
+    class Captioner:
+        def caption(self, images, class_names=None):
+            return ["new"] * len(images)
+
+    files = image_files([root])
+    texts = caption_files(files, Captioner(), out, identity="one")
+    assert texts.count("new") == len(files) - 1
+    records = {record["file_name"]: record for record in map(json.loads, out.read_text().splitlines())}
+    assert records["cat/0.png"] == said[0] | {"text": "new"}
+    assert records["dog/1.png"] == said[1]
+    assert records["gone.png"] == said[2]
+    assert caption_files(files, Captioner(), out, identity="one") == texts
+    with pytest.raises(ValueError, match=r"metadata.jsonl holds captions of another captioner.*choose another --out"):
+        caption_files(files, Captioner(), out, identity="another")
+
+
+def test_captions_name_links_as_the_folder_does(tmp_path: Path) -> None:
+    """As a hub's cache lays images out: links to files that lie elsewhere under other names."""
+    blobs = fill(tmp_path / "blobs")
+    for side in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "photos" / side / name).mkdir(parents=True)
+            for i in range(2):
+                file = blobs / name / f"{i + 2 * (side == 'test')}.png"
+                (tmp_path / "photos" / side / name / f"{i}.png").symlink_to(file)
+
+    class Captioner:
+        def caption(self, images, class_names=None):
+            return ["a cat or a dog"] * len(images)
+
+    out = tmp_path / "photos" / "metadata.jsonl"
+    caption_files(image_files([tmp_path / "photos"]), Captioner(), out)
+    named = [json.loads(line)["file_name"] for line in out.read_text().splitlines()]
+    assert sorted(named) == sorted(
+        f"{s}/{n}/{i}.png" for s in ("train", "test") for n in ("cat", "dog") for i in (0, 1)
+    )
+    domain = photos_domain(tmp_path / "photos")
+    tested = {open_image(file).tobytes() for file in (tmp_path / "photos" / "test").glob("*/*.png")}
+    _, (judged, _) = domain.held_out()
+    learnt = {image.tobytes() for image in [*domain.pool().images, *judged]}
+    assert len(learnt) == 4
+    assert not learnt & tested

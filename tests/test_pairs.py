@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from avalanche_clts import (
     BlipCaptioner,
@@ -30,7 +31,8 @@ from avalanche_clts import (
 from avalanche_clts.pair.abilities import Autoencodes, CutsPrompts, HasFeatures, SizedGenerator, generate_at
 from avalanche_clts.pair.distributed import _SpreadCaptioner, _SpreadGenerator
 from avalanche_clts.pair.image_cache import CachedGenerator
-from avalanche_clts.pair.loading import pair_identity
+from avalanche_clts.pair.linear_decoder import LinearDecoder
+from avalanche_clts.pair.loading import pair_identity, pair_nbytes
 from avalanche_clts.pair.precision import fast_multiplication
 from avalanche_clts.pair.weights import MissingWeightsError
 
@@ -405,3 +407,49 @@ def test_importing_the_package_loads_no_model_code() -> None:
     code = "import avalanche_clts, sys; print('diffusers.pipelines.stable_diffusion' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_a_cache_of_images_is_known_as_its_generator(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    """Checkpoints name the pair: with a cache or without, it is the same, and another generator's is another."""
+    pair = load_pair(tiny_pair_folder)
+    cached = Pair(pair.captioner, CachedGenerator(pair.generator, tmp_path))
+    assert pair_identity(cached) == pair_identity(pair)
+    assert pair_nbytes(cached) == pair_nbytes(pair)
+    steps = load_pair(tiny_pair_folder, generator={"steps": 3})
+    assert pair_identity(Pair(pair.captioner, CachedGenerator(steps.generator, tmp_path))) == pair_identity(steps)
+    told = [CachedGenerator(pair.generator, tmp_path, identity=text) for text in ("one", "another")]
+    assert len({pair_identity(Pair(pair.captioner, generator))[1] for generator in told}) == 2
+
+
+def test_weights_behind_a_link_to_a_folder_tell_a_pair_from_others(tiny_pair_folder: Path, tmp_path: Path) -> None:
+    """As who shares the other parts of a pipeline lays it out."""
+    folder = tmp_path / "pair"
+    shutil.copytree(tiny_pair_folder, folder)
+    unet = folder / "generator" / "unet"
+    for step in ("2000", "4000"):
+        shutil.copytree(unet, tmp_path / step)
+    weights = tmp_path / "4000" / "diffusion_pytorch_model.safetensors"
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    shutil.rmtree(unet)
+    identities, images = [], []
+    for step in ("2000", "4000"):
+        unet.unlink(missing_ok=True)
+        unet.symlink_to(tmp_path / step)
+        pair = load_pair(folder)
+        identities.append(pair_identity(pair))
+        images += CachedGenerator(pair.generator, tmp_path / "images").generate(["a cat"], [0])
+    assert identities[0] != identities[1]
+    assert images[0].tobytes() != images[1].tobytes()
+
+
+def test_a_linear_decoder_knows_latents_that_have_a_mean_and_a_deviation(embedded_pair_folder: Path) -> None:
+    """As the autoencoder of Playground 2.5 has: the denoiser's are those that are brought to 0 and 1."""
+    vae = DiffusionGenerator(embedded_pair_folder / "generator")._load().vae
+    latents = torch.randn(4, vae.config.latent_channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    plain = LinearDecoder(vae).decode(latents)
+    vae.register_to_config(latents_mean=[0.5] * latents.shape[1], latents_std=[2.0] * latents.shape[1])
+    scale = vae.config.scaling_factor
+    centred = LinearDecoder(vae).decode(scale * (latents / scale - 0.5) / 2)
+    inner = (..., slice(2, -2), slice(2, -2))  # what is around the border has no mean
+    assert (plain[inner] - centred[inner]).abs().mean() < 0.02
+    assert plain[inner].std() > 0.1

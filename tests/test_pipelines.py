@@ -17,6 +17,7 @@ from diffusers import (
 )
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
 
 from avalanche_clts import DiffusionGenerator, LabelCaptioner, Pair
 from avalanche_clts.pair.catalogue import GENERATORS
@@ -228,6 +229,12 @@ def test_a_transformer_takes_low_rank_weights(folders: dict[str, Path], tmp_path
         DiffusionGenerator(folder, lora=lora, **options).generate(["a two"], [1]) for lora in (None, tmp_path)
     )
     assert difference(plain, other) > 1
+    # Those of the text encoder alone are added as well, where a pipeline fuses its transformer's by itself.
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    FluxPipeline.save_lora_weights(tmp_path / "text", text_encoder_lora_layers=get_peft_model_state_dict(encoder))
+    (of_text,) = DiffusionGenerator(folder, lora=tmp_path / "text", **options).generate(["a two"], [1])
+    assert difference(plain, of_text) > 0
     (tmp_path / "pytorch_lora_weights.safetensors").rename(tmp_path / "a.safetensors")
     weights = load_file(tmp_path / "a.safetensors")
     save_file({name: 2 * value for name, value in weights.items()}, tmp_path / "b.safetensors")

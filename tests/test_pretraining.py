@@ -413,3 +413,17 @@ def test_distilled_denoiser_takes_its_teachers_path(tmp_path: Path, monkeypatch)
     before = distance()
     distillation.distill(sampler, work=work, recipe=replace(recipe, distillation_steps=40))
     assert distance() < 0.5 * before
+
+
+def test_an_image_of_several_captions_is_learnt_or_held_out(photos: Path, tmp_path: Path) -> None:
+    """As data sets of captions have five of each."""
+    root = tmp_path / "captioned"
+    shutil.copytree(photos / "train", root)
+    files = sorted(root.glob("*/*.png"))
+    lines = [{"file_name": str(f.relative_to(root)), "text": f"{f.stem}, said {i}"} for f in files for i in range(5)]
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    domain = photos_domain(root)
+    learnt, (_, judged) = domain.pool(), domain.held_out()
+    assert len(judged.images) == len(files) // 10
+    assert len(learnt.images) == 5 * (len(files) - len(judged.images))
+    assert not {i.tobytes() for i in learnt.images} & {i.tobytes() for i in judged.images}

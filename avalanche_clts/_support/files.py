@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 _NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every file in a folder, in order, also behind links to folders, unless they lead back up."""
+    found: list[Path] = []
+    for where, folders, files in os.walk(folder, followlinks=True):
+        here = Path(where).resolve()
+        folders[:] = [name for name in folders if not here.is_relative_to((here / name).resolve())]
+        found += [Path(where, name) for name in files]
+    return sorted(found)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write the file: it is whole or, after a failure, what it was before. Its folder must be there."""
     with whole_files([path]) as (partial,):

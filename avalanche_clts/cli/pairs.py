@@ -93,15 +93,17 @@ def _caption(arguments: argparse.Namespace) -> int:
     from ..images.files import open_image, require_readable
     from ..pair.bulk import caption_files, image_files
     from ..pair.distributed import is_first_process
+    from ..pair.loading import pair_identity
 
     files = image_files(arguments.images)
     require_readable(files)
-    captioner = _load(arguments).captioner
+    pair = _load(arguments)
+    captioner = pair.captioner
     if arguments.out is None:
         texts = captioner.caption([open_image(file) for file in files])
         print("\n".join(f"{file}\t{text}" for file, text in zip(files, texts, strict=True)))
     else:
-        caption_files(files, captioner, arguments.out)
+        caption_files(files, captioner, arguments.out, identity=pair_identity(pair)[0])
         if is_first_process():
             print(f"{len(files)} captions: {arguments.out}")
     return 0

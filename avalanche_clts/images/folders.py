@@ -20,6 +20,9 @@ _UNREAD = "arw cr2 cr3 dcm dng heic heif jxl nef psd svg"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in f"{_READ} {_UNREAD}".split())
 # A file of another name is an image if it begins like one.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000")
+# Without compression: an image that was edited in place is as long as before.
+_UNCOMPRESSED = frozenset(f".{name}" for name in ["bmp", "dib", "pbm", "pgm", "pnm", "ppm", "tga", "tif", "tiff"])
+_PLACES, _AT_A_PLACE = 16, 256  # and bytes that are read of such a one
 # Beside names that begin with a dot: what archives, thumbnailers and file systems leave behind.
 _NOBODYS = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 _NOBODYS |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
@@ -151,10 +154,26 @@ def same_bytes(images: Iterable[ImageFile]) -> list[list[ImageFile]]:
 
 
 def folder_digest(root: str | os.PathLike[str]) -> str:
-    """A digest of the names and sizes of all images under `root`: another one, once images have come or gone."""
+    """A digest of the names and sizes of all images under `root`: another one, once images have come or gone, or were
+    edited. Of formats whose size says nothing of what they show, some bytes of each are read."""
     images = read_tree(root).below() if Path(root).is_dir() else []
-    lines = sorted(f"{Path(image.path).relative_to(root).as_posix()}\t{image.nbytes}\n" for image in images)
+    lines = sorted(
+        f"{Path(image.path).relative_to(root).as_posix()}\t{image.nbytes}{_some_of(image)}\n" for image in images
+    )
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _some_of(image: ImageFile) -> str:
+    """Of an image that is not compressed, a digest of bytes from all over it; of any other nothing."""
+    path = Path(image.path)
+    if path.suffix.lower() not in _UNCOMPRESSED or image.nbytes < 0:
+        return ""
+    found = hashlib.sha256()
+    with path.open("rb") as content:
+        for start in range(0, image.nbytes, max(1, image.nbytes // _PLACES)):
+            content.seek(start)
+            found.update(content.read(_AT_A_PLACE))
+    return f"\t{found.hexdigest()[:16]}"
 
 
 def _is_in(path: str, folder: str) -> bool:

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,23 +39,29 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     return [Path(image.path) for image in each_once(images)]
 
 
-def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> list[str]:
+def caption_files(files: Sequence[Path], captioner: Captioner, out: Path, *, identity: str | None = None) -> list[str]:
     """A caption of each file, in order; written to `out`, a line a file, as `{"file_name": ..., "text": ...}`.
 
-    Files that `out` already holds are not captioned again, nor are those of an interrupted run.
+    Files whose text `out` already holds are not captioned again, nor are those of an interrupted run. Whatever else
+    `out` says of a file, or of others, stays.
 
     **Arguments:**
 
     - out: a `metadata.jsonl` in the convention of Hugging Face's imagefolder; file names are relative to its folder,
         where they can be.
+    - identity: of the captioner and of how it writes, which is kept beside `out`. None: it is not told apart.
 
-    Raises `ValueError`, before any is captioned, that names the files that cannot be opened.
+    Raises `ValueError`, before any is captioned, that names the files that cannot be opened, or if `out` holds captions
+    of another captioner.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     names = [_relative(file, out.parent) for file in files]
     known = _known_captions(out)
     missing = [i for i, name in enumerate(names) if name not in known]
     require_readable([files[i] for i in missing])  # all of them by every process: an error is one of all
+    if identity is not None:
+        told = f"{out} holds captions of another captioner, or of one that wrote otherwise; choose another --out"
+        _require_same(out.with_name(f"{out.stem}.captioner.json"), identity, told)
     wait_for_everyone()  # nobody writes before everybody has read
     mine = [missing[k] for k in share_of(len(missing))]
     if mine:
@@ -74,8 +80,7 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path) -> lis
     known = _known_captions(out)
     wait_for_everyone()
     if is_first_process():
-        ordered = {name: known[name] for name in names} | known  # whichever process wrote them
-        write_text(out, "".join(_line(name, text) for name, text in ordered.items()))
+        _write_captions(out, {name: known[name] for name in names} | known)  # whichever process wrote them
         for part_file in _parts(out):
             part_file.unlink()
     return [known[name] for name in names]
@@ -129,7 +134,8 @@ def generate_files(
         other prompts or seeds.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _require_same(out / "generated.json", [identity, list(prompts), list(seeds)])
+    told = f"{out} holds images of other texts, seeds or another generator; choose another --out"
+    _require_same(out / "generated.json", [identity, list(prompts), list(seeds)], told)
     digits = max(4, len(str(len(prompts) - 1)))
     files = [out / f"{number:0{digits}d}.png" for number in range(len(prompts))]
     missing = [i for i, file in enumerate(files) if not file.exists()]
@@ -149,10 +155,10 @@ def generate_files(
     return files
 
 
-def _require_same(file: Path, content: object) -> None:
+def _require_same(file: Path, content: object, otherwise: str) -> None:
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     if file.exists() and json.loads(file.read_text(encoding="utf-8"))["sha256"] != digest:
-        raise ValueError(f"{file.parent} holds images of other texts, seeds or another generator; choose another --out")
+        raise ValueError(otherwise)
     if is_first_process():
         write_text(file, json.dumps({"sha256": digest}) + "\n")
 
@@ -160,15 +166,36 @@ def _require_same(file: Path, content: object) -> None:
 def _known_captions(out: Path) -> dict[str, str]:
     known: dict[str, str] = {}
     for file in [out, *_parts(out)]:
-        if file.exists():
-            # Texts may hold other ends of lines; names of files, and a line that was cut short, what is no UTF-8.
-            for line in file.read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
-                try:
-                    record = json.loads(line)
-                    known[record["file_name"]] = record["text"]
-                except (ValueError, KeyError, TypeError):
-                    continue  # the line that an interruption cut short: its image is captioned again
+        for line in _lines_of_records(file):
+            try:
+                record = json.loads(line)
+                known[record["file_name"]] = record["text"]
+            except (ValueError, KeyError, TypeError):
+                continue  # the line that an interruption cut short: its image is captioned again
     return known
+
+
+def _lines_of_records(file: Path) -> list[str]:
+    """Texts may hold other ends of lines; names of files, and a line that was cut short, what is no UTF-8."""
+    if not file.exists():
+        return []
+    return [line for line in file.read_text(encoding="utf-8", errors="surrogateescape").split("\n") if line.strip()]
+
+
+def _write_captions(out: Path, captions: Mapping[str, str]) -> None:
+    """Every caption, a line each, beside what `out` says of the file already; lines that have none stay, at the end."""
+    lines: dict[str, str] = {}
+    others: list[str] = []
+    for line in _lines_of_records(out):
+        try:
+            record = json.loads(line)
+            lines[record["file_name"]] = json.dumps(
+                record | {"text": captions[record["file_name"]]}, ensure_ascii=False
+            )
+        except (ValueError, KeyError, TypeError):
+            others.append(line)
+    written = [lines[name] + "\n" if name in lines else _line(name, text) for name, text in captions.items()]
+    write_text(out, "".join(written) + "".join(f"{line}\n" for line in others))
 
 
 def _parts(out: Path) -> Iterator[Path]:
@@ -197,5 +224,11 @@ def _line(file_name: str, text: str) -> str:
 
 
 def _relative(file: Path, folder: Path) -> str:
-    resolved = file.resolve()
-    return str(resolved.relative_to(folder.resolve()) if resolved.is_relative_to(folder.resolve()) else resolved)
+    """As it is called in the folder, though it may be a link that leads out of it; else by its whole path."""
+    for path, below in (
+        (file.absolute(), folder.absolute()),
+        (file.resolve(), folder.resolve()),
+    ):
+        if path.is_relative_to(below):
+            return str(path.relative_to(below))
+    return str(file.resolve())

@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from .composition import ready_captioner
 from .parts import weights_of
-from .precision import half_precision
+from .precision import half_precision, without_8_bits
 from .weights import require_all_weights
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class CaptioningModel:
                 output_loading_info=True,
             )
             require_all_weights(name_or_path, model, info)
-            # Version 4 of transformers leaves weights of 8 bits as they are.
-            return cls._with(model.eval().requires_grad_(False).to(device, precision), plan.folder)
+            model = without_8_bits(model, precision)
+            return cls._with(model.eval().requires_grad_(False).to(device), plan.folder)
 
     @classmethod
     def _with(cls, model: Any, folder: Path) -> CaptioningModel:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .captioners import AutoCaptioner
 from .catalogue import CAPTIONERS, GENERATORS
 from .composition import Plans, captioner_part, generator_parts, require_generator
 from .fitting import require_lora
-from .loading import pair_arguments
+from .generators import DiffusionGenerator
+from .loading import arguments_of_part, pair_arguments
 from .parts import Kind, Part
 from .plans import Plan, bring, require_room, survey_here, survey_hub
 from .repositories import Listing, cache_folder, hub_listing, is_repository
@@ -69,13 +71,19 @@ def _planned(
         for_captioner, for_generator = pair_arguments(name, captioner, generator)
         parts: dict[Kind, Part] = {"captioner": captioner_part(for_captioner), **generator_parts(for_generator)}
     elif entry is not None:
-        chosen = (captioner if text in CAPTIONERS else generator) or {}
-        for_generator = entry.arguments | {"revision": revision or None} | dict(chosen)
-        parts = {"captioner": captioner_part(for_generator)} if text in CAPTIONERS else generator_parts(for_generator)
+        own = entry.arguments | {"revision": revision or None}
+        if text in CAPTIONERS:
+            for_generator = arguments_of_part("captioner", AutoCaptioner, text, own, captioner)
+            parts = {"captioner": captioner_part(for_generator)}
+        else:
+            for_generator = arguments_of_part("generator", DiffusionGenerator, text, own, generator)
+            parts = generator_parts(for_generator)
     else:
         kind = _kind(hub_listing(text, revision or None))
-        for_generator = {"name_or_path": text, "revision": revision or None} | dict(generator or {})
-        parts = generator_parts(for_generator) if kind == "generator" else {kind: Part(kind, text, revision or None)}
+        own = {"name_or_path": text, "revision": revision or None}
+        for_generator = arguments_of_part("generator", DiffusionGenerator, text, own, generator)
+        alone = Part(kind, text, revision or None, for_generator.get("lora_weight_name") if kind == "lora" else None)
+        parts = generator_parts(for_generator) if kind == "generator" else {kind: alone}
     return {kind: survey_hub(part) for kind, part in parts.items()}, for_generator
 
 

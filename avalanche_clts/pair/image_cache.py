@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from .._support.checks import require_whole
+from .._support.files import files_below
 from .abilities import offer_abilities_of
 from .generators import DiffusionGenerator, Generator
 from .loading import Pair, pair_identity
@@ -68,7 +69,7 @@ class CachedGenerator:
                 f"identity is None, and what images of a {type(generator).__name__} depend on is not known; "
                 "give a text that tells it from others, and changes whenever its images do"
             )
-        self.generator = generator
+        self.generator = self.wraps = generator
         self.max_bytes = max_bytes
         self.identity = identity
         self._file = Path(folder) / _DATABASE
@@ -166,7 +167,7 @@ def _digest(parts: list[Any]) -> bytes:
 
 def _stamp(path: Path) -> str:
     """What changes with any file of a checkpoint, whatever it holds."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    files = files_below(path) if path.is_dir() else [path]
     stats = [(file.relative_to(path).as_posix(), file.stat()) for file in files]
     return _digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]).hex()
 

@@ -37,7 +37,7 @@ class LinearDecoder:
         if precision != torch.float32:
             autoencoder.to(precision)
         latents = torch.cat([latents_of(e) for e in encoded])
-        latents = autoencoder.config.scaling_factor * latents.float().cpu()
+        latents = autoencoder.config.scaling_factor * _centred(latents.float().cpu(), autoencoder.config)
         targets = interpolate(pictures, size=latents.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
         around = _neighbourhoods(latents).transpose(1, 2).flatten(0, 1)
         around = torch.cat([around, torch.ones(len(around), 1)], dim=1)
@@ -50,6 +50,14 @@ class LinearDecoder:
         around = _neighbourhoods(latents.float())
         rgb = self._weight.to(around) @ around + self._bias.to(around)[:, None]
         return ((rgb.unflatten(2, latents.shape[-2:]) + 1) / 2).clamp(0, 1)
+
+
+def _centred(latents: torch.Tensor, config: Any) -> torch.Tensor:
+    """Latents as the denoiser knows them, but for the scale: of some autoencoders they have a mean and a deviation."""
+    mean, std = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is None or std is None:
+        return latents
+    return (latents - latents.new_tensor(mean).view(1, -1, 1, 1)) / latents.new_tensor(std).view(1, -1, 1, 1)
 
 
 def latents_of(encoded: Any) -> torch.Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .._support.checks import require_method
+from .._support.files import files_below
 from .captioners import AutoCaptioner, BlipCaptioner, Captioner
 from .catalogue import CAPTIONERS, GENERATORS, PREFIX, Checkpoint
 from .composition import LOADING, Plans, brought, captioner_part, generator_parts, require_generator
@@ -131,8 +132,8 @@ def pair_arguments(
         source = f"the catalogue's {name}"
         own = _of_name(name)
     return (
-        _merged("captioner", AutoCaptioner, source, own[0], captioner),
-        _merged("generator", DiffusionGenerator, source, own[1], generator),
+        arguments_of_part("captioner", AutoCaptioner, source, own[0], captioner),
+        arguments_of_part("generator", DiffusionGenerator, source, own[1], generator),
     )
 
 
@@ -142,10 +143,11 @@ def _of_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return own[0], own[1]
 
 
-def _merged(
+def arguments_of_part(
     part: str, kind: type, source: str, own: dict[str, Any], chosen: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Arguments of a part: its own, and those that were chosen in their place."""
+    """Arguments of a part: its own, and those that were chosen in their place. Raises `ValueError` for one that it does
+    not take."""
     if chosen is not None and not isinstance(chosen, Mapping):
         raise TypeError(f"{part} is {chosen!r}; it must be a dict of arguments of {kind.__name__}")
     known = list(inspect.signature(kind).parameters)
@@ -262,6 +264,7 @@ def named_pair_nbytes(name: str) -> int:
 
 def part_nbytes(part: Any) -> int | None:
     """As `pair_nbytes`, of a captioner or a generator alone."""
+    part = _wrapped(part)
     given = given_modules(part)
     if given is not None:
         tensors = {id(t): t for module in given.values() for t in [*module.parameters(), *module.buffers()]}
@@ -276,7 +279,13 @@ def pair_identity(pair: Pair) -> list[str]:
     return [" ".join([_identity(part), *_chosen(part)]) for part in pair]
 
 
+def _wrapped(part: Any) -> Any:
+    """What a cache of images, which is told apart by its generator, has them made by."""
+    return _wrapped(part.wraps) if hasattr(part, "wraps") else part
+
+
 def _chosen(part: Any) -> list[str]:
+    part = _wrapped(part)
     names = ("prefix", "prompt", "max_new_tokens", "variant", "steps", "guidance_scale", "height", "width", "scheduler")
     values = {name: getattr(part, name, None) for name in names}
     decoding = getattr(part, "decoding", None)
@@ -295,6 +304,10 @@ def _chosen(part: Any) -> list[str]:
 
 
 def _identity(part: Any) -> str:
+    told = getattr(part, "identity", None) if hasattr(part, "wraps") else None
+    if told is not None:  # by whoever knows what its images depend on
+        return f"{type(_wrapped(part)).__name__} {told}"
+    part = _wrapped(part)
     name = getattr(part, "name_or_path", None)
     if name is None:
         return f"{type(part).__name__} {getattr(part, 'template', '')}".strip()
@@ -312,7 +325,7 @@ def _identity(part: Any) -> str:
 def _identity_of_folder(folder: Path, chosen: Iterable[str] | None = None) -> str:
     """Of all files in it, or of those that are `chosen`, where a folder has several of a kind."""
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*") if chosen is None else (folder / path for path in chosen)):
+    for file in files_below(folder) if chosen is None else sorted(folder / path for path in chosen):
         if file.is_file():
             digest.update(f"{file.relative_to(folder)} {file.stat().st_size}".encode())
             for some in telling_bytes(file):

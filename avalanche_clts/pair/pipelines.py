@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .fitting import model_class, require_lora_extra, scheduler_class
 from .parts import Kind, Weights, pipeline_parts, weights_of
 from .plans import Plan
-from .precision import half_precision
+from .precision import half_precision, without_8_bits
 from .weights import MissingWeightsError, misfit, require_all_weights
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def _whole(kind: Any, folder: Path, where: str, weights: Weights, dtype: torch.d
             raise
         raise MissingWeightsError(misfit(where, kind, [f"{misshapen[1]} in another shape"])) from None
     require_all_weights(where, model, info)
-    # Version 4 of transformers leaves weights of 8 bits as they are.
-    return model if isinstance(model, diffusers.ModelMixin) else model.to(dtype=dtype)
+    return model if isinstance(model, diffusers.ModelMixin) else without_8_bits(model, dtype)
 
 
 def _load_autoencoder(plan: Plan, dtype: torch.dtype) -> Any:
@@ -142,5 +141,7 @@ def _add_lora(pipeline: Any, plan: Plan) -> None:
     pipeline.load_lora_weights(plan.folder, weight_name=file, use_safetensors=file.endswith(".safetensors"))
     if not pipeline.get_list_adapters():
         raise ValueError(f"lora is {plan.part.name!r}, of whose weights none fits the pipeline; give one for its kind")
-    pipeline.fuse_lora()
+    # Of all that it can have learnt: some pipelines fuse into the denoiser alone by themselves, and drop the rest.
+    loadable = [name for name in pipeline._lora_loadable_modules if getattr(pipeline, name, None) is not None]
+    pipeline.fuse_lora(components=loadable)
     pipeline.unload_lora_weights()

@@ -22,6 +22,15 @@ def fast_multiplication(device: str | torch.device) -> AbstractContextManager[An
     return torch.autocast(kind, torch.bfloat16) if _has_bfloat16(kind) else nullcontext()
 
 
+def without_8_bits(model: Any, dtype: torch.dtype) -> Any:
+    """The model, its weights of 8 bits in `dtype`: version 4 of transformers leaves these as they are. What the library
+    keeps in full precision, as T5 has some that overflow in half of it, stays so."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.is_floating_point() and tensor.element_size() == 1:
+            tensor.data = tensor.data.to(dtype)
+    return model
+
+
 @contextmanager
 def fast_training(
     network: nn.Module, compute: Callable[[Tensor], Tensor], example: Tensor

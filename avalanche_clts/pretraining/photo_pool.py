@@ -144,6 +144,11 @@ def _photo_pool(learnt: ImageSubset, names: list[str], mirror: bool) -> Pool:
     return Pool([*images, *map(ImageOps.mirror, images)], 2 * captions, 2 * targets)
 
 
+def _is_below(file: Path, folder: Path) -> bool:
+    """Whether a file is in a folder, as it is written or by a link."""
+    return folder.absolute() in file.absolute().parents or (folder.resolve() in file.resolve().parents)
+
+
 def _captioned_domain(root: Path, size: int | None, skip_damaged: bool) -> Domain:
     files: list[str] = []
     captions: list[str] = []
@@ -160,7 +165,7 @@ def _captioned_domain(root: Path, size: int | None, skip_damaged: bool) -> Domai
             ) from None
         if not (root / name).is_file():
             raise FileNotFoundError(f"{root / 'metadata.jsonl'}, line {number}: there is no {shown(root / name)}")
-        if tested is not None and tested.resolve() in (root / name).resolve().parents:
+        if tested is not None and _is_below(root / name, tested):
             continue  # never learnt from
         files.append(str(root / name))
         captions.append(str(text))
@@ -169,8 +174,11 @@ def _captioned_domain(root: Path, size: int | None, skip_damaged: bool) -> Domai
     both = None if size is None else (size, size)
     opened = FolderImages(list(dict.fromkeys(files)), size=both, skip_damaged=skip_damaged)
     readable = [i for i, file in enumerate(files) if file not in opened.damaged]
-    held = readable[_HELD_OUT - 1 :: _HELD_OUT] or readable[-1:]
-    learnt = [i for i in readable if i not in set(held)]
+    first_of = {files[i]: i for i in reversed(readable)}  # a file may have several captions
+    once = sorted(first_of.values())
+    held = once[_HELD_OUT - 1 :: _HELD_OUT] or once[-1:]
+    seen_at_test = {files[i] for i in held}
+    learnt = [i for i in readable if files[i] not in seen_at_test]
     if not learnt:
         raise ValueError(f"{root / 'metadata.jsonl'} names a single image that can be opened; at least 2 are needed")
 

@@ -134,7 +134,9 @@ def class_folders(tree: Folder, *, of_split: bool = False) -> Classes:
     seem to be no classes.
     """
     refuse_nested(tree, of_split=of_split)
-    classes = {_label(name): folder.below() for name, folder in sorted(tree.folders.items())}
+    # In the order of what they are called, however that is spelt: the same for every split and domain.
+    named = sorted(((_label(name), folder) for name, folder in tree.folders.items()), key=lambda item: item[0])
+    classes = {label: folder.below() for label, folder in named}
     empty = [f"{name}/" for name, images in classes.items() if not images]
     if not classes or len(empty) == len(tree.folders):
         raise FileNotFoundError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..._support.console import bar, begin
+from ..._support.files import files_below
 from .pixels import nearest, pixels_of
 
 _KEY = 8  # bytes of an image that are looked for first
@@ -91,7 +92,7 @@ class RealImages:
 
 def search(folder: Path, real: RealImages) -> dict[str, int]:
     """The files under `folder` that hold real images, and how many each."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in files_below(folder) if path.is_file()]
     counts = {}
     begin(f"searching {len(files)} files for real images")
     for file in bar(files, desc="searching the files", unit="file", leave=False):

@@ -87,6 +87,7 @@ def _compared(document: dict[str, Any]) -> dict[str, Any]:
         "arguments": document["arguments"],
         "versions": document["versions"],
         "pair": pair.get("name", "unknown"),
+        "several_pairs": pair.get("several", False),
         "pair_bytes": human_bytes(pair.get("bytes")),
     }
 

@@ -83,6 +83,12 @@ def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
                 f"{name} and {other_name} hold runs of {one['arguments']['stream']} that differ in "
                 f"{', '.join(differing)}; bring together what was run alike"
             )
+    held_out = [document.get("settings", {}).get("validation", 0.0) for document in documents]
+    if len(set(held_out)) > 1:
+        raise ValueError(
+            f"{', '.join(names)} are not measured on the same kind of images (validation is "
+            f"{', '.join(map(str, held_out))}); bring together what was measured alike"
+        )
     runs: dict[tuple[str, str, int], tuple[Results, str]] = {}
     for document, name in zip(documents, names, strict=True):
         for run in document["runs"]:
@@ -94,12 +100,29 @@ def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
                     "give the one that counts"
                 )
     first = {name: value for name, value in documents[0].items() if name != "accuracy_memory_area"}
+    where = [{name: d[name] for name in ("date", "machine", "threads") if name in d} for d in documents]
     return first | {
+        **(_beside_each_other(where) if all(part.keys() == where[0].keys() for part in where) else {}),
+        "pair": _pairs(documents),
         "runs": [run for run, _ in runs.values()],
         "arguments": _beside_each_other([document["arguments"] for document in documents]),
         "versions": _beside_each_other([document["versions"] for document in documents]),
         "hyperparameters_from": _origins(documents),
         "command": " ; ".join(dict.fromkeys(document.get("command", "") for document in documents)),
+    }
+
+
+def _pairs(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The pair of all documents; where they have several, their names by stream and their bytes together."""
+    pairs = {d["arguments"]["stream"]: d.get("pair", {}) for d in documents}
+    told = {json.dumps(pair.get("identity")): pair for pair in pairs.values()}
+    if len(told) == 1:
+        return next(iter(told.values()))
+    nbytes = [pair.get("bytes") for pair in told.values()]
+    return {
+        "name": ", ".join(f"{pair.get('name', 'unknown')} for {stream}" for stream, pair in pairs.items()),
+        "bytes": None if None in nbytes else sum(nbytes),
+        "several": True,
     }
 
 
