@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -217,7 +218,7 @@ def test_a_scheduler_fits_its_pipeline_or_is_refused(
 
 
 def test_a_transformer_takes_low_rank_weights(folders: dict[str, Path], tmp_path: Path) -> None:
-    from peft import LoraConfig
+    from peft import LoraConfig, inject_adapter_in_model
     from peft.utils import get_peft_model_state_dict
 
     folder = folders["FluxPipeline"]
@@ -231,10 +232,11 @@ def test_a_transformer_takes_low_rank_weights(folders: dict[str, Path], tmp_path
     assert difference(plain, other) > 1
     # Those of the text encoder alone are added as well, where a pipeline fuses its transformer's by itself.
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
-    encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False), encoder)
     FluxPipeline.save_lora_weights(tmp_path / "text", text_encoder_lora_layers=get_peft_model_state_dict(encoder))
     (of_text,) = DiffusionGenerator(folder, lora=tmp_path / "text", **options).generate(["a two"], [1])
     assert difference(plain, of_text) > 0
+    shutil.rmtree(tmp_path / "text")
     (tmp_path / "pytorch_lora_weights.safetensors").rename(tmp_path / "a.safetensors")
     weights = load_file(tmp_path / "a.safetensors")
     save_file({name: 2 * value for name, value in weights.items()}, tmp_path / "b.safetensors")

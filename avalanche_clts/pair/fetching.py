@@ -82,7 +82,8 @@ def _planned(
         kind = _kind(hub_listing(text, revision or None))
         own = {"name_or_path": text, "revision": revision or None}
         for_generator = arguments_of_part("generator", DiffusionGenerator, text, own, generator)
-        alone = Part(kind, text, revision or None, for_generator.get("lora_weight_name") if kind == "lora" else None)
+        file = for_generator.get("lora_weight_name") if kind == "lora" else None
+        alone = Part(kind, text, revision or None, weight_name=file)
         parts = generator_parts(for_generator) if kind == "generator" else {kind: alone}
     return {kind: survey_hub(part) for kind, part in parts.items()}, for_generator
 
