@@ -100,9 +100,11 @@ def merged(documents: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
                     "give the one that counts"
                 )
     first = {name: value for name, value in documents[0].items() if name != "accuracy_memory_area"}
-    where = [{name: d[name] for name in ("date", "machine", "threads") if name in d} for d in documents]
+    made: list[dict[str, Any]] = [
+        {name: d[name] for name in ("date", "machine", "threads") if name in d} for d in documents
+    ]
     return first | {
-        **(_beside_each_other(where) if all(part.keys() == where[0].keys() for part in where) else {}),
+        **(_beside_each_other(made) if all(part.keys() == made[0].keys() for part in made) else {}),
         "pair": _pairs(documents),
         "runs": [run for run, _ in runs.values()],
         "arguments": _beside_each_other([document["arguments"] for document in documents]),

@@ -13,8 +13,10 @@ class WholeMemoryDER(DER):
     """Avalanche's adds its memory to the batch after plugins were asked, which leaves those images as they are; and it
     replays nothing, and says nothing, where its memory holds fewer images than a batch of them takes."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    batch_size_mem: int
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._most_of_memory = self.batch_size_mem
 
     def _before_training_exp(self, **kwargs: Any) -> None:

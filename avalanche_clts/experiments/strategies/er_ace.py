@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader
 class WholeMemoryERACE(ER_ACE):
     """Avalanche's replays nothing, and says nothing, where its memory holds fewer images than a batch of them takes."""
 
+    replay_loader: Any
+
     def _before_training_exp(self, **kwargs: Any) -> None:
         super()._before_training_exp(**kwargs)
         memory = self.storage_policy.buffer
