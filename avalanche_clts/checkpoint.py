@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from avalanche.models import DynamicModule, IncrementalClassifier, MultiTaskModule
 from avalanche.models.dynamic_modules import avalanche_model_adaptation
+from avalanche.training.storage_policy import ExemplarsBuffer
+from avalanche.training.supervised import Cumulative
 
 from ._support.files import read_state, whole_folder, write_state, write_text
 from .footprint import caption_buffers
@@ -25,6 +27,8 @@ from .memory.buffer import CaptionBuffer
 from .models import RoutedModel
 from .pair.loading import pair_identity
 from .plugin_state import load_plugin_state, plugin_state, unknown_plugins
+from .plugins import CLTSPlugin
+from .strategy import CLTS
 
 _VERSION = 2
 _STATE, _SUMS = "state.safetensors", "checksums.json"
@@ -59,7 +63,7 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
     learnt = strategy.clock.train_exp_counter
     place = folder / f"checkpoint-{learnt:04d}"
     for other in _checkpoints(folder)[:1]:
-        if other.name > place.name:
+        if _number(other) > learnt:
             raise ValueError(
                 f"{folder} holds {other.name}, and strategy has learnt {learnt} experiences: it is of "
                 "another run; choose another folder, or go on from what it holds with load_checkpoint"
@@ -140,7 +144,13 @@ def load_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> int:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """The newest first."""
-    return sorted((p for p in folder.glob("checkpoint-*") if p.suffix != ".partial"), reverse=True)
+    return sorted((p for p in folder.glob("checkpoint-*") if p.suffix != ".partial"), key=_number, reverse=True)
+
+
+def _number(place: Path) -> int:
+    """How many experiences had been learnt."""
+    number = place.name.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() else -1
 
 
 def _newest_whole(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -225,7 +235,14 @@ def _require_known_state(strategy: Any) -> None:
     parts = [strategy.model.template, strategy.model.router] if isinstance(strategy.model, RoutedModel) else None
     modules = [m for part in parts or [strategy.model] for m in part.modules()]
     growing = [type(m).__name__ for m in modules if isinstance(m, DynamicModule) and not isinstance(m, known)]
-    unknown = unknown_plugins(strategy.plugins) + growing
+    keeps = isinstance(strategy, Cumulative) or isinstance(getattr(strategy, "storage_policy", None), ExemplarsBuffer)
+    own = [type(strategy).__name__] if keeps else []  # images, which no checkpoint holds
+    if any(isinstance(plugin, CLTSPlugin) for plugin in strategy.plugins) and not isinstance(strategy, CLTS):
+        raise ValueError(
+            f"strategy is a {type(strategy).__name__} with a CLTSPlugin, whose optimizer a checkpoint cannot put back; "
+            "make it with CLTS(...)"
+        )
+    unknown = own + unknown_plugins(strategy.plugins) + growing
     if unknown:
         raise ValueError(
             f"strategy has {', '.join(dict.fromkeys(unknown))}, whose state this checkpoint cannot hold; leave it out, "
@@ -255,7 +272,7 @@ def _random_state() -> dict[str, Any]:
     kind, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         "numpy": [kind, torch.from_numpy(np.array(keys, dtype=np.int64)), *rest],
         "python": random.getstate(),
     }
@@ -264,7 +281,7 @@ def _random_state() -> dict[str, Any]:
 def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])  # another machine may have fewer
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = state["python"]

@@ -99,7 +99,7 @@ def clts_metrics(
 
 def right_heads(model: RoutedModel, experience: Any, targets: Tensor) -> Tensor:
     """Which heads are right for each input of a test experience, `(n, num_heads)`; see `clts_metrics`."""
-    if divided_like_training(experience):
+    if divided_like_training(experience, [(record.experience, record.classes) for record in model.records]):
         right = [record.experience == experience.current_experience for record in model.records]
         return torch.tensor(right, device=targets.device).expand(len(targets), -1)
     known = [torch.isin(targets, torch.tensor(record.classes, device=targets.device)) for record in model.records]

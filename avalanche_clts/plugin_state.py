@@ -67,6 +67,9 @@ def load_plugin_state(plugin: Any, state: State, strategy: Any) -> None:
 
 
 def _handler(plugin: Any) -> _Handler | None:
+    """What is known of a plugin's kind, unless it is of a kind of its own that says itself what it remembers."""
+    if type(plugin) not in _HANDLERS and isinstance(plugin, Stateful):
+        return None
     return next((_HANDLERS[kind] for kind in type(plugin).__mro__ if kind in _HANDLERS), None)
 
 

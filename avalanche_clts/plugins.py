@@ -40,7 +40,7 @@ from .routers import (
 from .views import view_of
 
 IMAGES_PER_CLASS = 100  # regenerated where no replay_size is given, as many as the recorded comparisons have
-_BY_CLASSES = f"{IMAGES_PER_CLASS} images for each class seen"
+_BY_CLASSES = f"{IMAGES_PER_CLASS} images for each class of each experience"
 
 
 class CaptionReplayPlugin(ReplayPlugin):
@@ -63,7 +63,7 @@ class CaptionReplayPlugin(ReplayPlugin):
     - pair: writes the captions and turns them back into images.
     - mem_size: captions kept at most, in equal parts for all classes seen.
     - class_names: of all classes, by class id. None: taken from the data set where it has them.
-    - replay_size: images regenerated for each experience. None: 100 for each class seen.
+    - replay_size: images regenerated for each experience. None: 100 for each class of each experience.
     - recombine: whether captions lend each other their words where there are more images than captions; see
         `CaptionBuffer`.
     - batch_size, batch_size_mem, task_balanced_dataloader: as in Avalanche's `ReplayPlugin`.
@@ -143,7 +143,7 @@ class CLTSPlugin(SupervisedPlugin):
     - pair: writes the captions and turns them back into images.
     - captions_per_class: captions kept of each class of each experience.
     - replay_size: images regenerated after each experience, in equal parts for every experience so far. None: 100 for
-        each class seen.
+        each class of each experience.
     - router_training: how the router is taught. None: `RouterTraining()`.
     - router_epochs: short for `RouterTraining(epochs=...)`. None: as `router_training` says.
     - router_view: what the router is shown: "input", or "autoencoded", the input after the generator's autoencoder, by
@@ -318,12 +318,13 @@ class CLTSPlugin(SupervisedPlugin):
             "router_seconds": self.router_seconds,
             "router_settings": self.router_settings,
             "normalisation": None if view is None else view.state_dict_of_normalisation(),
+            "view_gave_way": self._suggested and view is None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.router_seconds, self.router_settings = state["router_seconds"], state["router_settings"]
-        if self._suggested and state["normalisation"] is None:  # it had given way
+        if state["view_gave_way"]:
             self.router_view = None
         if self.router_view is not None:
             self.router_view.load_normalisation(state["normalisation"])

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.models import DynamicModule
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
@@ -94,6 +95,12 @@ class TaskRouter(Router):
     def __init__(self, backbone: nn.Module, *, view: nn.Module | None = None) -> None:
         super().__init__()
         require_kind("backbone", backbone, nn.Module, "a torch.nn.Module")
+        growing = [type(part).__name__ for part in backbone.modules() if isinstance(part, DynamicModule)]
+        if growing:
+            raise ValueError(
+                f"router holds {growing[0]}, which grows as a head does; give a network without it: the router's "
+                "output grows by itself"
+            )
         self.backbone = backbone
         self.view = view
         self.output: nn.Linear | None = None

@@ -64,7 +64,7 @@ class CLTS(SupervisedTemplate):
     - pair: captioner and generator, from `load_pair`.
     - captions_per_class: captions kept of each class of each experience.
     - replay_size: images regenerated after each experience, in equal parts for every experience so far. None: 100 for
-        each class seen.
+        each class of each experience.
     - router_training: how the router is taught: epochs, optimizer, targets and more. None: `RouterTraining()`.
     - router_epochs: short for `RouterTraining(epochs=...)`. None: as `router_training` says.
     - router_view: what the router is shown, "input" or "autoencoded"; see `CLTSPlugin`. None: as the pair suggests.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from avalanche.models import IncrementalClassifier
 from torch import nn
 from torchvision.transforms import v2
 
@@ -113,8 +114,17 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
     (lambda t: make_clts((t.pair.captioner, 3)), "pair's generator is 3", "DiffusionGenerator()"),
     (lambda t: CLTSPlugin(pair=t.pair, replay_size=-1), "replay_size is -1", WHOLE),
     (lambda t: t.replay(mem_size=0), "mem_size is 0", WHOLE),
+    (
+        lambda t: RoutedModel(head=nn.Linear(64, 10), router=nn.Sequential(nn.Flatten(), IncrementalClassifier(64))),
+        "router holds IncrementalClassifier",
+        "give a network without it",
+    ),
     (lambda t: t.replay(mem_size="all"), "mem_size is 'all'", WHOLE),
-    (lambda t: t.replay(replay_size=-1), "replay_size is -1", "or None for 100 images for each class seen"),
+    (
+        lambda t: t.replay(replay_size=-1),
+        "replay_size is -1",
+        "or None for 100 images for each class of each experience",
+    ),
     (lambda t: t.buffer(replay_size=-1), "replay_size is -1", "or None for one image a caption"),
     (lambda t: t.buffer(images_per_class=0), "images_per_class is 0", "or None for one image a caption"),
     (lambda t: t.replay(batch_size_mem=0), "batch_size_mem is 0", "or None for batch_size"),

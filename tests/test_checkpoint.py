@@ -24,12 +24,13 @@ from avalanche.training.plugins import (
     ReplayPlugin,
     SynapticIntelligencePlugin,
 )
-from avalanche.training.supervised import Naive
+from avalanche.training.supervised import DER, ER_ACE, Cumulative, Naive
 from torch import nn
 from torchvision.transforms import Compose, ToTensor
 
 from avalanche_clts import (
     CaptionReplayPlugin,
+    CLTSPlugin,
     Pair,
     RoutedModel,
     checkpoint,
@@ -412,3 +413,77 @@ def _tensors(node, prefix: str = "") -> dict[str, torch.Tensor]:
         return {prefix: node}
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     return {k: t for key, value in items for k, t in _tensors(value, f"{prefix}.{key}".strip(".")).items()}
+
+
+@pytest.mark.parametrize("kind", [Cumulative, ER_ACE, DER])
+def test_strategies_that_keep_images_themselves_are_refused(kind: type, tiny_pair: Pair, tmp_path: Path) -> None:
+    """What a checkpoint leaves out would be missing after a resume, and nothing would say so."""
+    network = small_net()
+    own = {} if kind is Cumulative else {"mem_size": 10}
+    strategy = kind(
+        model=network,
+        optimizer=torch.optim.Adam(network.parameters()),
+        criterion=nn.CrossEntropyLoss(),
+        plugins=[CaptionReplayPlugin(pair=tiny_pair, mem_size=10)],
+        evaluator=EvaluationPlugin(),
+        **own,
+    )
+    with pytest.raises(ValueError, match=f"strategy has {kind.__name__}, whose state this checkpoint cannot hold"):
+        save_checkpoint(strategy, tmp_path)
+
+
+def test_another_strategy_with_heads_is_refused(tiny_pair: Pair, tmp_path: Path) -> None:
+    model = RoutedModel(head=small_net(), router=small_net(16))
+    strategy = Naive(
+        model=model,
+        optimizer=torch.optim.Adam(model.parameters()),
+        criterion=nn.CrossEntropyLoss(),
+        plugins=[CLTSPlugin(pair=tiny_pair)],
+        evaluator=EvaluationPlugin(),
+    )
+    with pytest.raises(ValueError, match=r"strategy is a Naive with a CLTSPlugin, .*; make it with CLTS"):
+        save_checkpoint(strategy, tmp_path)
+
+
+def test_a_plugin_of_a_known_kind_that_says_what_it_remembers_is_asked(tiny_pair: Pair, tmp_path: Path) -> None:
+    class CountingEWC(EWCPlugin):
+        count = 0
+
+        def before_training_exp(self, strategy, **kwargs):
+            self.count += 1
+            super().before_training_exp(strategy, **kwargs)
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    clts = make_clts(tiny_pair, plugins=[CountingEWC(ewc_lambda=1.0)])
+    clts.train(digits().train_stream[0])
+    save_checkpoint(clts, tmp_path)
+    resumed = make_clts(tiny_pair, plugins=[CountingEWC(ewc_lambda=1.0)])
+    load_checkpoint(resumed, tmp_path)
+    assert [p.count for p in resumed.plugins if isinstance(p, CountingEWC)] == [1]
+
+
+def test_the_newest_checkpoint_is_that_of_the_largest_number(tiny_pair: Pair, tmp_path: Path) -> None:
+    """As online streams of small parts have more than ten thousand."""
+    clts = make_clts(tiny_pair)
+    clts.train(digits().train_stream[0])
+    for number in (9999, 10_000):
+        clts.clock.train_exp_counter = number
+        save_checkpoint(clts, tmp_path)
+    assert load_checkpoint(make_clts(tiny_pair), tmp_path) == 10_000
+
+
+def test_a_view_that_was_never_needed_yet_is_still_there_after_a_resume(tiny_pair: Pair, tmp_path: Path) -> None:
+    suggesting = Pair(tiny_pair.captioner, copy.copy(tiny_pair.generator))
+    suggesting.generator.router_view = "autoencoded"
+    build = partial(make_clts, suggesting)
+    save_checkpoint(build(), tmp_path)
+    resumed = build()
+    load_checkpoint(resumed, tmp_path)
+    views = [next(p for p in s.plugins if isinstance(p, CLTSPlugin)).router_view for s in (build(), resumed)]
+    assert views[0] is not None
+    assert type(views[0]) is type(views[1])

@@ -122,3 +122,15 @@ def test_damaged_file_is_refused_and_leaves_the_memory_as_it_was(tmp_path: Path,
 def test_budgets_that_hold_nothing_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"max_size|captions_per_class"):
         CaptionMemory(**options)
+
+
+def test_classes_take_turns_where_there_is_not_an_image_for_each() -> None:
+    """As in many experiences of many classes: no class is left out for good."""
+    memory = CaptionMemory()
+    seen: set[tuple[int, int]] = set()
+    for experience in range(4):
+        memory.captions += [Caption("a", target, experience, 0, seed=target) for target in range(6)]
+        prompts = memory.prompts(3 * (experience + 1))
+        assert Counter(p.caption.experience for p in prompts) == dict.fromkeys(range(experience + 1), 3)
+        seen |= {(p.caption.experience, p.caption.target) for p in prompts}
+    assert {(0, target) for target in range(6)} <= seen

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from avalanche.benchmarks import nc_benchmark
+from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metric_results import TensorImage
 from avalanche.evaluation.metrics import accuracy_metrics
@@ -112,6 +112,27 @@ def test_heads_that_know_the_class_are_right_where_one_test_set_serves_all(tiny_
 
     assert torch.equal(right_heads(clts.model, OneTestSet, torch.tensor([1, 2, 9])), expected)
     assert right_heads(clts.model, benchmark.test_stream[1], torch.tensor([2])).tolist() == [[False, True, False]]
+
+
+def test_right_heads_do_not_depend_on_how_a_test_stream_was_made(tiny_pair: Pair, benchmark) -> None:
+    """Nor on how much of it is evaluated. Each domain has all classes: every head knows them, and one is right."""
+    train, test = (stream[0].dataset for stream in (split_digits(1).train_stream, split_digits(1).test_stream))
+    domains = benchmark_from_datasets(train=[train, train], test=[test, test])
+    clts = make_clts(tiny_pair, train_epochs=1)
+    for experience in domains.train_stream:
+        clts.train(experience)
+    third = torch.tensor([3])
+    for number, expected in enumerate(([True, False], [False, True])):
+        for stream in (domains.test_stream, domains.test_stream[: number + 1]):
+            assert right_heads(clts.model, stream[number], third).tolist() == [expected]
+    at_once = benchmark_from_datasets(train=[train, train], test=[test]).test_stream[0]
+    assert right_heads(clts.model, at_once, third).tolist() == [[True, True]]
+    clts = make_clts(tiny_pair, train_epochs=1)
+    for experience in benchmark.train_stream[:3]:
+        clts.train(experience)
+    for part in (benchmark.test_stream, benchmark.test_stream[:2], benchmark.test_stream[1:2]):
+        found = next(e for e in part if e.current_experience == 1)
+        assert right_heads(clts.model, found, third).tolist() == [[False, True, False]]
 
 
 def test_what_regularisation_keeps_of_the_network_counts(benchmark) -> None:

@@ -341,11 +341,34 @@ def train_stream_beside(experience: Any) -> Any:
     return getattr(getattr(stream, "benchmark", None), "train_stream", None)
 
 
-def divided_like_training(experience: Any) -> bool:
-    """Whether test experience t goes with training experience t, as far as the benchmark tells."""
-    training = train_stream_beside(experience)
-    stream = getattr(_unmasked(experience), "origin_stream", None)
-    return training is not None and stream is not None and len(training) == len(stream)
+def divided_like_training(experience: Any, learnt: Sequence[tuple[int, Sequence[int]]]) -> bool:
+    """Whether test experience t goes with training experience t, as far as can be told.
+
+    **Arguments:**
+
+    - learnt: place in their stream, and classes, of the training experiences so far: all that is known of them where
+        the test stream knows no benchmark.
+    """
+    training, of_test = (
+        train_stream_beside(experience),
+        _whole_length(getattr(_unmasked(experience), "origin_stream", None)),
+    )
+    if of_test is None:
+        return False
+    if training is not None:
+        return _whole_length(training) == of_test
+    if any(place >= of_test for place, _ in learnt):  # one test set for all
+        return False
+    shown = set(classes_of(experience))
+    return all(shown <= set(classes) for place, classes in learnt if place == _index(experience))
+
+
+def _whole_length(stream: Any) -> int | None:
+    """Of the stream that another may be a slice of; None where it is not known."""
+    try:
+        return int(stream._full_length()) if hasattr(stream, "_full_length") else len(stream)
+    except TypeError:
+        return None
 
 
 def belongs_to(test: Any, training: Any, classes: Sequence[int]) -> bool:

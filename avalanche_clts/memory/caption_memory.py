@@ -101,7 +101,8 @@ class CaptionMemory:
         """`count` images to generate, in equal parts for every experience and, within it, for every class.
 
         Where there are more images than captions, a caption serves several times, each time from other noise; where
-        there are fewer, the captions take turns from experience to experience. None: one image for each caption.
+        there are fewer, captions, and where there are very few, classes and experiences take turns from experience to
+        experience. None: one image for each caption.
 
         **Arguments:**
 
@@ -115,8 +116,8 @@ class CaptionMemory:
             groups[caption.experience][caption.target].append(caption)
         prompts = []
         turn = len(groups)  # moves on with every experience
-        for by_class, share in zip(groups.values(), _equal_parts(count, len(groups)), strict=True):
-            for captions, n in zip(by_class.values(), _equal_parts(share, len(by_class)), strict=True):
+        for by_class, share in zip(groups.values(), _equal_parts(count, len(groups), turn), strict=True):
+            for captions, n in zip(by_class.values(), _equal_parts(share, len(by_class), turn), strict=True):
                 for i in range(n):
                     copy, position = divmod(i, len(captions))
                     caption = captions[(position + turn * n) % len(captions)]
@@ -150,5 +151,7 @@ class CaptionMemory:
                 raise ValueError(f"{path} is {error}") from error
 
 
-def _equal_parts(total: int, parts: int) -> list[int]:
-    return [total // parts + (i < total % parts) for i in range(parts)]
+def _equal_parts(total: int, parts: int, turn: int) -> list[int]:
+    """As equal as whole numbers can be; where there is not one for each, those that get one take turns."""
+    first = turn * total if total < parts else 0
+    return [total // parts + ((i - first) % parts < total % parts) for i in range(parts)]
