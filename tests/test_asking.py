@@ -337,7 +337,7 @@ def test_it_has_the_hyper_parameters_of_its_row(name: str, tiny_pair: Pair) -> N
     assert not ROWS[name].searched("digits")
     given = replace(QUICK, strategies=(name,), tune=True).with_given(hyperparameters={name: rate})
     assert given.options_of(name)["learning_rate"] == 0.5, "no search overrules it"
-    kept = {"memory_bytes": {"captions": 999, "heads": 9999, "router": 9999}}
+    kept = {"memory_bytes": {"captions": 999, "exemplars": 0, "heads": 9999, "router": 9999}}
     agents = [build(asked, row, 0, stream=parse_stream("digits"), pair=tiny_pair, clts=kept)[0] for row in (own, name)]
     extra = [plugin for plugin in agents[1].plugins if isinstance(plugin, AskCaptionerPlugin)]
     assert len(extra) == 1

@@ -441,7 +441,7 @@ def test_another_strategy_with_heads_is_refused(tiny_pair: Pair, tmp_path: Path)
         plugins=[CLTSPlugin(pair=tiny_pair)],
         evaluator=EvaluationPlugin(),
     )
-    with pytest.raises(ValueError, match=r"strategy is a Naive with a CLTSPlugin, .*; make it with CLTS"):
+    with pytest.raises(ValueError, match=r"strategy is a Naive with a RoutedModel, .*; make it with CLTS"):
         save_checkpoint(strategy, tmp_path)
 
 

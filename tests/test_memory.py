@@ -126,7 +126,7 @@ def test_budgets_that_hold_nothing_are_refused(options: dict[str, int]) -> None:
 
 def test_classes_take_turns_where_there_is_not_an_image_for_each() -> None:
     """As in many experiences of many classes: no class is left out for good."""
-    memory = CaptionMemory()
+    memory = CaptionMemory(captions_per_class=1)
     seen: set[tuple[int, int]] = set()
     for experience in range(4):
         memory.captions += [Caption("a", target, experience, 0, seed=target) for target in range(6)]

@@ -53,16 +53,11 @@ RECORDED = {file.parent.name: json.loads(file.read_text()) for file in sorted(RE
 STREAMS = [name for name in RECORDED if any((RESULTS / name).glob("tuning-*.json"))]
 
 
-# Searched with a pair that a benchmark trains on photographs; no package ships it.
-OF_OWN_PAIRS = {"cifar10-half"}
-
-
 def test_both_embedded_streams_are_recorded() -> None:
     assert {"digits", "shapes"} <= set(STREAMS)
-    assert set(STREAMS) >= OF_OWN_PAIRS
 
 
-@pytest.mark.parametrize("name", sorted(set(STREAMS) - OF_OWN_PAIRS))
+@pytest.mark.parametrize("name", STREAMS)
 def test_recorded_results_are_of_the_pair_that_ships(name: str) -> None:
     assert RECORDED[name]["pair"]["name"] in EMBEDDED
     pair = load_pair(RECORDED[name]["pair"]["name"])

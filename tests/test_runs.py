@@ -142,7 +142,7 @@ def test_search_looks_at_images_that_no_strategy_is_trained_on_nor_reported_on()
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.compared and not row.on_features])
 def test_every_strategy_runs_on_images_held_out(name: str, tiny_pair: Pair) -> None:
-    clts = {"memory_bytes": {"captions": 1000, "heads": 10**6, "router": 10**6}}
+    clts = {"memory_bytes": {"captions": 1000, "exemplars": 0, "heads": 10**6, "router": 10**6}}
     asked = replace(QUICK, validation=tuning.VALIDATION)
     agent, benchmark = build(asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair, clts=clts)
     joint = isinstance(agent, JointTraining)
@@ -186,7 +186,7 @@ def test_images_of_memory_are_augmented_as_the_streams_are(name: str, tiny_pair:
     """Whatever a strategy does with them: that they look otherwise than new ones is nothing to learn from."""
     few = {"er-count": {"batch_size_mem": 8}, "er-ace": {"batch_size_mem": 8}}.get(name, {})
     asked = replace(QUICK, train_epochs=1, hyperparameters={name: few | {"augmentation": "shifted"}})
-    kept = {"memory_bytes": {"captions": 999, "heads": 9999, "router": 9999}}
+    kept = {"memory_bytes": {"captions": 999, "exemplars": 0, "heads": 9999, "router": 9999}}
     monkeypatch.setattr(shared, "augmented", lambda images, *, mirrored: torch.zeros_like(images))
     agent, benchmark = build(asked, name, 0, stream=parse_stream("digits"), pair=tiny_pair, clts=kept)
     routed = isinstance(agent.model, RoutedModel)

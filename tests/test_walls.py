@@ -62,6 +62,7 @@ FOREIGN = {
     "pair.captioners": {"_name_or_path"},
     "pair.fitting": {"_lora_loadable_modules"},
     "pair.generators": {"_execution_device", "_progress_bar_config"},
+    "pair.pipelines": {"_lora_loadable_modules"},
     "pair.prompt_encoding": {"_execution_device"},
 }
 # The insides of data sets, experiences and streams, whether or not their names begin with an underscore.
@@ -71,6 +72,7 @@ INSIDES = {
     "_experiences",
     "_flat_data",
     "_frozen_transform_groups",
+    "_full_length",
     "_get_idx",
     "_indices",
     "_origin_stream",
