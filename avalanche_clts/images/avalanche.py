@@ -349,10 +349,8 @@ def divided_like_training(experience: Any, learnt: Sequence[tuple[int, Sequence[
     - learnt: place in their stream, and classes, of the training experiences so far: all that is known of them where
         the test stream knows no benchmark.
     """
-    training, of_test = (
-        train_stream_beside(experience),
-        _whole_length(getattr(_unmasked(experience), "origin_stream", None)),
-    )
+    training = train_stream_beside(experience)
+    of_test = _whole_length(getattr(_unmasked(experience), "origin_stream", None))
     if of_test is None:
         return False
     if training is not None:
