@@ -111,7 +111,7 @@ class RoutedModel(MultiTaskModule):
         if not self.training:
             self._num_classes = max([self._num_classes, *(target + 1 for target in classes)])
             return
-        if part.is_first or not self.records:
+        if not self.records or not part.goes_on_with(self.records[-1].experience):
             index = len(self.records) if part.experience is None else part.experience
             record = HeadRecord(classes, labels, index)
             head = self.heads[-1] if not self.records else self._new_head()

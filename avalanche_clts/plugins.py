@@ -24,6 +24,7 @@ from .models import RoutedModel
 from .pair.loading import Pair
 from .pair_fit import PairFit
 from .refusals import (
+    require_first_part,
     require_images_to_augment,
     require_own_head,
     require_routed_sequence,
@@ -241,6 +242,7 @@ class CLTSPlugin(SupervisedPlugin):
             self.storage_policy.take_back()
             self._unfinished = False
         self._part = self.storage_policy.begin(strategy.experience)
+        require_first_part(strategy.experience, self._part)
         require_own_head(strategy.model, self.storage_policy, self._part)
         require_trainable_batches(strategy, kwargs)
         self._look(strategy.model, strategy.experience.dataset)

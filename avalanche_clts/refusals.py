@@ -10,7 +10,7 @@ from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import CoPEPlugin, FromScratchTrainingPlugin, GDumbPlugin, LwFPlugin
 from avalanche.training.supervised import Cumulative, JointTraining
 
-from .images.avalanche import Part, classes_of, single_last_sample
+from .images.avalanche import Part, classes_of, part_of, single_last_sample
 from .memory.buffer import CaptionBuffer
 from .models import RoutedModel
 from .routers import RouterTraining, TaskRouter
@@ -93,6 +93,21 @@ def require_own_head(model: RoutedModel, memory: CaptionBuffer, part: Part) -> N
         _logger.warning(
             "this online stream hides where its experiences end (access_task_boundaries=False); CLTS has to know, "
             "and reads it all the same: compare it with strategies that may know it too"
+        )
+
+
+def require_first_part(experience: Any, part: Part) -> None:
+    """Raise `ValueError` where an experience begins with a further part of itself, and no head begins with it:
+    Avalanche adapts a model at the parts that are marked as first.
+
+    **Arguments:**
+
+    - part: where the experience stands, as captions see it.
+    """
+    if part.marked and part.is_first and not part_of(experience).is_first:
+        raise ValueError(
+            "the first part of this experience of an online stream was not trained on, and a head begins with it; "
+            "train its parts from the first on, or split it with access_task_boundaries=False"
         )
 
 

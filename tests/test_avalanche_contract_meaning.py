@@ -179,6 +179,28 @@ def test_parts_are_captioned_as_they_come_and_each_image_is_as_likely_kept() -> 
     assert all(0.75 < count / (sum(kept) / 4) < 1.25 for count in kept), kept
 
 
+def parts_without_the_first(benchmark: Any, boundaries: bool) -> list[Any]:
+    parts = split_online_stream(benchmark.train_stream, 4, access_task_boundaries=boundaries, seed=0)
+    return [part for part in parts if not part.logging().is_first_subexp]
+
+
+@pytest.mark.parametrize(("kind", "boundaries"), [("clts", False), ("caption-replay", False), ("caption-replay", True)])
+def test_parts_whose_first_was_left_out_are_none_of_the_experience_before(kind: str, boundaries: bool) -> None:
+    strategy, benchmark = build(kind), new_classes()
+    for part in parts_without_the_first(benchmark, boundaries):
+        strategy.train(part)
+    classes = [tuple(sorted(experience.classes_in_this_experience)) for experience in benchmark.train_stream]
+    assert [origin.classes for origin in memory_of(strategy).origins] == classes
+    if kind == "clts":
+        assert [record.experience for record in strategy.model.records] == list(range(len(classes)))
+
+
+def test_experience_that_begins_with_a_further_part_is_refused_where_avalanche_gives_it_no_head() -> None:
+    strategy, benchmark = build("clts"), new_classes()
+    with pytest.raises(ValueError, match="first part of this experience"):
+        strategy.train(parts_without_the_first(benchmark, boundaries=True)[0])
+
+
 def test_stream_that_hides_its_boundaries_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     part = next(iter(split_online_stream(new_classes().train_stream, 8)))
     build("clts").train(part)

@@ -306,6 +306,10 @@ class Part(NamedTuple):
     parts: int | None = None
     marked: bool = True
 
+    def goes_on_with(self, experience: int | None) -> bool:
+        """Whether it is a further part of an experience, the newest that was seen."""
+        return not self.is_first and (self.experience is None or experience in (None, self.experience))
+
 
 def part_of(experience: Any) -> Part:
     """Where an experience stands in the one that an online stream has split."""

@@ -136,6 +136,7 @@ class CaptionBuffer(ExemplarsBuffer):
         if self._unended() is experience.dataset:  # its captions were there, and then something else failed
             self.take_back()
         part, origin = part_of(experience), Origin.of(experience, self.class_names)
+        part = part._replace(is_first=not (self.origins and part.goes_on_with(self._part.experience)))
         if part.is_first or len(self.origins) == self.num_experiences:
             for of_pair in (self.pair.captioner, self.pair.generator):
                 if isinstance(of_pair, LoadsLater):
