@@ -28,7 +28,7 @@ from .models import RoutedModel
 from .pair.loading import pair_identity
 from .plugin_state import load_plugin_state, plugin_state, unknown_plugins
 
-_VERSION = 2
+_VERSION = 3
 _STATE, _SUMS = "state.safetensors", "checksums.json"
 _KEPT = 2  # checkpoints: the newest, and the one before it, should the newest turn out to be damaged
 

@@ -16,7 +16,7 @@ from ._support.checks import require_kind, require_one_of
 from ._support.extra_state import from_tensor, to_tensor
 from .choices import Routing
 from .heads import HeadRecord, grow
-from .images.avalanche import classes_of, part_of, task_labels_of_experience
+from .images.avalanche import classes_of, first_sample, part_of, task_labels_of_experience
 from .routers import Router, RoutingTarget, TaskRouter
 
 _Said = dict[int, tuple[Tensor, Tensor]]
@@ -64,14 +64,16 @@ class RoutedModel(MultiTaskModule):
         self.backbone = backbone
         if backbone is not None:
             backbone.requires_grad_(False)
-        self.router = (router if isinstance(router, Router) else TaskRouter(router)).requires_grad_(False)
+        self.router = router if isinstance(router, Router) else TaskRouter(router)
+        for parameter in self.router.parameters():  # one by one, as lazy layers allow
+            parameter.requires_grad = False
         # The first head is there from the start, so that an optimizer built on parameters() finds it. The template is
         # kept out of the module's reach (in a tuple): it is never trained, saved or moved.
         self.heads = nn.ModuleList([copy.deepcopy(head)])
         self._template = (head,)
         self.records: list[HeadRecord] = []
         self.asked_alone: int | None = None
-        self.given_labels: Tensor | None = None  # where the caller of `forward` leaves them out
+        self.given_labels: Tensor | None = None  # of the batch, whatever the caller of `forward` says
         self._num_classes = 0  # that evaluation has asked for
         self._answer: Answer | None = None
 
@@ -173,7 +175,7 @@ class RoutedModel(MultiTaskModule):
         - x: the inputs, `(n, ...)`.
         - task_labels: Avalanche's task labels, `(n,)`. None: unknown.
         """
-        task_labels = self.given_labels if task_labels is None else task_labels
+        task_labels = task_labels if self.given_labels is None else self.given_labels
         if self.training or not self.records:  # Avalanche also evaluates before anything is trained
             logits = self._head(len(self.heads) - 1, self.features(x), task_labels)
             return logits if self.training else self._widened(logits, torch.finfo(logits.dtype).min)
@@ -271,7 +273,7 @@ class RoutedModel(MultiTaskModule):
             return True
         try:
             with torch.no_grad():
-                features = self.features(experience.dataset.eval()[0][0][None].to(self._adaptation_device))
+                features = self.features(first_sample(experience.dataset.eval()).to(self._adaptation_device))
                 labels = torch.tensor(task_labels_of_experience(experience)[:1], device=features.device)
                 head(features, labels) if isinstance(head, MultiTaskModule) else head(features)
         except ValueError:
@@ -350,7 +352,7 @@ class RoutedModel(MultiTaskModule):
     @torch.no_grad()
     def _measure(self, head: nn.Module, record: HeadRecord, experience: Any) -> None:
         """Run one sample through head and router: do they take it, and does the head know enough classes?"""
-        features = self.features(experience.dataset.eval()[0][0][None].to(self._adaptation_device))
+        features = self.features(first_sample(experience.dataset.eval()).to(self._adaptation_device))
         training = {module: module.training for module in head.modules()}
         head.eval()
         labels = torch.tensor(record.task_labels[:1], device=features.device)

@@ -26,6 +26,7 @@ from .pair_fit import PairFit
 from .refusals import (
     require_first_part,
     require_images_to_augment,
+    require_one_of_its_kind,
     require_own_head,
     require_routed_sequence,
     require_trainable_batches,
@@ -188,6 +189,7 @@ class CLTSPlugin(SupervisedPlugin):
         self._part = Part(None)
         self._experience: Any = None  # whose head is in training
         self._unfinished = False
+        self._begun = False  # whether heads are this plugin's
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The method: caption, regenerate, teach the router (and, after `train`, forget)."""
@@ -229,6 +231,7 @@ class CLTSPlugin(SupervisedPlugin):
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Look at the strategy; of its optimizer, the settings that it begins with."""
         require_routed_sequence(strategy)
+        require_one_of_its_kind(self, strategy)
         require_images_to_augment(strategy.model, self.router_training)
         self.storage_policy.training_begins()
         if self.router_settings is None:
@@ -243,7 +246,8 @@ class CLTSPlugin(SupervisedPlugin):
             self._unfinished = False
         self._part = self.storage_policy.begin(strategy.experience)
         require_first_part(strategy.experience, self._part)
-        require_own_head(strategy.model, self.storage_policy, self._part)
+        require_own_head(strategy.model, self.storage_policy, self._part, begun=self._begun)
+        self._begun = True
         require_trainable_batches(strategy, kwargs)
         self._look(strategy.model, strategy.experience.dataset)
 
@@ -321,11 +325,13 @@ class CLTSPlugin(SupervisedPlugin):
             "router_settings": self.router_settings,
             "normalisation": None if view is None else view.state_dict_of_normalisation(),
             "view_gave_way": self._suggested and view is None,
+            "begun": self._begun,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.router_seconds, self.router_settings = state["router_seconds"], state["router_settings"]
+        self._begun = state["begun"]
         if state["view_gave_way"]:
             self.router_view = None
         if self.router_view is not None:

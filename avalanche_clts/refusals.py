@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from avalanche.core import SupervisedPlugin
-from avalanche.training.plugins import CoPEPlugin, FromScratchTrainingPlugin, GDumbPlugin, LwFPlugin
+from avalanche.training.plugins import (
+    CoPEPlugin,
+    FromScratchTrainingPlugin,
+    GDumbPlugin,
+    LwFPlugin,
+    RARPlugin,
+    RWalkPlugin,
+)
 from avalanche.training.supervised import Cumulative, JointTraining
 
 from .images.avalanche import Part, classes_of, part_of, single_last_sample
@@ -24,6 +31,8 @@ _UNFIT = {
     GDumbPlugin: "trains the model anew for every experience",
     FromScratchTrainingPlugin: "sets the model back, frozen heads too, before every experience",
     LwFPlugin: "keeps new heads like old ones",
+    RWalkPlugin: "weighs parameters that were there from the start",
+    RARPlugin: "traces the model, which asks its heads by what the router says",
 }
 
 
@@ -38,6 +47,13 @@ def require_routed_sequence(strategy: Any) -> None:
         for unfit, reason in _UNFIT.items():
             if isinstance(part, unfit):
                 raise ValueError(f"{type(part).__name__} {reason}; CLTSPlugin does not go with it, leave either out")
+
+
+def require_one_of_its_kind(plugin: SupervisedPlugin, strategy: Any) -> None:
+    """Raise `ValueError` where a strategy has another plugin of the same kind, which would do all of it again."""
+    if sum(isinstance(other, type(plugin)) for other in strategy.plugins) > 1:
+        name = type(plugin).__name__
+        raise ValueError(f"this strategy has more than one {name}; leave one out (CLTS brings its own)")
 
 
 def require_last_word(asking: SupervisedPlugin, strategy: Any) -> None:
@@ -74,16 +90,26 @@ def require_own_names(names: Mapping[int, str], experiences: Sequence[Any], stra
         )
 
 
-def require_own_head(model: RoutedModel, memory: CaptionBuffer, part: Part) -> None:
+def require_own_head(model: RoutedModel, memory: CaptionBuffer, part: Part, *, begun: bool) -> None:
     """Raise `ValueError` unless heads and captioned experiences go together, since captions name heads by number; a
-    head whose experience was interrupted is dropped."""
+    head whose experience was interrupted is dropped.
+
+    **Arguments:**
+
+    - begun: whether the plugin has seen the model before, so that what there is one too many is its own.
+    """
     captioned, replay_size = memory.num_experiences, memory.replay_size
-    if part.is_first and model.num_heads == captioned + 1:
+    if begun and part.is_first and model.num_heads == captioned + 1:
         model.discard_head()
+    if not part.is_first and memory.num_parts == 0 and model.num_heads == captioned:
+        raise ValueError(
+            "this part is of an experience that is captioned to its end, as its last part was trained on; "
+            "train every part of an online stream once"
+        )
     if model.num_heads != captioned + (not part.is_first):
         raise ValueError(
             f"model has {model.num_heads} heads, but captions of {captioned} experiences; "
-            "train every experience with this plugin, from the first on"
+            "train every experience with this plugin, from the first on, or begin with a new model"
         )
     if replay_size is not None and replay_size <= captioned:
         raise ValueError(

@@ -9,15 +9,16 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from avalanche.benchmarks import CLExperience, OnlineCLExperience
 from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, TransformGroups
-from avalanche.benchmarks.utils.transforms import TupleTransform
+from avalanche.benchmarks.utils.transforms import MultiParamTransform, TupleTransform
 from avalanche.training.templates.base import BaseTemplate
 from avalanche.training.templates.base_sgd import PeriodicEval
 from PIL import Image
@@ -49,6 +50,8 @@ def image_format(dataset: AvalancheDataset) -> ImageFormat:
 def untransformed_images(dataset: AvalancheDataset, *, also: Sequence[int] = ()) -> Iterator[tuple[int, Any]]:
     """Index and untransformed image of a few hundred samples, evenly spaced, and of those that are `also` asked for."""
     untransformed = dataset.remove_current_transform_group()
+    leaf, at = _leaf(dataset._flat_data, 0)
+    _fields(leaf[at])  # before transforms make something else of what is no tuple
     spaced = torch.linspace(0, len(dataset) - 1, min(_LOOKED_AT, len(dataset))).long().tolist()
     for i in dict.fromkeys([*spaced, *map(int, also)]):
         yield i, _fields(untransformed[i])[0]
@@ -63,6 +66,20 @@ def sample_nbytes(dataset: AvalancheDataset) -> int:
         return int(getattr(sample, "nbytes", 0))
 
 
+def first_sample(dataset: AvalancheDataset) -> Tensor:
+    """The first of a data set's inputs as a network takes them, `(1, ...)`.
+
+    Raises `TypeError` where the transforms do not end in a tensor.
+    """
+    x = dataset[0][0]
+    if not isinstance(x, (Tensor, np.ndarray)):
+        raise TypeError(
+            f"the transforms of this stream end in {type(x).__name__}s, and networks take tensors; let them end with "
+            "ToTensor()"
+        )
+    return torch.as_tensor(x)[None]
+
+
 def indices_by_class(dataset: AvalancheDataset) -> dict[int, list[int]]:
     """Indices of each class's samples, by the class that the data set yields, in increasing order of both."""
     if hasattr(dataset, "targets"):
@@ -72,7 +89,7 @@ def indices_by_class(dataset: AvalancheDataset) -> dict[int, list[int]]:
         for i in range(len(dataset)):
             found.setdefault(int(_fields(dataset[i])[1]), []).append(i)
     merged: dict[int, list[int]] = {}
-    transformed = hasattr(dataset, "targets") and any(map(_changes_targets, _nodes(dataset._flat_data)))
+    transformed = hasattr(dataset, "targets") and _targets_change(dataset)
     for target, indices in found.items():  # targets that are tensors are all distinct keys
         yielded = _fields(dataset[int(indices[0])])[1] if transformed else target
         merged.setdefault(_class_id(yielded), []).extend(map(int, indices))
@@ -114,9 +131,14 @@ def stream_transforms(dataset: AvalancheDataset) -> TransformGroups:
     Frozen transforms are not among them: they belong to the image (the permutation of Permuted MNIST is its domain),
     so the captioner has seen their result. Where parts of the data set have transforms of their own, those of most.
     """
-    chains = Counter(_Path(tuple(path)) for path in _paths(dataset._flat_data, len(dataset)))
-    chain = list(max(chains, key=chains.__getitem__).groups)
+    chain = list(_usual_path(dataset).groups)
     return TransformGroups({group: _Chain(chain, group) for group in ("train", "eval")})
+
+
+def has_own_transforms(dataset: AvalancheDataset) -> Callable[[int], bool]:
+    """Whether a sample's transforms are others than `stream_transforms`, those of most, to ask by index."""
+    usual = _usual_path(dataset)
+    return lambda index: _path(dataset._flat_data, index) != usual
 
 
 @dataclass(frozen=True)
@@ -126,11 +148,13 @@ class SampleLayout:
     **Arguments:**
 
     - kind: class of the data set.
+    - target: a zero of the kind that targets are.
     - extras: what a generated image has in the place of further fields of the data set underneath: zeros of their kind.
     - attributes: the data attributes in their order: name, a zero of its kind, and whether samples hold it.
     """
 
     kind: type[AvalancheDataset] = AvalancheDataset
+    target: Any = 0
     extras: tuple[Any, ...] = ()
     attributes: tuple[tuple[str, Any, bool], ...] = (("targets", 0, False), ("targets_task_labels", 0, True))
 
@@ -138,10 +162,12 @@ class SampleLayout:
 def sample_layout(dataset: AvalancheDataset) -> SampleLayout:
     """How the samples of a data set are made up."""
     leaf, index = _leaf(dataset._flat_data, 0)
+    sample = _fields(leaf[index])
+    target = _fields(dataset[0])[1] if _targets_change(dataset) else sample[1]
     attributes = [(a.name, _zero_like(a[0]), a.use_in_getitem) for a in dataset._data_attributes.values()]
     if "targets" not in dataset._data_attributes:
         attributes.insert(0, ("targets", 0, False))
-    return SampleLayout(type(dataset), tuple(map(_zero_like, _fields(leaf[index])[2:])), tuple(attributes))
+    return SampleLayout(type(dataset), _zero_like(target), tuple(map(_zero_like, sample[2:])), tuple(attributes))
 
 
 def as_stream_dataset(
@@ -159,7 +185,10 @@ def as_stream_dataset(
 
     - layout: of the stream's samples.
     """
-    restored = [(format.restore(i), target, *layout.extras) for i, target in zip(images, targets, strict=True)]
+    restored = [
+        (format.restore(image), _of_kind(layout.target, target), *layout.extras)
+        for image, target in zip(images, targets, strict=True)
+    ]
     known = {"targets": list(targets), "targets_task_labels": list(task_labels)}
     attributes = [
         DataAttribute(known.get(name, [zero] * len(restored)), name, used) for name, zero, used in layout.attributes
@@ -184,23 +213,31 @@ def _fields(sample: Any) -> Sequence[Any]:
 
 
 def _class_id(target: Any) -> int:
-    try:
-        return int(target)
-    except (TypeError, ValueError, RuntimeError):
+    is_tensor = isinstance(target, Tensor) and target.ndim == 0
+    value = target.item() if is_tensor else target
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
         raise TypeError(
             f"the targets of this stream are not classes but {type(target).__name__}s, such as {target!r}; "
-            "each sample needs one class id"
-        ) from None
+            "each sample needs one class id, a whole number from 0 on"
+        )
+    return int(value)
 
 
 def _zero_like(value: Any) -> Any:
     if isinstance(value, Tensor):
         return torch.zeros_like(value)
-    return type(value)() if isinstance(value, (bool, int, float, str)) else value
+    return type(value)() if isinstance(value, (bool, int, float, str, np.generic)) else value
+
+
+def _of_kind(zero: Any, target: int) -> Any:
+    """A class id as the data set's own targets are, which one batch may hold beside them."""
+    if isinstance(zero, Tensor):
+        return torch.full_like(zero, target)
+    return type(zero)(target) if isinstance(zero, np.generic) else target
 
 
 class _Path(NamedTuple):
-    """Transform groups on the way from a leaf to the surface; equal where the transforms are."""
+    """Transform groups on the way from a leaf to the surface, innermost first; equal where the transforms are."""
 
     groups: tuple[TransformGroups, ...]
 
@@ -208,21 +245,26 @@ class _Path(NamedTuple):
         return len(self.groups)
 
 
-class _Chain:
-    """The transform groups of nested data sets, innermost first, as one transform of x."""
+class _Chain(MultiParamTransform):
+    """The transform groups of nested data sets, innermost first, as one transform of x; the rest of a sample is shown
+    to those that ask for it, and stays as it is."""
 
     def __init__(self, groups: Sequence[TransformGroups], name: str) -> None:
         self.groups = groups
         self.name = name
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, *rest: Any) -> list[Any]:
         for group in self.groups:
             transform = group[self.name]
             if isinstance(transform, TupleTransform):  # one of x and one of the target, which is no longer wanted
                 x = x if transform.transforms[0] is None else transform.transforms[0](x)
             else:
-                x = group([x], group_name=self.name)[0]
-        return x
+                x = group([x, *rest], group_name=self.name)[0]
+        return [x, *rest]
+
+    def flat_transforms(self, position: int) -> list[Any]:
+        transforms = [group[self.name] for group in self.groups if position == 0]
+        return [one for transform in transforms if transform is not None for one in transform.flat_transforms(0)]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Chain) and (list(self.groups), self.name) == (list(other.groups), other.name)
@@ -238,15 +280,20 @@ def _nodes(node: Any) -> Iterator[Any]:
             yield from _nodes(child)
 
 
-def _paths(node: Any, length: int) -> Iterator[list[TransformGroups]]:
-    """The transform groups above some samples, evenly spaced, innermost first."""
-    for i in torch.linspace(0, length - 1, min(_LOOKED_AT, length)).long().tolist():
-        path, at = [], node
-        while hasattr(at, "_datasets"):
-            path.append(at._transform_groups)
-            child, i = at._get_idx(i)
-            at = at._datasets[child]
-        yield path[::-1]
+def _usual_path(dataset: AvalancheDataset) -> _Path:
+    """The one of most samples, of some that are evenly spaced."""
+    spaced = torch.linspace(0, len(dataset) - 1, min(_LOOKED_AT, len(dataset))).long().tolist()
+    paths = Counter(_path(dataset._flat_data, i) for i in spaced)
+    return max(paths, key=paths.__getitem__)
+
+
+def _path(node: Any, index: int) -> _Path:
+    groups = []
+    while hasattr(node, "_datasets"):
+        groups.append(node._transform_groups)
+        child, index = node._get_idx(index)
+        node = node._datasets[child]
+    return _Path(tuple(groups[::-1]))
 
 
 def _leaf(node: Any, index: int) -> tuple[Any, int]:
@@ -255,6 +302,11 @@ def _leaf(node: Any, index: int) -> tuple[Any, int]:
         child, index = node._get_idx(index)
         node = node._datasets[child]
     return node, index
+
+
+def _targets_change(dataset: AvalancheDataset) -> bool:
+    """Whether transforms may give some of a data set's samples other targets."""
+    return any(map(_changes_targets, _nodes(dataset._flat_data)))
 
 
 def _changes_targets(node: Any) -> bool:
@@ -357,9 +409,12 @@ def divided_like_training(experience: Any, learnt: Sequence[tuple[int, Sequence[
     of_test = _whole_length(getattr(_unmasked(experience), "origin_stream", None))
     if of_test is None:
         return False
+    places = [place for place, _ in learnt]
+    if len(set(places)) < len(places):  # streams that were learnt one after the other: of which is it?
+        return False
     if training is not None:
         return _whole_length(training) == of_test
-    if any(place >= of_test for place, _ in learnt):  # one test set for all
+    if any(place >= of_test for place in places):  # one test set for all
         return False
     shown = set(classes_of(experience))
     return all(shown <= set(classes) for place, classes in learnt if place == _index(experience))
@@ -382,13 +437,17 @@ def belongs_to(test: Any, training: Any, classes: Sequence[int]) -> bool:
     return place is not None and place == part_of(training).experience and set(classes_of(test)) <= set(classes)
 
 
-def earlier_experience(experience: Any, index: int) -> Any | None:
-    """Experience `index` of the stream that `experience` comes from, if that stream can be asked."""
-    stream = getattr(_unmasked(experience), "_origin_stream", None)
-    try:
-        return stream[index]  # type: ignore[index]
-    except (TypeError, IndexError, AttributeError, KeyError):
-        return None
+def earlier_experience(experience: Any, place: int) -> Any | None:
+    """The experience at a place of the stream that `experience`, or what it is part of, comes from, if that stream can
+    be asked."""
+    known = _unmasked(experience)
+    known = getattr(known, "origin_experience", None) or known
+    for stream in (train_stream_beside(known), getattr(_unmasked(known), "_origin_stream", None)):
+        with suppress(TypeError, IndexError, AttributeError, KeyError):
+            earlier = stream[place]  # type: ignore[index]
+            if _index(earlier) == place:
+                return earlier
+    return None
 
 
 # Strategies
@@ -419,8 +478,11 @@ def single_last_sample(strategy: Any, arguments: Mapping[str, Any]) -> bool:
 def task_labels_in_batch(strategy: Any) -> Tensor | None:
     """The task labels of a strategy's batch, if its data set yields them: also where the experience has lost its own,
     as those of `benchmark_with_validation_stream` have."""
-    labels = getattr(strategy.experience.dataset, "targets_task_labels", None)
-    return strategy.mbatch[-1] if getattr(labels, "use_in_getitem", False) else None
+    dataset = strategy.experience.dataset
+    shown = [name for name, attribute in dataset._data_attributes.items() if attribute.use_in_getitem]
+    if "targets_task_labels" not in shown:
+        return None
+    return strategy.mbatch[shown.index("targets_task_labels") - len(shown)]
 
 
 def evaluate_after_experience(strategy: Any) -> None:

@@ -1,7 +1,8 @@
 """Whether a stream's transforms make the same of a regenerated image as of a real one.
 
 Transforms are given a real image as its data set has it, and a regenerated one as a viewer would show it. These differ
-where an image is to be turned as its EXIF data say, is transparent, or has a palette.
+where an image is to be turned as its EXIF data say, is transparent, or has a palette; or where parts of an experience
+have transforms of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 from torch import Tensor
 
-from .avalanche import as_stream_dataset, raw_images, untransformed_images
+from .avalanche import as_stream_dataset, has_own_transforms, raw_images, untransformed_images
 from .files import GREY_MODES
 from .formats import ImageFormat, common_format, format_of
 
@@ -33,6 +34,7 @@ class _Kind(NamedTuple):
     mode: str
     orientation: int = 1  # of its EXIF data; 1 is upright
     transparent: bool = False
+    apart: bool = False  # behind other transforms than most
 
 
 def consistent_format(
@@ -51,10 +53,11 @@ def consistent_format(
     """
     formats: list[ImageFormat] = []
     kinds: dict[_Kind, list[int]] = {}
+    apart = has_own_transforms(dataset)
     for index, sample in untransformed_images(dataset, also=also):
         formats.append(format_of(sample))
-        if isinstance(sample, Image.Image):
-            of_kind = kinds.setdefault(_kind(sample), [])
+        if isinstance(sample, Image.Image) or apart(index):
+            of_kind = kinds.setdefault(_kind(sample)._replace(apart=apart(index)), [])
             of_kind.extend([index] if len(of_kind) < _TRIED else [])
     format = common_format(formats)
     for kind, indices in kinds.items():
@@ -63,7 +66,9 @@ def consistent_format(
     return format
 
 
-def _kind(image: Image.Image) -> _Kind:
+def _kind(image: Any) -> _Kind:
+    if not isinstance(image, Image.Image):
+        return _Kind("a tensor")
     orientation = image.getexif().get(Base.Orientation, 1)
     return _Kind(image.mode, orientation if orientation in range(2, 9) else 1, _is_transparent(image))
 
@@ -115,6 +120,11 @@ def _repeats(dataset: AvalancheDataset, index: int, x: Tensor) -> bool:
 
 
 def _refusal(kind: _Kind, format: ImageFormat, difference: str) -> ValueError:
+    if kind.apart:
+        return ValueError(
+            f"parts of an experience of this stream have transforms of their own, and {difference}; give all of them "
+            "the same transforms, or make each an experience of its own"
+        )
     first = "first in the transforms, or in the data set"
     native = "L" if format.mode in GREY_MODES else "RGB"
     if kind.orientation != 1:

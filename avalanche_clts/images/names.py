@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Subset
+from torchvision.datasets import DatasetFolder
 
 # Of all the labels of a data set, and the folder that it lies in, if that is known: the names that are meant.
 Reading = Callable[[Sequence[str], Path | None], Sequence[str]]
@@ -42,6 +44,8 @@ def names_of(source: Any, samples: Mapping[int, int], reading: Reading = as_they
     for target, index in indices.items():
         if not 0 <= target < len(names) or int(source[index][1]) != target:
             return None
+        if _subfolder(source, index) not in (None, names[target]):
+            return None
     read = reading(names, _folder(source))
     return {target: read[target] for target in indices}
 
@@ -62,6 +66,17 @@ def _labels(source: Any) -> list[str] | None:
 def _folder(source: Any) -> Path | None:
     folder = getattr(source, "data_folder", None) or getattr(source, "root", None)
     return Path(folder) if isinstance(folder, (str, Path)) else None
+
+
+def _subfolder(source: Any, index: int) -> str | None:
+    """The class subfolder that a sample of torchvision's `DatasetFolder` lies in; None where it is named otherwise than
+    a class."""
+    if not isinstance(source, DatasetFolder):
+        return None
+    with suppress(ValueError, IndexError, TypeError):
+        folder = Path(source.samples[index][0]).relative_to(source.root).parts[0]
+        return folder if folder in source.classes else None
+    return None
 
 
 def _numbered_as(source: Any, names: Sequence[str]) -> bool:

@@ -14,7 +14,15 @@ from avalanche.training.storage_policy import ExemplarsBuffer
 from PIL.Image import Image
 
 from .._support.checks import require_flag, require_whole
-from ..images.avalanche import Part, earlier_experience, indices_by_class, part_of, raw_images, task_labels_of
+from ..images.avalanche import (
+    Part,
+    classes_of,
+    earlier_experience,
+    indices_by_class,
+    part_of,
+    raw_images,
+    task_labels_of,
+)
 from ..images.formats import ImageFormat
 from ..pair.abilities import CutsPrompts, LoadsLater
 from ..pair.loading import Pair, require_pair
@@ -136,7 +144,7 @@ class CaptionBuffer(ExemplarsBuffer):
         if self._unended() is experience.dataset:  # its captions were there, and then something else failed
             self.take_back()
         part, origin = part_of(experience), Origin.of(experience, self.class_names)
-        part = part._replace(is_first=not (self.origins and part.goes_on_with(self._part.experience)))
+        part = part._replace(is_first=not (self.origins and part.goes_on_with(self.origins[-1].experience)))
         if part.is_first or len(self.origins) == self.num_experiences:
             for of_pair in (self.pair.captioner, self.pair.generator):
                 if isinstance(of_pair, LoadsLater):
@@ -147,10 +155,11 @@ class CaptionBuffer(ExemplarsBuffer):
             self.num_parts = 0
         else:
             self.origins[-1] = self.origins[-1].with_part(origin)
-        if origin.names is None and self.num_experiences == self.num_parts == 0:
+        if part.is_first and origin.names is None and all(known.names is not None for known in self.origins[:-1]):
             _logger.warning(
-                "the class names of this stream are unknown: captions do not say them, and are not recombined; "
-                "give them with class_names=[...], in the order of the class ids"
+                "the class names of experience %d are unknown: its captions do not say them, and are not recombined; "
+                "give them with class_names=[...], in the order of the class ids",
+                self.num_experiences,
             )
         self._restore_transforms(experience)
         self._begun = weakref.ref(experience)
@@ -280,8 +289,14 @@ class CaptionBuffer(ExemplarsBuffer):
         """After a checkpoint: the transforms of earlier experiences, from the stream, or else as this one's."""
         for index, origin in enumerate(self.origins):
             if origin.transforms is None:
-                earlier = earlier_experience(experience, index)
-                like = earlier is not None and Origin.of(earlier, self.class_names).classes == origin.classes
+                earlier = earlier_experience(experience, origin.experience)
+                like = earlier is not None and set(origin.classes) <= set(classes_of(earlier))
+                if not like:
+                    _logger.warning(
+                        "experience %d was learnt before the checkpoint and is not in this stream: its images are "
+                        "regenerated behind the transforms of the one that follows",
+                        index,
+                    )
                 self.origins[index] = origin.seen_again(earlier if like else experience)
 
     def _prompts(self) -> list[Prompt]:

@@ -16,6 +16,7 @@ from ..images.avalanche import (
     class_names,
     classes_of,
     indices_by_class,
+    part_of,
     sample_layout,
     stream_transforms,
     task_labels_of_experience,
@@ -36,6 +37,7 @@ class Origin:
 
     **Arguments:**
 
+    - experience: its place in its stream. None: it has none.
     - format: of its images before transforms.
     - classes, task_labels: of its samples.
     - names: of its classes, by class id. None: unknown.
@@ -43,6 +45,7 @@ class Origin:
     - layout: of its samples.
     """
 
+    experience: int | None
     format: ImageFormat
     classes: tuple[int, ...]
     task_labels: tuple[int, ...]
@@ -68,6 +71,7 @@ class Origin:
         classes = classes_of(experience)
         transforms = stream_transforms(dataset)
         return cls(
+            experience=part_of(experience).experience,
             format=consistent_format(dataset, transforms, also=firsts),
             classes=classes,
             task_labels=task_labels_of_experience(experience),
@@ -107,6 +111,7 @@ class Origin:
     def state_dict(self) -> dict[str, Any]:
         """What of it can be written down; transforms are code, and are found in the stream again."""
         return {
+            "experience": self.experience,
             "format": asdict(self.format),
             "classes": list(self.classes),
             "task_labels": list(self.task_labels),
@@ -118,7 +123,8 @@ class Origin:
         """An origin without transforms, from what `state_dict` wrote."""
         format = ImageFormat(**{**state["format"], "size": tuple(state["format"]["size"])})
         names = None if state["names"] is None else {int(k): v for k, v in state["names"].items()}
-        return cls(format, tuple(state["classes"]), tuple(state["task_labels"]), names, None, SampleLayout())
+        classes, task_labels = tuple(state["classes"]), tuple(state["task_labels"])
+        return cls(state["experience"], format, classes, task_labels, names, None, SampleLayout())
 
     def seen_again(self, experience: Any) -> Origin:
         """Itself with the transforms of its experience, or of one like it."""
