@@ -437,7 +437,7 @@ def belongs_to(test: Any, training: Any, classes: Sequence[int]) -> bool:
     return place is not None and place == part_of(training).experience and set(classes_of(test)) <= set(classes)
 
 
-def earlier_experience(experience: Any, place: int) -> Any | None:
+def earlier_experience(experience: Any, place: int | None) -> Any | None:
     """The experience at a place of the stream that `experience`, or what it is part of, comes from, if that stream can
     be asked."""
     known = _unmasked(experience)

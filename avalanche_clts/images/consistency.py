@@ -57,7 +57,7 @@ def consistent_format(
     for index, sample in untransformed_images(dataset, also=also):
         formats.append(format_of(sample))
         if isinstance(sample, Image.Image) or apart(index):
-            of_kind = kinds.setdefault(_kind(sample)._replace(apart=apart(index)), [])
+            of_kind = kinds.setdefault(_kind(sample, apart(index)), [])
             of_kind.extend([index] if len(of_kind) < _TRIED else [])
     format = common_format(formats)
     for kind, indices in kinds.items():
@@ -66,11 +66,11 @@ def consistent_format(
     return format
 
 
-def _kind(image: Any) -> _Kind:
+def _kind(image: Any, apart: bool) -> _Kind:
     if not isinstance(image, Image.Image):
-        return _Kind("a tensor")
+        return _Kind("a tensor", apart=apart)
     orientation = image.getexif().get(Base.Orientation, 1)
-    return _Kind(image.mode, orientation if orientation in range(2, 9) else 1, _is_transparent(image))
+    return _Kind(image.mode, orientation if orientation in range(2, 9) else 1, _is_transparent(image), apart)
 
 
 def _is_transparent(image: Image.Image) -> bool:
