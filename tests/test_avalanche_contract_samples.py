@@ -19,10 +19,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Lambda, Normalize, ToTensor
 from torchvision.transforms.functional import to_tensor
 
-from avalanche_clts import CLTSPlugin, clts_metrics, load_checkpoint, save_checkpoint
+from avalanche_clts import CLTSPlugin, Pair, clts_metrics, load_checkpoint, save_checkpoint
 from avalanche_clts.images.avalanche import class_names
 
-from .contract import NAMES, Seer, avalanche_squares, build, memory_of, squares, with_captions
+from .contract import NAMES, Painter, Seer, avalanche_squares, build, memory_of, squares, with_captions
 
 CLASSES = ([0, 1], [2, 3])
 INVERTED = Compose([ToTensor(), Lambda(lambda x: 1 - x)])
@@ -288,7 +288,7 @@ def test_a_head_of_another_stream_is_not_right_because_it_came_as_early() -> Non
             return ["a red square"] * len(images)  # whereby no router tells experiences apart
 
     strategy = build("clts", evaluator=EvaluationPlugin(clts_metrics(pair_fit=False, samples=False)))
-    memory_of(strategy).pair.captioner = Blind()
+    memory_of(strategy).pair = Pair(Blind(), Painter())
     streams = [benchmark_from_datasets(**{part: [avalanche_squares(c)] for part in ("train", "test")}) for c in CLASSES]
     for stream in streams:
         strategy.train(stream.train_stream)
