@@ -147,6 +147,14 @@ def test_names_are_found_as_whole_words_in_any_spelling(name: str, text: str, na
     assert exact == ([] if named is None else [named])
 
 
+@pytest.mark.parametrize("name", ["crane (bird)", "(old) crane", 'the "big" one"', "wow!", "no. 5"])
+def test_signs_around_a_name_are_part_of_it(name: str) -> None:
+    text = f"a photo of a {name} on red"
+    (mention,) = Names([name, "car"]).mentions(text)
+    assert text[mention.start : mention.end] == name
+    assert mention.exact
+
+
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 PLURALS = [*(f"{name}s" for name in CIFAR), "deer"]
 SCENES = """{} in the sky with clouds|{} sitting on a catalog|{} parked in front of a {other}|small {} in the grass

@@ -193,6 +193,23 @@ def test_images_of_another_run_are_not_taken_for_this_ones(tiny_pair: Pair, tmp_
             generate_files(prompts, seeds, tiny_pair.generator, tmp_path, identity=identity)
 
 
+def test_images_of_ones_own_are_not_taken_for_generated_ones(tiny_pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "mine.png", "text": "mine"}')
+    with pytest.raises(ValueError, match=r"holds metadata.jsonl of your own"):
+        generate_files(PROMPTS, range(5), tiny_pair.generator, tmp_path, identity="tiny")
+    assert [file.name for file in tmp_path.iterdir()] == ["metadata.jsonl"]
+
+
+def test_images_that_were_cut_short_are_made_again(tiny_pair: Pair, tmp_path: Path) -> None:
+    files = generate_files(PROMPTS, range(5), tiny_pair.generator, tmp_path, identity="tiny")
+    files[2].write_bytes(b"")
+    generate_files(PROMPTS, range(5), tiny_pair.generator, tmp_path, identity="tiny")
+    assert Image.open(files[2]).size == Image.open(files[1]).size
+    (tmp_path / "generated.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"generated.json is damaged; remove it"):
+        generate_files(PROMPTS, range(5), tiny_pair.generator, tmp_path, identity="tiny")
+
+
 def test_prompts_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
     memory = CaptionMemory(max_size=100)
     memory.add(Caption(text, 0, 0, 0, i) for i, text in enumerate(PROMPTS))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avalanche_clts import split_folder
 from avalanche_clts.streams.named import parse_stream
 from tests.folder_cases import DIVIDED, TWO, Case, read_or_refused
 from tests.image_folders import (
@@ -247,3 +248,23 @@ def test_options_of_a_folder_are_refused_before_it_is_opened(
     with pytest.raises(ValueError, match=message) as caught:
         parse_stream(f"folder:{text}")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("names", [("aquarium_fish", "aquarium fish"), ("A_1", "A 1"), ("cat", "cat "), ("_a", "a")])
+def test_classes_that_are_called_alike_are_refused(names: tuple[str, str], tmp_path: Path) -> None:
+    for name in (*names, "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (8, 8), (40 * i, len(name), 0)).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(ValueError, match="whose names differ in nothing that is said"):
+        split_folder(tmp_path, 1)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 2], [0, 1], [0, 1, 2, 4]])
+def test_order_of_classes_holds_each_of_them_once(order: list[int], tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (8, 8), (40 * i, ord(name), 0)).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(ValueError, match="must hold each of the class ids 0 to 3 once"):
+        split_folder(tmp_path, 2, fixed_class_order=order)

@@ -332,7 +332,35 @@ def test_command_trains_a_pair_on_given_captions(photos: Path, tmp_path: Path, c
     assert "words of a caption that are said again of its image" in capsys.readouterr().out
     (files[0].parent / "metadata.jsonl").write_text('{"file_name": "00.png"}')
     assert main(["pretrain", "--images", str(files[0].parent), "--out", str(tmp_path / "other")]) == 2
-    assert "line 1: must be an object with file_name and text" in capsys.readouterr().err
+    assert "line 1: must be an object with a text each for file_name and text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", [["a", "b"], None, "", " ", 3], ids=repr)
+def test_given_captions_are_texts(text: object, photos: Path, tmp_path: Path) -> None:
+    root = tmp_path / "captioned"
+    shutil.copytree(photos, root)
+    files = sorted(root.glob("train/*/*.png"))
+    lines = [json.dumps({"file_name": str(f.relative_to(root)), "text": "a frog"}) for f in files]
+    lines[2] = json.dumps({"file_name": str(files[2].relative_to(root)), "text": text})
+    (root / "metadata.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="line 3: must be an object"):
+        photos_domain(root)
+    (root / "metadata.jsonl").write_bytes("\n".join(lines[:2]).encode("utf-8-sig"))
+    assert set(photos_domain(root).pool().captions) == {"a frog"}
+    (root / "metadata.jsonl").write_bytes(b'{"file_name": "caf\xe9"}')
+    with pytest.raises(ValueError, match=r"metadata\.jsonl is not UTF-8"):
+        photos_domain(root)
+
+
+def test_class_too_small_to_be_judged_is_told_of(photos: Path, tmp_path: Path) -> None:
+    root = tmp_path / "uneven"
+    shutil.copytree(photos, root)
+    for file in sorted((root / "train" / "sky").iterdir())[3:]:
+        file.unlink()
+    with pytest.warns(UserWarning, match=r"of sky/: none is held out, and the measured quality says nothing"):
+        photos_domain(root)
+    with pytest.raises(ValueError, match=r"part is 4/4, and .* too few images of sky/"):
+        photos_domain(root, part=(4, 4))
 
 
 def test_given_captions_of_images_to_test_on_are_not_learnt(photos: Path, tmp_path: Path) -> None:

@@ -57,7 +57,25 @@ WRONG = {
     "caption none.png": "none.png is not there",
     "caption one.png --pair blip": "--pair is 'blip'; ",
     "caption one.png --device tpu": "--device is 'tpu'; it must name a device",
-    "caption one.png --out empty": "--out empty: Is a directory",
+    "caption one.png --out empty": "--out is 'empty', which is a folder; give a file",
+    "caption one.png --out one.png": "--out is 'one.png', which is one of the images; give another file",
+    "caption one.png --out notes": "--out is 'notes', which holds something else than captions; give another file",
+    "check embedded one.png --out one.png": "--out is 'one.png', which is one of the images; give another file",
+    "check embedded --out empty": "--out is 'empty', which is a folder; give a file",
+    "generate cat --out own": "--out is 'own', which holds 0000.png of your own; give another folder",
+    "compare --stream folder:two,size=4000000000": "--stream is 'folder:two,size=4000000000'; ",
+    "compare --stream folder:two,experiences=2 --out two": "--out is 'two', inside the folder of images two, where it",
+    "compare --stream folder:two,experiences=2 --out two/results": "--out is 'two/results', inside the folder of",
+    "ablate --stream folder:two,experiences=2 --out two": "--out is 'two', inside the folder of images two, where it",
+    "compare --config steps.toml": "steps.toml: generator.steps is 'x'; ",
+    "compare --config pair.toml": "pair.toml: pair is 'nope'; it must be embedded",
+    "compare --config empty.toml": "--config empty.toml: strategies is empty; name some, or leave it out for all",
+    "ablate --config empty.toml": "--config empty.toml: ",
+    "report cut": "cut/results.json is damaged (",
+    "report odd": "odd/results.json has no runs; ",
+    "report runless": "runless/results.json holds what is no run; ",
+    "pretrain --images small --part 2/2 --out new": "--part is 2/2, and small has too few images of b/ to train on",
+    "pretrain --images numbers --out new": "--images numbers/metadata.jsonl, line 1: must be an object",
     "generate": "there is nothing to generate; give texts, or files of them with --captions",
     "generate cat --pair blip": "--pair is 'blip'; ",
     "generate cat --device tpu": "--device is 'tpu'; ",
@@ -93,7 +111,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").write_text("no folder, no TOML")
     (tmp_path / "seeds.toml").write_text("seeds = 0")
+    (tmp_path / "notes").write_text("my own notes")
+    (tmp_path / "steps.toml").write_text('generator = {steps = "x"}')
+    (tmp_path / "pair.toml").write_text('pair = "nope"')
+    (tmp_path / "empty.toml").write_text("strategies = []\nablations = []")
+    for name, content in (("cut", '{"runs": ['), ("odd", "[]"), ("runless", '{"runs": [{"strategy": "er-count"}]}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(content)
+    (tmp_path / "numbers").mkdir()
+    (tmp_path / "numbers" / "metadata.jsonl").write_text('{"file_name": 3, "text": "three"}')
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    (tmp_path / "own").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "own" / "0000.png")
+    for number in range(10):  # of the second class there are two
+        path = tmp_path / "small" / ("b" if number > 7 else "a")
+        path.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(path / f"{number}.png")
     for number in range(8):
         path = tmp_path / "two" / "ab"[number % 2]
         path.mkdir(parents=True, exist_ok=True)

@@ -197,3 +197,22 @@ def _unpack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if kind == "list":
         return [_unpack(value, tensors) for value in content]
     return content
+
+
+def read_object(file: Path, *names: str) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    **Arguments:**
+
+    - names: that it has a value for.
+
+    Raises `ValueError`, naming the file, for anything else.
+    """
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); remove it, and have it made again") from None
+    missing = [name for name in names if not isinstance(content, dict) or name not in content]
+    if missing or not isinstance(content, dict):
+        raise ValueError(f"{file} has no {', '.join(missing) or 'object'}; remove it, and have it made again")
+    return content

@@ -219,7 +219,7 @@ def _require_ready(asked: Experiment, arguments: argparse.Namespace, *, wandb: s
     from ..experiments.readiness import require_known, require_places, require_wandb_account
 
     require_known(asked)
-    require_places(arguments.out, arguments.image_cache)
+    require_places(asked, arguments.out, arguments.image_cache)
     if wandb is not None and arguments.executor is None:
         require_wandb_account(wandb)
 

@@ -91,12 +91,14 @@ These ship with the package, and need no network and no GPU:""",
 
 def _caption(arguments: argparse.Namespace) -> int:
     from ..images.files import open_image, require_readable
-    from ..pair.bulk import caption_files, image_files
+    from ..pair.bulk import caption_files, image_files, require_captions_file
     from ..pair.distributed import is_first_process
     from ..pair.loading import pair_identity
 
     files = image_files(arguments.images)
     require_readable(files)
+    if arguments.out is not None:
+        require_captions_file(arguments.out, files)
     pair = _load(arguments)
     captioner = pair.captioner
     if arguments.out is None:
@@ -110,13 +112,14 @@ def _caption(arguments: argparse.Namespace) -> int:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from ..pair.bulk import generate_files, read_prompts
+    from ..pair.bulk import generate_files, read_prompts, require_generated_folder
     from ..pair.distributed import is_first_process
     from ..pair.loading import pair_identity
 
     prompts = [*arguments.prompts, *(text for file in arguments.captions for text in read_prompts(file))]
     if not prompts:
         raise ValueError("there is nothing to generate; give texts, or files of them with --captions")
+    require_generated_folder(arguments.out)
     pair = _load(arguments)
     seeds = range(arguments.seed, arguments.seed + len(prompts))
     files = generate_files(prompts, seeds, pair.generator, arguments.out, identity=pair_identity(pair)[1])

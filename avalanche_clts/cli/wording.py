@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,22 @@ def _typed_names(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
     for text in getattr(arguments, "set", []):
         option = text.partition("=")[0]
         names.setdefault(option.rpartition(".")[2], f"--set {option}")
+    for text in _names_in_file(getattr(arguments, "config", None)):
+        names.setdefault(text.rpartition(".")[2], f"{arguments.config}: {text}")
     return names | {name: names[dest] for name, dest in _OPTION_OF.items() if dest in names}
+
+
+def _names_in_file(file: Path | None) -> Iterator[str]:
+    """What the file of an experiment has for a pair and its parts."""
+    if file is None:
+        return
+    from ..experiments.config import read_fields
+
+    with suppress(ValueError, OSError):
+        fields = read_fields(file)
+        yield from (name for name in ("pair",) if name in fields)
+        for table in ("captioner", "generator"):
+            yield from (f"{table}.{name}" for name in fields.get(table) or {})
 
 
 def _typed(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Iterator[argparse.Action]:

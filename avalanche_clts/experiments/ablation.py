@@ -78,7 +78,7 @@ def ablate(
     Raises `ValueError` for an unknown ablation, an absent device, and what the experiment's pair does not take.
     """
     require_known(experiment)
-    require_places(out, image_cache)
+    require_places(experiment, out, image_cache)
     require_machine(experiment, jobs, executor)
     stream = parse_stream(experiment.stream, data_root)
     benchmark = stream.build(0)

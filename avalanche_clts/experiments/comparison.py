@@ -6,13 +6,14 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .._support.console import bar, tell
-from .._support.files import write_text
+from .._support.files import read_object, write_text
 from ..loggers import WandBRuns
 from ..memory.origins import names_of_classes
 from ..pair.loading import Pair, pair_identity, pair_nbytes
@@ -72,7 +73,7 @@ def compare(
     without a key of an account, and `OSError` for a folder that cannot be written.
     """
     require_known(experiment)
-    require_places(out, image_cache)
+    require_places(experiment, out, image_cache)
     if wandb is not None and executor is None:  # elsewhere there may be an account where here is none
         require_wandb_account(wandb)
     require_machine(experiment, jobs, executor)
@@ -173,7 +174,10 @@ def _run_all(
 
 def _keep_samples(stream: Stream, pair: Pair, class_names: list[str], file: Path, real_images: bool) -> None:
     """Write images of the stream beside what the pair makes of them, unless the file holds them already."""
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    kept: dict[str, Any] = {}
+    if file.exists():
+        with suppress(ValueError):  # what is damaged is made again
+            kept = read_object(file)
     wanted: dict[str, Any] = {
         "stream": stream.name,
         "contents": stream.contents,

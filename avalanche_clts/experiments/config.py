@@ -82,7 +82,7 @@ def read_fields(file: Path) -> dict[str, Any]:
     """The content of a TOML file, by the names of today's fields. Raises `FileNotFoundError`, and `ValueError` for what
     is not TOML."""
     try:
-        return _of_today(tomllib.loads(read_text(file)))
+        return _of_today(tomllib.loads(read_text(file).removeprefix("\ufeff")))
     except FileNotFoundError:
         raise FileNotFoundError(f"{file} is not there; give the file of an experiment") from None
     except tomllib.TOMLDecodeError as error:

@@ -102,6 +102,8 @@ class Experiment:
         for name in ("strategies", "ablations"):  # lists where they were read from a file
             require_names(name, getattr(self, name))
             if getattr(self, name) is not None:
+                if not getattr(self, name):
+                    raise ValueError(f"{name} is empty; name some, or leave it out for all of them")
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("seeds", "train_epochs", "train_mb_size", "eval_mb_size", "captions_per_class"):
             require_whole(name, getattr(self, name))

@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 
 from .._support.accounts import require_account, require_wandb
+from .._support.console import shown
 from ..pair.loading import pair_arguments
+from ..streams.layouts import test_folder
 from ..streams.named import parse_stream
 from .experiment import Experiment
 from .variants import ABLATIONS
@@ -23,13 +25,22 @@ def require_known(experiment: Experiment) -> None:
         raise ValueError(f"ablations has {', '.join(unknown)}; known ablations: {', '.join(ABLATIONS)}")
 
 
-def require_places(out: Path, image_cache: Path | None) -> None:
-    """Raise `OSError` for a folder of results, or of images, that can be neither made nor written,
-    and `ValueError` for a folder of results whose name is not UTF-8, which TensorBoard's files cannot be written to."""
+def require_places(experiment: Experiment, out: Path, image_cache: Path | None) -> None:
+    """Raise `OSError` for a folder of results, or of images, that can be neither made nor written, and `ValueError` for
+    a folder of results whose name is not UTF-8, which TensorBoard's files cannot be written to, or which would be taken
+    for a class of the stream's images."""
     try:
         str(out).encode()
     except UnicodeEncodeError:
         raise ValueError(f"out is {str(out)!r}, a name that is not UTF-8; choose another folder") from None
+    options = parse_stream(experiment.stream).options
+    root = options.get("root")
+    has_splits = root is not None and ("domains" in options or test_folder(Path(root)) is not None)
+    if root is not None and not has_splits and out.resolve().is_relative_to(Path(root).resolve()):
+        raise ValueError(
+            f"out is {str(out)!r}, inside the folder of images {shown(root)}, where it would be taken for a class; "
+            "choose another folder"
+        )
     reason = _why_not(out)
     if reason is not None:
         raise OSError(f"cannot write to {out} ({reason}); choose another folder with --out")

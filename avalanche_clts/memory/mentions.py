@@ -61,10 +61,12 @@ class Names:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._exact: dict[tuple[str, ...], set[str]] = {}
+        self._around: dict[tuple[str, ...], set[tuple[str, str]]] = {}
         for name in names:
-            key, between = self.key(name), _signs_between(name)
+            key = self.key(name)
             if key:
-                self._exact.setdefault(key, set()).update(between)
+                self._exact.setdefault(key, set()).update(_signs_between(name))
+                self._around.setdefault(key, set()).add(_signs_around(name))
         self._others: dict[tuple[str, ...], tuple[str, ...]] = {}
         for key in self._exact:
             for form in _other_numbers(key[-1]):
@@ -102,9 +104,15 @@ class Names:
                     continue
                 if len(words) == 1 and words[0] in _ARTICLES and _is_article(text, tokens, said, i):
                     continue
-                start, end = tokens[i].start(), tokens[j - 1].end()
+                start, end = self._whole(name, text, tokens[i].start(), tokens[j - 1].end())
                 within = _LONGER_BEFORE.search(text[:start]) or _LONGER_BEHIND.match(text[end:])
                 yield Mention(name, start, end, exact=name == words and not within)
+
+    def _whole(self, name: tuple[str, ...], text: str, start: int, end: int) -> tuple[int, int]:
+        """Where a name begins and ends with the signs that are its own, as the bracket is of "crane (bird)"."""
+        before = [b for b, _ in self._around[name] if text.endswith(b, 0, start)]
+        behind = [b for _, b in self._around[name] if text.startswith(b, end)]
+        return start - max(map(len, before), default=0), end + max(map(len, behind), default=0)
 
     def _joined(self, name: tuple[str, ...], text: str, tokens: list[re.Match[str]]) -> bool:
         """Whether the tokens stand together as those of a name do."""
@@ -115,6 +123,12 @@ class Names:
 def _signs_between(name: str) -> set[str]:
     tokens = list(_TOKEN.finditer(name))
     return {name[a.end() : b.start()].strip() for a, b in pairwise(tokens)}
+
+
+def _signs_around(name: str) -> tuple[str, str]:
+    """What stands before the first letter of a name, and behind its last."""
+    tokens = list(_TOKEN.finditer(name))
+    return name[: tokens[0].start()].strip(), name[tokens[-1].end() :].strip()
 
 
 def _is_article(text: str, tokens: list[re.Match[str]], said: list[str], i: int) -> bool:

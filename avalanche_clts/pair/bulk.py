@@ -21,6 +21,7 @@ from .output import checked_captions, checked_images
 
 _AT_ONCE = 512  # finished and written before the next are begun
 METADATA = "metadata.jsonl"
+_GENERATED = "generated.json"  # what images are of
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
@@ -39,6 +40,22 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     return [Path(image.path) for image in each_once(images)]
 
 
+def require_own_file(out: Path, images: Iterable[Path]) -> None:
+    """Raise `ValueError` if what is to be written is a folder, or one of the images that are read."""
+    if out.is_dir():
+        raise ValueError(f"out is {str(out)!r}, which is a folder; give a file")
+    if out.exists() and any(out.samefile(image) for image in images):
+        raise ValueError(f"out is {str(out)!r}, which is one of the images; give another file")
+
+
+def require_captions_file(out: Path, images: Iterable[Path]) -> None:
+    """Raise `ValueError` if captions of the images cannot be written to `out` without losing what it holds."""
+    require_own_file(out, images)
+    lines = _lines_of_records(out)
+    if lines and not any(line.lstrip().startswith("{") for line in lines):
+        raise ValueError(f"out is {str(out)!r}, which holds something else than captions; give another file")
+
+
 def caption_files(files: Sequence[Path], captioner: Captioner, out: Path, *, identity: str | None = None) -> list[str]:
     """A caption of each file, in order; written to `out`, a line a file, as `{"file_name": ..., "text": ...}`.
 
@@ -52,8 +69,9 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path, *, ide
     - identity: of the captioner and of how it writes, which is kept beside `out`. None: it is not told apart.
 
     Raises `ValueError`, before any is captioned, that names the files that cannot be opened, or if `out` holds captions
-    of another captioner.
+    of another captioner, is no file of captions, or one of the images.
     """
+    require_captions_file(out, files)
     out.parent.mkdir(parents=True, exist_ok=True)
     names = [_relative(file, out.parent) for file in files]
     known = _known_captions(out)
@@ -121,6 +139,14 @@ def read_prompts(file: Path) -> list[str]:
     return prompts
 
 
+def require_generated_folder(out: Path) -> None:
+    """Raise `ValueError` if a folder holds images or captions that were not generated into it."""
+    if out.is_dir() and not (out / _GENERATED).exists():
+        own = [*out.glob("[0-9]*.png"), *out.glob(METADATA)]
+        if own:
+            raise ValueError(f"out is {str(out)!r}, which holds {shown(own[0].name)} of your own; give another folder")
+
+
 def generate_files(
     prompts: Sequence[str], seeds: Sequence[int], generator: Generator, out: Path, *, identity: str
 ) -> list[Path]:
@@ -131,14 +157,15 @@ def generate_files(
     **Arguments:**
 
     - identity: of the generator and of how it samples. Raises `ValueError` if `out` holds images of another one, or of
-        other prompts or seeds.
+        other prompts or seeds, or files that were not generated.
     """
+    require_generated_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     told = f"{out} holds images of other texts, seeds or another generator; choose another --out"
-    _require_same(out / "generated.json", [identity, list(prompts), list(seeds)], told)
+    _require_same(out / _GENERATED, [identity, list(prompts), list(seeds)], told)
     digits = max(4, len(str(len(prompts) - 1)))
     files = [out / f"{number:0{digits}d}.png" for number in range(len(prompts))]
-    missing = [i for i, file in enumerate(files) if not file.exists()]
+    missing = [i for i, file in enumerate(files) if not file.exists() or file.stat().st_size == 0]
     wait_for_everyone()  # nobody writes before everybody has looked
     mine = [missing[k] for k in share_of(len(missing))]
     with _told("generating", len(mine), len(files) - len(missing)) as shown:
@@ -157,8 +184,13 @@ def generate_files(
 
 def _require_same(file: Path, content: object, otherwise: str) -> None:
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    if file.exists() and json.loads(file.read_text(encoding="utf-8"))["sha256"] != digest:
-        raise ValueError(otherwise)
+    if file.exists():
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))["sha256"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{file} is damaged; remove it if what it lies beside is to be gone on with") from None
+        if known != digest:
+            raise ValueError(otherwise)
     if is_first_process():
         write_text(file, json.dumps({"sha256": digest}) + "\n")
 
@@ -204,7 +236,8 @@ def _parts(out: Path) -> Iterator[Path]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
+        opened = gzip.open if file.suffix == ".gz" else open
+        with opened(file, "rt", encoding="utf-8-sig") as lines:  # a byte order mark is no part of a text
             return list(lines)
     except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is damaged, or not a file of texts ({error}); give another") from None

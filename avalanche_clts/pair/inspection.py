@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..images.files import open_image
 from .abilities import CutsPrompts
-from .bulk import image_files
+from .bulk import image_files, require_own_file
 from .embedded import EMBEDDED
 from .loading import Pair, load_pair, pair_nbytes
 from .output import checked_captions, checked_images
@@ -75,8 +75,9 @@ def check(
     - device, captioner, generator: as `load_pair` takes them.
 
     Raises what `load_pair` raises, `FileNotFoundError` for images that are not there, and `ValueError` for files that
-    are no images.
+    are no images, or an `out` that is one of them.
     """
+    require_own_file(out, image_files(images) if images else ())
     originals, classes = _given(images) if images else _samples(name)
     seconds, start = {}, time.perf_counter()
     pair = load_pair(name, device=device, captioner=captioner, generator=generator)

@@ -6,7 +6,7 @@ import csv
 import logging
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -32,13 +32,17 @@ def words(label: str, meanings: Mapping[str, str] | None = None) -> str:
     - meanings: of WordNet ids, as `wordnet_words` reads them. None, or where it lacks one: those that timm ships, if it
         is installed (the extra `wordnet`); an id that is not known stays as it is.
     """
+    return _in_words(label, meanings or {}, without_number=True)
+
+
+def _in_words(label: str, meanings: Mapping[str, str], *, without_number: bool) -> str:
     text = " ".join(unicodedata.normalize("NFC", label).replace("_", " ").split())
     known = _WORDNET_ID.match(text)
     if known and known.end() == len(text):
-        return _meaning(text, meanings or {})
+        return _meaning(text, meanings)
     if known:  # "n02085620-Chihuahua"
         text = text[known.end() :].lstrip(" -.") or text
-    text = _NUMBERED.sub("", text, count=1) if _NUMBERED.match(text) else text
+    text = _NUMBERED.sub("", text, count=1) if without_number and _NUMBERED.match(text) else text
     text = " ".join(_from_camel_case(word) for word in text.split())
     text = re.sub(r"(?<=\w\w)\s*/\s*(?=\w)|(?<=\w)\s*/\s*(?=\w\w)", " or ", text)  # "N/A" is one word
     text = re.sub(r"(?<=[a-z]{3})(?=\d+$)", " ", text)  # "cup1", but not "mp3"
@@ -58,11 +62,21 @@ def words_of(labels: Sequence[str], folder: Path | None = None) -> list[str]:
     numbers = [_PERHAPS_NUMBERED.match(label) for label in labels]
     counted = {number[1] for number in numbers if number}
     bare = [label[number.end() :] if number else label for label, number in zip(labels, numbers, strict=True)]
-    if len(labels) > 1 and len(counted) == len(set(bare)) == len(labels):
+    if len(labels) > 1 and len(counted) == len(set(bare)) == len(labels) and _is_numbering(counted):
         labels = bare
     if any(_CAMEL.fullmatch(word) for label in labels for word in label.split("_")):
         labels = [label.lower() if re.fullmatch(r"[A-Z][a-z]+", label) else label for label in labels]
-    return [words(label, meanings) for label in labels]
+    said = [words(label, meanings) for label in labels]
+    meant = {text: {label for label, its in zip(labels, said, strict=True) if its == text} for text in said}
+    return [  # a number that alone tells two labels apart ("1.cat", "3.cat") is part of their names
+        text if len(meant[text]) == 1 else _in_words(label, meanings, without_number=False)
+        for label, text in zip(labels, said, strict=True)
+    ]
+
+
+def _is_numbering(numbers: Collection[str]) -> bool:
+    """Whether these count something up, from 0 or 1 on or padded with zeros, as years and numbers of doors do not."""
+    return min(map(int, numbers)) <= 1 or any(len(number) > 1 and number.startswith("0") for number in numbers)
 
 
 def wordnet_words(folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from functools import cache, partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..images.formats import ImageFormat, LabelledImages
 from ..pair.prompts import fill, words_of
 from ..streams.folders import FolderDataset, FolderImages, ImageSubset, open_folder, parts_of, require_folder_arguments
 from ..streams.layouts import test_folder
+from ..streams.lookalikes import listed
 from .pool import Domain, Pool
 
 PREFIX = "a photo of a {class_name}"  # the captioner is told the class where it is known, as BLIP can be
@@ -115,19 +117,35 @@ def _parts(
     if parts == 1:
         others = parts_of(everything, _HELD_OUT)[-1]
         held = set(others.indices)
+        few = _without_images(others)
         if not held:
             raise ValueError(
                 f"{shown(root)} has fewer than {_HELD_OUT} images to train on in every class; give more, or a "
                 "part such as 1/2"
             )
+        if few:
+            warnings.warn(
+                f"{shown(root)} has fewer than {_HELD_OUT} images to train on of {listed(few)}: none is held out, and "
+                "the measured quality says nothing of them",
+                stacklevel=2,
+            )
         return Subset(everything.dataset, [i for i in everything.indices if i not in held]), others, test
     divided = parts_of(everything, parts)
     learnt = divided.pop(which - 1)
-    if not learnt.indices:
+    few = _without_images(learnt)
+    if few:
         raise ValueError(
-            f"part is {which}/{parts}, and {shown(root)} has fewer than {parts} images in every class; give less"
+            f"part is {which}/{parts}, and {shown(root)} has too few images of {listed(few)} to train on for this part "
+            "to have one; give fewer parts"
         )
     return learnt, Subset(learnt.dataset, [i for other in divided for i in other.indices]), test
+
+
+def _without_images(subset: ImageSubset) -> list[str]:
+    """The classes of its data set of which a subset has none."""
+    dataset: FolderDataset = subset.dataset  # type: ignore[assignment]
+    present = {dataset.targets[i] for i in subset.indices}
+    return [shown(label) for target, label in enumerate(dataset.classes) if target not in present]
 
 
 def _labelled(images: ImageSubset) -> LabelledImages:
@@ -153,24 +171,29 @@ def _captioned_domain(root: Path, size: int | None, skip_damaged: bool) -> Domai
     files: list[str] = []
     captions: list[str] = []
     tested = test_folder(root)
-    for number, line in enumerate((root / "metadata.jsonl").read_text(encoding="utf-8").split("\n"), 1):
+    metadata = root / "metadata.jsonl"
+    try:
+        lines = metadata.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{metadata} is not UTF-8 ({error}); save it as such") from None
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
             name, text = record["file_name"], record["text"]
         except (ValueError, KeyError, TypeError):
-            raise ValueError(
-                f"{root / 'metadata.jsonl'}, line {number}: must be an object with file_name and text"
-            ) from None
+            name = text = None
+        if not isinstance(name, str) or not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{metadata}, line {number}: must be an object with a text each for file_name and text")
         if not (root / name).is_file():
-            raise FileNotFoundError(f"{root / 'metadata.jsonl'}, line {number}: there is no {shown(root / name)}")
+            raise FileNotFoundError(f"{metadata}, line {number}: there is no {shown(root / name)}")
         if tested is not None and _is_below(root / name, tested):
             continue  # never learnt from
         files.append(str(root / name))
-        captions.append(str(text))
+        captions.append(text)
     if len(files) < 2:
-        raise ValueError(f"{root / 'metadata.jsonl'} names {len(files)} images; at least 2 are needed")
+        raise ValueError(f"{metadata} names {len(files)} images; at least 2 are needed")
     both = None if size is None else (size, size)
     opened = FolderImages(list(dict.fromkeys(files)), size=both, skip_damaged=skip_damaged)
     readable = [i for i, file in enumerate(files) if file not in opened.damaged]
@@ -180,7 +203,7 @@ def _captioned_domain(root: Path, size: int | None, skip_damaged: bool) -> Domai
     seen_at_test = {files[i] for i in held}
     learnt = [i for i in readable if files[i] not in seen_at_test]
     if not learnt:
-        raise ValueError(f"{root / 'metadata.jsonl'} names a single image that can be opened; at least 2 are needed")
+        raise ValueError(f"{metadata} names a single image that can be opened; at least 2 are needed")
 
     def images(indices: list[int]) -> list[Image.Image]:
         return [opened[files[i]].convert("RGB") for i in indices]

@@ -228,10 +228,15 @@ def split_classes(
 
     - num_classes: of both data sets.
 
-    Raises `ValueError` if the classes cannot be divided into `n_experiences`.
+    Raises `ValueError` if the classes cannot be divided into `n_experiences`, or are not those of `fixed_class_order`.
     """
     _require_divisor(n_experiences, num_classes)
     require_whole("seed", seed, least=0, none="torch's global generator")
+    if fixed_class_order is not None and sorted(fixed_class_order) != list(range(num_classes)):
+        raise ValueError(
+            f"fixed_class_order is {list(fixed_class_order)}; it must hold each of the class ids 0 to "
+            f"{num_classes - 1} once"
+        )
     return nc_benchmark(
         train,
         test,

@@ -23,6 +23,7 @@ from .layouts import Classes, Layout, class_folders, read_layout, without_copies
 MEMORY = 1 << 30  # bytes of images that are kept, once read
 # As Python has them: named streams and commands have words of their own for these.
 _SIZE = "give the size to bring all to (size=64 or size=(64, 48))"
+_LARGEST = 1 << 14  # pixels a side: an image of this size takes 800 MB
 _SKIP = "remove or replace it, or go on without (skip_damaged=True)"
 
 # What is opened and still in use, by its files, their lengths and their last changes: it is not opened again.
@@ -198,9 +199,11 @@ def open_folder(
 def require_folder_arguments(size: Any, test_share: Any, part: Any, skip_damaged: Any) -> None:
     """Raise `ValueError` or `TypeError` for arguments that `open_folder` does not take."""
     sides = size if isinstance(size, (tuple, list)) else [size]
-    if size is not None and not (len(sides) <= 2 and sides and all(_is_whole(side) and side >= 1 for side in sides)):
+    if size is not None and not (
+        len(sides) <= 2 and sides and all(_is_whole(side) and 1 <= side <= _LARGEST for side in sides)
+    ):
         raise ValueError(
-            f"size is {size!r}; it must be a side of at least 1 pixel, such as 64, or (width, height), or None"
+            f"size is {size!r}; it must be a side of 1 to {_LARGEST} pixels, such as 64, or (width, height), or None"
         )
     if isinstance(test_share, bool) or not isinstance(test_share, (int, float)) or not 0 < test_share < 1:
         raise ValueError(f"test_share is {test_share}; it must be between 0 and 1")

@@ -147,10 +147,7 @@ def class_folders(tree: Folder, *, of_split: bool = False) -> Classes:
             f"{shown(tree.path)} holds no images in {listed(empty)} (links to what is read elsewhere are not followed)"
             "; remove what is no class, and put images in what is one"
         )
-    if len(classes) < len(tree.folders):
-        raise ValueError(
-            f"{shown(tree.path)} has folders whose names differ in nothing that can be seen; rename one of them"
-        )
+    _require_different(tree)
     if tree.images:
         warnings.warn(
             f"{shown(tree.path)} holds {len(tree.images)} images that are in no class's folder, such as "
@@ -158,6 +155,18 @@ def class_folders(tree: Folder, *, of_split: bool = False) -> Classes:
             stacklevel=4,
         )
     return classes
+
+
+def _require_different(tree: Folder) -> None:
+    """Raise `ValueError` for folders whose names are one name in a prompt."""
+    first: dict[str, str] = {}
+    for name in sorted(tree.folders):
+        other = first.setdefault(" ".join(_label(name).replace("_", " ").split()), name)
+        if other != name:
+            raise ValueError(
+                f"{shown(tree.path)} has folders {other!r} and {name!r}, whose names differ in nothing that is said; "
+                "rename one of them"
+            )
 
 
 def without_copies(layouts: Iterable[Layout]) -> list[Layout]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..._support.files import write_text
+from ..._support.files import read_object, write_text
 from ..rows import Results
 from ..runs.results import by_strategy, read_finished
 from . import figures
@@ -42,7 +41,7 @@ def write_report(out: Path, folders: Sequence[Path] = ()) -> Path:
     document, ablations = read_finished(folders)
     samples: dict[str, Any] = {}
     for file in (file for folder in folders for file in sorted(folder.glob("samples-*.json"))):
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_object(file, "stream", "samples")
         samples[content["stream"]] = content["samples"]
     out.mkdir(parents=True, exist_ok=True)
     report = out / "report.html"

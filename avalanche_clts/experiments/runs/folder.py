@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._support.console import tell
-from ..._support.files import write_text
+from ..._support.files import read_object, write_text
 from ...streams.named import slug
 from ..experiment import Conditions
 from ..rows import Results
@@ -71,9 +71,9 @@ class ResultsFolder:
         if not file.exists():
             return None
         try:
-            results: Results = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            tell(f"{file} is damaged ({error}); its run is computed again")
+            results: Results = read_object(file, "strategy", "seed", "average_accuracy", "accuracy_matrix")
+        except ValueError:
+            tell(f"{file} is damaged; its run is computed again")
             return None
         if not results.pop(_TIMED, True):
             return None if task.is_timed else without_seconds(results)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..._support.files import read_object
 from ..config import recorded_settings
 from ..experiment import PAIR_FIELDS
 from ..rows import ROWS, Results
@@ -156,11 +157,16 @@ def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def read_runs(folder: Path) -> dict[str, Any]:
-    """The `results.json` of a comparison's folder. Raises `FileNotFoundError`, saying what to run."""
+    """The `results.json` of a comparison's folder. Raises `FileNotFoundError`, saying what to run, and `ValueError`,
+    naming the file, for one that was not written by a comparison."""
     file = folder / RESULTS_FILE
     if not file.exists():
         raise FileNotFoundError(f"{folder} holds no {RESULTS_FILE}; make one with: clts compare --out {folder}")
-    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    document = read_object(file, "runs")
+    of_run = {"stream", "strategy", "seed", "memory_bytes", "seconds", *_SCALARS}
+    for run in document["runs"] if isinstance(document["runs"], list) else [None]:
+        if not isinstance(run, dict) or of_run - run.keys() or not isinstance(run["average_accuracy"], float):
+            raise ValueError(f"{file} holds what is no run; remove it, and have it made again")
     return document
 
 
@@ -174,7 +180,7 @@ def read_finished(folders: Sequence[Path]) -> tuple[dict[str, Any] | None, list[
     for folder in folders:
         file = folder / ABLATIONS_FILE
         if file.exists():
-            ablations.append(json.loads(file.read_text(encoding="utf-8")))
+            ablations.append(read_object(file, "ablations", "stream"))
         if (folder / RESULTS_FILE).exists() or not file.exists():
             compared.append(folder)
     documents = [read_runs(folder) for folder in compared]
