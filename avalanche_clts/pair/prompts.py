@@ -166,7 +166,7 @@ def article(name: str) -> str:
     if first[:1].isdigit():
         return "an" if first[0] == "8" or first in ("11", "18") else "a"
     if len(first) == 1 or (first.isupper() and not re.search("[AEIOUY]", first)):  # "an X-ray", "an LCD"
-        return "an" if first[:1].lower() in tuple("aefhilmnorsx") else "a"
+        return "an" if unicodedata.normalize("NFD", first.lower())[:1] in tuple("aefhilmnorsx") else "a"
     plain = unicodedata.normalize("NFD", first.lower())
     if re.match(r"hour|honest|honou?r|heir", plain):
         return "an"
