@@ -166,7 +166,7 @@ CASES = {
     ),
     "names of every length": Case(lambda root: fill(root, "x" * 200, "{x}"), (["x" * 200, "{x}"], 8, 2)),
     # Arguments
-    "size=0": Case(fill, r"size is 0; it must be a side of at least 1 pixel", {"size": 0}),
+    "size=0": Case(fill, r"size is 0; it must be a side of 1 to 16384 pixels", {"size": 0}),
     "size=(8, -1)": Case(fill, r"size is \(8, -1\)", {"size": (8, -1)}),
     "test_share=1.5": Case(fill, "test_share is 1.5; it must be between 0 and 1", {"test_share": 1.5}),
     "test_share of all": Case(fill, "test_share is 0.95, which leaves no image of cat", {"test_share": 0.95}),
@@ -268,3 +268,10 @@ def test_order_of_classes_holds_each_of_them_once(order: list[int], tmp_path: Pa
             Image.new("RGB", (8, 8), (40 * i, ord(name), 0)).save(tmp_path / name / f"{i}.png")
     with pytest.raises(ValueError, match="must hold each of the class ids 0 to 3 once"):
         split_folder(tmp_path, 2, fixed_class_order=order)
+
+
+def test_images_beside_a_table_of_labels_are_no_stream(tmp_path: Path) -> None:
+    fill(tmp_path, "images")
+    (tmp_path / "labels.csv").write_text("0.png,cat")
+    with pytest.raises(ValueError, match=r"a single class, images; a stream needs two at least; wanted is"):
+        split_folder(tmp_path, 1)

@@ -189,7 +189,7 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
     write_images(tmp_path / "test", {"cat": 1, "cow": 1})
     with pytest.raises(ValueError, match="hold different classes: cow, dog"):
         split_folder(tmp_path)
-    write_images(tmp_path / "broken", {"cat": 2})
+    write_images(tmp_path / "broken", {"cat": 2, "dog": 2})
     (tmp_path / "broken" / "cat" / "a.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"a\.png is not an image that Pillow can read"):
         split_folder(tmp_path / "broken", 1)

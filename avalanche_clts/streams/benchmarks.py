@@ -13,11 +13,13 @@ from torch.utils.data import Dataset
 from torchvision.transforms import ToTensor
 
 from .._support.checks import require_whole
+from .._support.console import shown
 from ..images.formats import LabelledImages
 from . import embedded_digits as digits
 from . import embedded_shapes as shapes
 from .folders import open_layouts, require_folder_arguments
 from .layouts import read_domains, read_layout
+from .lookalikes import LAYOUT
 from .orders import num_classes
 
 
@@ -188,6 +190,12 @@ def split_folder(
         benchmark.n_classes = num_classes(benchmark)  # Avalanche counts the same classes anew in each domain
         return benchmark
     layout = read_layout(root)
+    if len(layout.train) == 1:
+        (label,) = layout.train
+        raise ValueError(
+            f"{shown(layout.root)} holds images of a single class, {shown(label)}; a stream needs two at least; "
+            f"{LAYOUT}"
+        )
     n_experiences = 5 if n_experiences is None else n_experiences
     _require_divisor(n_experiences, len(layout.train))
     ((train, test),) = open_layouts([layout], **options)
