@@ -73,7 +73,8 @@ class RoutedModel(MultiTaskModule):
         self._template = (head,)
         self.records: list[HeadRecord] = []
         self.asked_alone: int | None = None
-        self.given_labels: Tensor | None = None  # of the batch, whatever the caller of `forward` says
+        self.given_labels: Tensor | None = None  # where the caller of `forward` leaves them out,
+        self.mistaken_labels: Tensor | None = None  # or gives these, which are something else
         self._num_classes = 0  # that evaluation has asked for
         self._answer: Answer | None = None
 
@@ -160,7 +161,7 @@ class RoutedModel(MultiTaskModule):
         self.training = mode
         self.heads[-1].train(mode)
         # What an interruption left is over.
-        self._answer = self.asked_alone = self.given_labels = None
+        self._answer = self.asked_alone = self.given_labels = self.mistaken_labels = None
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -175,7 +176,8 @@ class RoutedModel(MultiTaskModule):
         - x: the inputs, `(n, ...)`.
         - task_labels: Avalanche's task labels, `(n,)`. None: unknown.
         """
-        task_labels = task_labels if self.given_labels is None else self.given_labels
+        if task_labels is None or task_labels is self.mistaken_labels:
+            task_labels = self.given_labels
         if self.training or not self.records:  # Avalanche also evaluates before anything is trained
             logits = self._head(len(self.heads) - 1, self.features(x), task_labels)
             return logits if self.training else self._widened(logits, torch.finfo(logits.dtype).min)

@@ -244,8 +244,8 @@ class CLTSPlugin(SupervisedPlugin):
         if self._unfinished:  # captions of an experience are there, but its router is not
             self.storage_policy.take_back()
             self._unfinished = False
+        require_first_part(strategy.experience, self.storage_policy.part(strategy.experience))
         self._part = self.storage_policy.begin(strategy.experience)
-        require_first_part(strategy.experience, self._part)
         require_own_head(strategy.model, self.storage_policy, self._part, begun=self._begun)
         self._begun = True
         require_trainable_batches(strategy, kwargs)
@@ -309,11 +309,13 @@ class CLTSPlugin(SupervisedPlugin):
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Hand the model the task labels of the batch, which not every experience lets Avalanche hand it."""
-        strategy.model.given_labels = task_labels_in_batch(strategy)
+        given = task_labels_in_batch(strategy)
+        mistaken = None if given is None or given is strategy.mb_task_id else strategy.mb_task_id
+        strategy.model.given_labels, strategy.model.mistaken_labels = given, mistaken
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
         """The next batch has its own."""
-        strategy.model.given_labels = None
+        strategy.model.given_labels = strategy.model.mistaken_labels = None
 
     before_eval_forward, after_eval_forward = before_forward, after_forward
 

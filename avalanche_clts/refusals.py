@@ -101,7 +101,7 @@ def require_own_head(model: RoutedModel, memory: CaptionBuffer, part: Part, *, b
     captioned, replay_size = memory.num_experiences, memory.replay_size
     if begun and part.is_first and model.num_heads == captioned + 1:
         model.discard_head()
-    if not part.is_first and memory.num_parts == 0 and model.num_heads == captioned:
+    if not part.is_first and memory.num_parts == 0 and model.num_heads == captioned > 0:
         raise ValueError(
             "this part is of an experience that is captioned to its end, as its last part was trained on; "
             "train every part of an online stream once"

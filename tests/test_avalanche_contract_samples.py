@@ -20,7 +20,7 @@ from torchvision.transforms import Compose, Lambda, Normalize, ToTensor
 from torchvision.transforms.functional import to_tensor
 
 from avalanche_clts import CLTSPlugin, load_checkpoint, save_checkpoint
-from avalanche_clts.images.avalanche import class_names
+from avalanche_clts.images.avalanche import class_names, earlier_experience, indices_by_class
 from avalanche_clts.metrics import right_heads
 
 from .contract import NAMES, avalanche_squares, build, memory_of, squares, with_captions
@@ -116,7 +116,7 @@ def test_parts_behind_transforms_that_do_the_same_are_one_experience(kind: str) 
     assert memory_of(strategy).num_experiences == 1
 
 
-@pytest.mark.parametrize("target", ["0", 0.0, True, torch.tensor([0]), torch.tensor(0.0), -1], ids=repr)
+@pytest.mark.parametrize("target", ["0", 0.5, True, torch.tensor([0]), torch.tensor(0.0), -1], ids=repr)
 @with_captions
 def test_targets_that_are_no_class_ids_are_refused_before_training(kind: str, target: Any) -> None:
     data = squares([0])
@@ -250,6 +250,7 @@ def online(boundaries: bool) -> Any:
 
 ORDERS = {
     "online, boundaries known": (online(True), 4),
+    "online, in the middle of an experience": (online(True), 3),
     "online": (online(False), 4),
     "another order": (lambda stream: [stream[i] for i in (1, 0, 2)], 2),
     "backwards": (lambda stream: [stream[i] for i in (2, 1, 0)], 2),
@@ -271,6 +272,47 @@ def test_resumed_experiences_have_their_own_transforms(order: str, tmp_path: Any
             strategy.train(experience)
         runs.append([value.clone() for value in strategy.model.state_dict().values()])
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_parts_after_a_checkpoint_have_targets_like_those_before(tmp_path: Any) -> None:
+    parts = list(split_online_stream(two_experiences(as_tensors).train_stream, 4, seed=0))
+    strategy = build("caption-replay", train_epochs=1)
+    strategy.train(parts[0])
+    save_checkpoint(strategy, tmp_path)
+    resumed = build("caption-replay", train_epochs=1)
+    load_checkpoint(resumed, tmp_path)
+    for part in parts[1:]:
+        resumed.train(part)
+    assert all(isinstance(sample[1], torch.Tensor) for sample in memory_of(resumed).buffer)
+
+
+def test_experience_that_is_in_no_stream_has_none_before_it() -> None:
+    benchmark = two_experiences(avalanche_squares)
+    assert earlier_experience(benchmark.train_stream[0], None) is None
+    assert earlier_experience(benchmark.train_stream[1], 0).current_experience == 0
+
+
+def test_labels_that_a_caller_gives_are_taken_where_they_are_labels() -> None:
+    def labelled(classes: list[int]) -> AvalancheDataset:
+        return avalanche_squares(classes, task=classes[0] // 2)
+
+    strategy, benchmark = build("clts"), two_experiences(labelled)
+    strategy.train(benchmark.train_stream)
+    model, x = strategy.model.eval(), benchmark.test_stream[1].dataset[0][0][None]
+    mistaken = torch.tensor([0])
+    model.given_labels, model.mistaken_labels = torch.tensor([1]), mistaken
+    assert model(x, torch.tensor([0])).argmax() in (0, 1)
+    assert model(x, mistaken).argmax() in (2, 3)
+    assert model(x).argmax() in (2, 3)
+
+
+def test_fractions_of_which_whole_numbers_are_yielded_are_class_ids() -> None:
+    data = squares([0, 1])
+    dataset = make_avalanche_dataset(data, data_attributes=[DataAttribute([float(t) for t in data.targets], "targets")])
+    assert list(indices_by_class(dataset)) == [0, 1]
+    texts = make_avalanche_dataset([(image, "0") for image in data.images])
+    with pytest.raises(TypeError, match="each sample needs one class id"):
+        indices_by_class(texts)
 
 
 def test_experience_that_is_not_in_the_stream_again_is_told_of(tmp_path: Any, caplog: Any) -> None:

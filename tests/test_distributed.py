@@ -206,7 +206,7 @@ def test_images_that_were_cut_short_are_made_again(tiny_pair: Pair, tmp_path: Pa
     generate_files(PROMPTS, range(5), tiny_pair.generator, tmp_path, identity="tiny")
     assert Image.open(files[2]).size == Image.open(files[1]).size
     (tmp_path / "generated.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"generated.json is damaged; remove it"):
+    with pytest.raises(ValueError, match=r"generated.json is damaged; choose another --out"):
         generate_files(PROMPTS, range(5), tiny_pair.generator, tmp_path, identity="tiny")
 
 

@@ -63,6 +63,7 @@ def test_labels_of_a_data_set_tell_together_what_they_mean() -> None:
     assert words_of(["1_euro", "2_euro"]) == ["1 euro", "2 euro"]
     assert words_of(["1_cat"]) == ["1 cat"]
     assert words_of(["1.cat", "2.dog", "3.cat"]) == ["1.cat", "dog", "3.cat"]
+    assert words_of(["SeaLake", "sea_lake"]) == ["SeaLake", "sea_lake"]
     assert words_of(["007_cat", "012_dog"]) == ["cat", "dog"]
     assert words_of(["2_door_car", "4_wheel_drive"]) == ["2 door car", "4 wheel drive"]
     assert words_of(["707-320", "A300"]) == ["707-320", "A300"]

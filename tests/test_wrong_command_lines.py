@@ -70,7 +70,12 @@ WRONG = {
     "compare --config steps.toml": "steps.toml: generator.steps is 'x'; ",
     "compare --config pair.toml": "pair.toml: pair is 'nope'; it must be embedded",
     "compare --config empty.toml": "--config empty.toml: strategies is empty; name some, or leave it out for all",
-    "ablate --config empty.toml": "--config empty.toml: ",
+    "ablate --config none-of-all.toml": "--config none-of-all.toml: ablations is empty; name some, or leave it out",
+    "compare --config three.toml": "--config three.toml: generator is 3; it must be a table of names and values",
+    "ablate --stream digits:experiences=5 --only experiences": "--stream digits:experiences=5: none of the",
+    "compare --stream folder:two,experiences=2 --image-cache two/cache": "--image-cache is 'two/cache', inside the",
+    "check embedded --out notes": "--out is 'notes', which holds something else than a picture; give another file",
+    "caption one.png --out settings.json": "--out is 'settings.json', which holds something else than captions; give",
     "report cut": "cut/results.json is damaged (",
     "report odd": "odd/results.json has no runs; ",
     "report runless": "runless/results.json holds what is no run; ",
@@ -114,7 +119,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "notes").write_text("my own notes")
     (tmp_path / "steps.toml").write_text('generator = {steps = "x"}')
     (tmp_path / "pair.toml").write_text('pair = "nope"')
-    (tmp_path / "empty.toml").write_text("strategies = []\nablations = []")
+    (tmp_path / "empty.toml").write_text("strategies = []")
+    (tmp_path / "none-of-all.toml").write_text("ablations = []")
+    (tmp_path / "three.toml").write_text("generator = 3")
+    (tmp_path / "settings.json").write_text('{\n "a": {"b": 3}\n}')
     for name, content in (("cut", '{"runs": ['), ("odd", "[]"), ("runless", '{"runs": [{"strategy": "er-count"}]}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(content)

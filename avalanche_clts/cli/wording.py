@@ -78,7 +78,8 @@ def _names_in_file(file: Path | None) -> Iterator[str]:
         fields = read_fields(file)
         yield from (name for name in ("pair",) if name in fields)
         for table in ("captioner", "generator"):
-            yield from (f"{table}.{name}" for name in fields.get(table) or {})
+            names = fields.get(table)
+            yield from (f"{table}.{name}" for name in names) if isinstance(names, dict) else ()
 
 
 def _typed(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Iterator[argparse.Action]:

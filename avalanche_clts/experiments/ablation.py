@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._support.console import bar, tell
-from .._support.files import write_text
+from .._support.files import read_object, write_text
 from ..memory.origins import names_of_classes
 from ..pair.loading import pair_identity
 from ..streams.named import Stream, parse_stream
@@ -88,6 +88,9 @@ def ablate(
     class_names = names_of_classes(benchmark)
     conditions = Conditions(pair_identity(pair), versions(), backbone_identities(experiment, pair), class_names)
     planned = list(plan(experiment, stream, len(benchmark.train_stream), conditions.pair))
+    if not planned:
+        raise ValueError(f"none of the ablations asked for can be run on {experiment.stream} with {experiment.pair}")
+    kept = _kept(out / ABLATIONS_FILE)
     shared = {
         "stream": experiment.stream,
         "class_names": class_names,
@@ -104,7 +107,7 @@ def ablate(
         done = partial(execute, jobs=jobs, executor=executor)
         results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), done, image_cache)
         origin = origin_of_settings(experiment, ["clts"], found_before(out, stream))
-        document = _beside_earlier(out / ABLATIONS_FILE, shared, _answers(planned, results), command)
+        document = _beside_earlier(out / ABLATIONS_FILE, kept, shared, _answers(planned, results), command)
         document["hyperparameters_from"] = origin
         keep(replace(experiment, ablations=tuple(document["ablations"])), out)
         write_text(out / ABLATIONS_FILE, json.dumps(document, indent=1))
@@ -196,9 +199,15 @@ def _figures(results: Results) -> Results:
     return {name: value for name, value in results.items() if name not in left_out}
 
 
-def _beside_earlier(file: Path, shared: dict[str, Any], answers: dict[str, Any], command: str) -> dict[str, Any]:
+def _kept(file: Path) -> dict[str, Any]:
+    """What an `ablations.json` holds already."""
+    return read_object(file, "ablations", "command") if file.exists() else {}
+
+
+def _beside_earlier(
+    file: Path, earlier: dict[str, Any], shared: dict[str, Any], answers: dict[str, Any], command: str
+) -> dict[str, Any]:
     """The content of `ablations.json`: the answers, and earlier ones of the same experiment; others are told of."""
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     now = json.loads(json.dumps(shared))
     differing = [name for name in now if earlier and earlier.get(name) != now[name]]
     commands = [command]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .._support.console import bar
-from .._support.files import write_text
+from .._support.files import read_object, write_text
 from ..streams.named import Stream, slug
 from ..streams.orders import order_of
 from .experiment import Experiment
@@ -95,7 +95,7 @@ def tune(
     - jobs, executor: as in `compare`.
     """
     file = tuning_file(folder.path, stream)
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    found: dict[str, Any] = read_object(file) if file.exists() else {}
     seed = unreported_seed(stream, experiment.seeds)
     on_held_out = replace(experiment, tune=False, validation=VALIDATION)
     # One that is like another has what is found for that; and some have nothing to choose.
@@ -155,7 +155,7 @@ def found_before(folder: Path, stream: Stream) -> dict[str, dict[str, Any]]:
     """The best settings of a search that the folder keeps, by strategy; none where none was run, and none of those that
     once looked at test images."""
     file = tuning_file(folder, stream)
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    kept = read_object(file) if file.exists() else {}
     return {name: f["best"] for name, f in kept.items() if f["conditions"]["settings"].get("validation")}
 
 

@@ -87,11 +87,16 @@ def indices_by_class(dataset: AvalancheDataset) -> dict[int, list[int]]:
     else:
         found = {}
         for i in range(len(dataset)):
-            found.setdefault(int(_fields(dataset[i])[1]), []).append(i)
+            found.setdefault(_class_id(_fields(dataset[i])[1]), []).append(i)
     merged: dict[int, list[int]] = {}
     transformed = hasattr(dataset, "targets") and _targets_change(dataset)
+    untransformed = dataset.remove_current_transform_group()
     for target, indices in found.items():  # targets that are tensors are all distinct keys
-        yielded = _fields(dataset[int(indices[0])])[1] if transformed else target
+        first = int(indices[0])
+        if transformed:
+            yielded = _fields(dataset[first])[1]
+        else:  # whoever reads numbers from a file may list fractions, and yield whole ones
+            yielded = _fields(untransformed[first])[1] if isinstance(target, (float, np.floating)) else target
         merged.setdefault(_class_id(yielded), []).extend(map(int, indices))
     return {target: sorted(merged[target]) for target in sorted(merged)}
 
@@ -440,6 +445,8 @@ def belongs_to(test: Any, training: Any, classes: Sequence[int]) -> bool:
 def earlier_experience(experience: Any, place: int | None) -> Any | None:
     """The experience at a place of the stream that `experience`, or what it is part of, comes from, if that stream can
     be asked."""
+    if place is None:
+        return None
     known = _unmasked(experience)
     known = getattr(known, "origin_experience", None) or known
     for stream in (train_stream_beside(known), getattr(_unmasked(known), "_origin_stream", None)):

@@ -20,7 +20,14 @@ from PIL import Image
 from PIL.ExifTags import Base
 from torch import Tensor
 
-from .avalanche import as_stream_dataset, has_own_transforms, raw_images, untransformed_images
+from .avalanche import (
+    as_stream_dataset,
+    class_ids,
+    has_own_transforms,
+    raw_images,
+    sample_layout,
+    untransformed_images,
+)
 from .files import GREY_MODES
 from .formats import ImageFormat, common_format, format_of
 
@@ -86,16 +93,16 @@ def _require_same(
     dataset: AvalancheDataset, indices: Sequence[int], kind: _Kind, format: ImageFormat, transforms: TransformGroups
 ) -> None:
     """Raise `ValueError` if the transforms make something else of the images at `indices` than of restored ones."""
-    shown = raw_images(dataset, indices)
+    shown, classes, layout = raw_images(dataset, indices), class_ids(dataset, indices), sample_layout(dataset)
     for group in ("train", "eval"):
         transformed = dataset.with_transforms(group)
         real = [_yielded(transformed, i) for i in indices]
         span = max((float(x.max()) - float(x.min()) for x in real if x is not None), default=0.0)
-        for i, x, image in zip(indices, real, shown, strict=True):
+        for i, x, image, target in zip(indices, real, shown, classes, strict=True):
             if x is None:  # no tensor: it is for the strategy to say what it makes of that
                 continue
             own_size = replace(format, size=image.size)
-            restored = as_stream_dataset([image], [0], [0], format=own_size, transforms=transforms)
+            restored = as_stream_dataset([image], [target], [0], format=own_size, transforms=transforms, layout=layout)
             try:
                 y = _yielded(restored.with_transforms(group), 0)
             except Exception as error:  # transforms raise whatever they stumble over
@@ -120,7 +127,7 @@ def _repeats(dataset: AvalancheDataset, index: int, x: Tensor) -> bool:
 
 
 def _refusal(kind: _Kind, format: ImageFormat, difference: str) -> ValueError:
-    if kind.apart:
+    if kind.apart and kind == _Kind(kind.mode, apart=True) and kind.mode in ("a tensor", "L", "RGB"):
         return ValueError(
             f"parts of an experience of this stream have transforms of their own, and {difference}; give all of them "
             "the same transforms, or make each an experience of its own"

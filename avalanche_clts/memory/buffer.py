@@ -143,8 +143,7 @@ class CaptionBuffer(ExemplarsBuffer):
         """
         if self._unended() is experience.dataset:  # its captions were there, and then something else failed
             self.take_back()
-        part, origin = part_of(experience), Origin.of(experience, self.class_names)
-        part = part._replace(is_first=not (self.origins and part.goes_on_with(self.origins[-1].experience)))
+        part, origin = self.part(experience), Origin.of(experience, self.class_names)
         if part.is_first or len(self.origins) == self.num_experiences:
             for of_pair in (self.pair.captioner, self.pair.generator):
                 if isinstance(of_pair, LoadsLater):
@@ -166,6 +165,11 @@ class CaptionBuffer(ExemplarsBuffer):
         # Avalanche does not mark the last of parts that divide their experience without a remainder.
         self._part = part._replace(is_last=part.is_last or self.num_parts + 1 == part.parts)
         return self._part
+
+    def part(self, experience: Any) -> Part:
+        """Where an experience stands in what was captioned: first is also what goes on with nothing that is known."""
+        part = part_of(experience)
+        return part._replace(is_first=not (self.origins and part.goes_on_with(self.origins[-1].experience)))
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
         """Caption some images of the experience that has just been learnt, within the budget."""

@@ -90,6 +90,7 @@ class Origin:
             task_labels=tuple(sorted({*self.task_labels, *part.task_labels})),
             names=names,
             transforms=part.transforms,
+            layout=part.layout,
         )
 
     def dataset(self, images: Sequence[Image.Image], captions: Sequence[Caption]) -> AvalancheDataset:

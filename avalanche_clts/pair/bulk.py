@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .._support.console import bar, begin, detail, shown
@@ -44,16 +45,22 @@ def require_own_file(out: Path, images: Iterable[Path]) -> None:
     """Raise `ValueError` if what is to be written is a folder, or one of the images that are read."""
     if out.is_dir():
         raise ValueError(f"out is {str(out)!r}, which is a folder; give a file")
-    if out.exists() and any(out.samefile(image) for image in images):
+    if out.exists() and any(image.exists() and out.samefile(image) for image in images):
         raise ValueError(f"out is {str(out)!r}, which is one of the images; give another file")
 
 
 def require_captions_file(out: Path, images: Iterable[Path]) -> None:
     """Raise `ValueError` if captions of the images cannot be written to `out` without losing what it holds."""
     require_own_file(out, images)
-    lines = _lines_of_records(out)
-    if lines and not any(line.lstrip().startswith("{") for line in lines):
+    if _lines_of_records(out) and not any(_is_record(line) for line in _lines_of_records(out)):
         raise ValueError(f"out is {str(out)!r}, which holds something else than captions; give another file")
+
+
+def _is_record(line: str) -> bool:
+    with suppress(ValueError):
+        record = json.loads(line)
+        return isinstance(record, dict) and "file_name" in record
+    return False
 
 
 def caption_files(files: Sequence[Path], captioner: Captioner, out: Path, *, identity: str | None = None) -> list[str]:
@@ -142,7 +149,7 @@ def read_prompts(file: Path) -> list[str]:
 def require_generated_folder(out: Path) -> None:
     """Raise `ValueError` if a folder holds images or captions that were not generated into it."""
     if out.is_dir() and not (out / _GENERATED).exists():
-        own = [*out.glob("[0-9]*.png"), *out.glob(METADATA)]
+        own = [file for file in sorted(out.iterdir()) if re.fullmatch(rf"\d{{4,}}\.png|{METADATA}", file.name)]
         if own:
             raise ValueError(f"out is {str(out)!r}, which holds {shown(own[0].name)} of your own; give another folder")
 
@@ -188,7 +195,7 @@ def _require_same(file: Path, content: object, otherwise: str) -> None:
         try:
             known = json.loads(file.read_text(encoding="utf-8"))["sha256"]
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{file} is damaged; remove it if what it lies beside is to be gone on with") from None
+            raise ValueError(f"{file} is damaged; choose another --out, or remove it and what it lies beside") from None
         if known != digest:
             raise ValueError(otherwise)
     if is_first_process():
@@ -211,7 +218,8 @@ def _lines_of_records(file: Path) -> list[str]:
     """Texts may hold other ends of lines; names of files, and a line that was cut short, what is no UTF-8."""
     if not file.exists():
         return []
-    return [line for line in file.read_text(encoding="utf-8", errors="surrogateescape").split("\n") if line.strip()]
+    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    return [line for line in text.split("\n") if line.strip()]
 
 
 def _write_captions(out: Path, captions: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ from .embedded import EMBEDDED
 from .loading import Pair, load_pair, pair_nbytes
 from .output import checked_captions, checked_images
 
+_PNG = b"\x89PNG"  # how such a file begins
 _MOST = 8  # images that are shown, of those that are given
 _SIDE = 256  # of each in the picture, in pixels
 _LINE, _MARGIN = 14, 8
@@ -77,8 +78,10 @@ def check(
     Raises what `load_pair` raises, `FileNotFoundError` for images that are not there, and `ValueError` for files that
     are no images, or an `out` that is one of them.
     """
-    require_own_file(out, image_files(images) if images else ())
-    originals, classes = _given(images) if images else _samples(name)
+    require_own_file(out, images)
+    if out.exists() and not out.read_bytes().startswith(_PNG):
+        raise ValueError(f"out is {str(out)!r}, which holds something else than a picture; give another file")
+    originals, classes = _given(images, out) if images else _samples(name)
     seconds, start = {}, time.perf_counter()
     pair = load_pair(name, device=device, captioner=captioner, generator=generator)
     warmed_up = checked_captions(pair.captioner, originals[:1], classes and classes[:1])
@@ -94,8 +97,8 @@ def check(
     return Inspection(captions, faults, seconds, _memory(pair, device), out, _notes(pair))
 
 
-def _given(paths: Sequence[Path]) -> tuple[list[Image.Image], list[str] | None]:
-    files = image_files(paths)
+def _given(paths: Sequence[Path], out: Path) -> tuple[list[Image.Image], list[str] | None]:
+    files = [file for file in image_files(paths) if not (out.exists() and out.samefile(file))]  # of the last time
     chosen = [files[i] for i in _spread(len(files), _MOST)]
     folders = {file.parent for file in files}
     classes = [file.parent.name.replace("_", " ") for file in chosen] if len(folders) > 1 else None

@@ -66,12 +66,16 @@ def words_of(labels: Sequence[str], folder: Path | None = None) -> list[str]:
         labels = bare
     if any(_CAMEL.fullmatch(word) for label in labels for word in label.split("_")):
         labels = [label.lower() if re.fullmatch(r"[A-Z][a-z]+", label) else label for label in labels]
+    # What alone tells two labels apart is part of their names: a number ("1.cat", "3.cat"), or how they are spelt.
     said = [words(label, meanings) for label in labels]
+    said = _apart(labels, said, [_in_words(label, meanings, without_number=False) for label in labels])
+    return _apart(labels, said, labels)
+
+
+def _apart(labels: Sequence[str], said: Sequence[str], otherwise: Sequence[str]) -> list[str]:
+    """What is said of each label, otherwise where another label is called the same."""
     meant = {text: {label for label, its in zip(labels, said, strict=True) if its == text} for text in said}
-    return [  # a number that alone tells two labels apart ("1.cat", "3.cat") is part of their names
-        text if len(meant[text]) == 1 else _in_words(label, meanings, without_number=False)
-        for label, text in zip(labels, said, strict=True)
-    ]
+    return [text if len(meant[text]) == 1 else other for text, other in zip(said, otherwise, strict=True)]
 
 
 def _is_numbering(numbers: Collection[str]) -> bool:

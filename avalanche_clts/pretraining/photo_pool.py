@@ -184,12 +184,14 @@ def _captioned_domain(root: Path, size: int | None, skip_damaged: bool) -> Domai
             name, text = record["file_name"], record["text"]
         except (ValueError, KeyError, TypeError):
             name = text = None
-        if not isinstance(name, str) or not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{metadata}, line {number}: must be an object with a text each for file_name and text")
+        if not isinstance(name, str):
+            raise ValueError(f"{metadata}, line {number}: must be an object with file_name and text")
         if not (root / name).is_file():
             raise FileNotFoundError(f"{metadata}, line {number}: there is no {shown(root / name)}")
         if tested is not None and _is_below(root / name, tested):
             continue  # never learnt from
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{metadata}, line {number}: text is {text!r}; caption the image, or leave the line out")
         files.append(str(root / name))
         captions.append(text)
     if len(files) < 2:
