@@ -51,13 +51,14 @@ def chosen_settings(experiment: Experiment) -> dict[str, Any]:
 
 RECORDED = {file.parent.name: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*/results.json"))}
 STREAMS = [name for name in RECORDED if any((RESULTS / name).glob("tuning-*.json"))]
+OF_OWN_PAIRS = {"cifar10-half"}  # which do not ship with the package
 
 
 def test_both_embedded_streams_are_recorded() -> None:
-    assert {"digits", "shapes"} <= set(STREAMS)
+    assert {"digits", "shapes"} | OF_OWN_PAIRS <= set(STREAMS)
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", sorted(set(STREAMS) - OF_OWN_PAIRS))
 def test_recorded_results_are_of_the_pair_that_ships(name: str) -> None:
     assert RECORDED[name]["pair"]["name"] in EMBEDDED
     pair = load_pair(RECORDED[name]["pair"]["name"])
