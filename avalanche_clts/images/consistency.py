@@ -93,7 +93,9 @@ def _require_same(
     dataset: AvalancheDataset, indices: Sequence[int], kind: _Kind, format: ImageFormat, transforms: TransformGroups
 ) -> None:
     """Raise `ValueError` if the transforms make something else of the images at `indices` than of restored ones."""
-    shown, classes, layout = raw_images(dataset, indices), class_ids(dataset, indices), sample_layout(dataset)
+    shown = raw_images(dataset, indices)
+    with _same_draws():  # where transforms may change targets, samples are made to see these
+        classes, layout = class_ids(dataset, indices), sample_layout(dataset)
     for group in ("train", "eval"):
         transformed = dataset.with_transforms(group)
         real = [_yielded(transformed, i) for i in indices]
