@@ -90,7 +90,6 @@ def ablate(
     planned = list(plan(experiment, stream, len(benchmark.train_stream), conditions.pair))
     if not planned:
         raise ValueError(f"none of the ablations asked for can be run on {experiment.stream} with {experiment.pair}")
-    kept = _kept(out / ABLATIONS_FILE)
     shared = {
         "stream": experiment.stream,
         "class_names": class_names,
@@ -104,6 +103,7 @@ def ablate(
     for line in introduction(experiment, benchmark, strategies=["clts"]):
         tell(line)
     with only_one(out):
+        kept = _kept(out / ABLATIONS_FILE)  # what is damaged is told before hours of runs
         done = partial(execute, jobs=jobs, executor=executor)
         results = _run(planned, experiment.seeds, ResultsFolder(out, conditions), done, image_cache)
         origin = origin_of_settings(experiment, ["clts"], found_before(out, stream))
