@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from avalanche.models import DynamicModule, IncrementalClassifier, MultiTaskModule
+from avalanche.models import DynamicModule, IncrementalClassifier, MultiHeadClassifier, MultiTaskModule
 from avalanche.models.dynamic_modules import avalanche_model_adaptation
 from avalanche.training.storage_policy import ExemplarsBuffer
 from avalanche.training.supervised import Cumulative
@@ -28,7 +29,7 @@ from .models import RoutedModel
 from .pair.loading import pair_identity
 from .plugin_state import load_plugin_state, plugin_state, unknown_plugins
 
-_VERSION = 3
+_VERSION = 4
 _STATE, _SUMS = "state.safetensors", "checksums.json"
 _KEPT = 2  # checkpoints: the newest, and the one before it, should the newest turn out to be damaged
 
@@ -80,6 +81,7 @@ def save_checkpoint(strategy: Any, folder: str | os.PathLike[str]) -> None:
                 "model": strategy.model.state_dict(),
                 "template": strategy.model.template.state_dict() if isinstance(strategy.model, RoutedModel) else None,
                 "optimizer": strategy.optimizer.state_dict(),
+                "optimized": _optimized(strategy),
                 "plugins": [[type(plugin).__name__, plugin_state(plugin)] for plugin in strategy.plugins],
                 "clock": vars(strategy.clock),
                 "metrics": [[name, _remembered(metric)] for name, metric in _metrics_with_history(strategy)],
@@ -234,7 +236,8 @@ def _require_known_state(strategy: Any) -> None:
     modules = [m for part in parts or [strategy.model] for m in part.modules()]
     growing = [type(m).__name__ for m in modules if isinstance(m, DynamicModule) and not isinstance(m, known)]
     keeps = isinstance(strategy, Cumulative) or isinstance(getattr(strategy, "storage_policy", None), ExemplarsBuffer)
-    own = [type(strategy).__name__] if keeps else []  # images, which no checkpoint holds
+    # Images, which no checkpoint holds; and who has no optimizer keeps in itself what it has learnt.
+    own = [type(strategy).__name__] if keeps or strategy.optimizer is None else []
     if isinstance(strategy.model, RoutedModel) and type(strategy).make_optimizer.__module__.startswith("avalanche."):
         # It has the router's parameters as well, which come later than it: in another order after a resume.
         raise ValueError(
@@ -253,18 +256,46 @@ def _restore_model(strategy: Any, state: dict[str, Any], buffer: CaptionBuffer) 
     model = strategy.model.to(strategy.device)
     if isinstance(model, RoutedModel):
         model.template.load_state_dict(state["template"])
+    lengths = {name: len(weight) for name, weight in state["model"].items() if weight.ndim}
     if not state["clock"]["train_iterations"]:  # the optimizer is still the one that it was built with
+        _grow(model, {} if isinstance(model, RoutedModel) else lengths)
         model.load_state_dict(state["model"])
         return
     strategy.make_optimizer(reset_optimizer_state=True)  # which parameter is in which group, before any grows
-    if not isinstance(model, RoutedModel):
-        model.train()
-        for origin in buffer.origins:  # grown as it was
-            seen = adaptable(SimpleNamespace(), origin.classes, origin.task_labels)
-            avalanche_model_adaptation(model, seen)
-    model.load_state_dict(state["model"])
+    if isinstance(model, RoutedModel):
+        model.load_state_dict(state["model"])
+        strategy.make_optimizer(reset_optimizer_state=True)
+        strategy.optimizer.load_state_dict(state["optimizer"])
+        return
+    # Evaluation on classes that are still to come grows classifiers too; the optimizer is told when training goes on.
+    _grow(model, state["optimized"])
+    for origin in buffer.origins:
+        seen = adaptable(SimpleNamespace(), origin.classes, origin.task_labels)
+        avalanche_model_adaptation(model, seen)
     strategy.make_optimizer(reset_optimizer_state=True)
     strategy.optimizer.load_state_dict(state["optimizer"])
+    _grow(model, lengths)
+    model.load_state_dict(state["model"])
+
+
+def _optimized(strategy: Any) -> dict[str, int]:
+    """The parameters that the optimizer has been told of, and how long each was then, where it has a length."""
+    known: dict[str, torch.nn.Parameter] = strategy.optimized_param_id or {}
+    return {name: len(parameter) for name, parameter in known.items() if parameter.ndim}
+
+
+def _grow(model: torch.nn.Module, lengths: dict[str, int]) -> None:
+    """Give classifiers the heads and the units of these parameters, as an evaluation does."""
+    model.eval()
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, (IncrementalClassifier, MultiHeadClassifier)):
+            continue
+        start = f"{name}." if name else ""
+        for key, length in lengths.items():
+            own = re.fullmatch(rf"{re.escape(start)}(?:classifiers\.(\d+)\.)?classifier\.weight", key)
+            if own is not None:
+                module.adaptation(adaptable(SimpleNamespace(), [length - 1], [int(own[1] or 0)]))
+    model.train()
 
 
 def _random_state() -> dict[str, Any]:

@@ -58,7 +58,7 @@ class RoutedModel(MultiTaskModule):
     ) -> None:
         super().__init__()
         self.set_routing(routing)
-        for name, part in (("head", head), ("router", router), ("backbone", backbone or head)):
+        for name, part in (("head", head), ("router", router), ("backbone", head if backbone is None else backbone)):
             require_kind(name, part, nn.Module, "a torch.nn.Module")
         _require_apart(head, router)
         self.backbone = backbone
@@ -144,7 +144,7 @@ class RoutedModel(MultiTaskModule):
             for parameter in old.parameters():
                 parameter.grad = None
         if self.num_heads == len(self.heads):
-            self.heads.append(head or self._new_head())
+            self.heads.append(self._new_head() if head is None else head)
         elif head is not None:  # where one was discarded
             self.heads[-1] = head
         self.records.append(record)

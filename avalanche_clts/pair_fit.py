@@ -105,7 +105,7 @@ def _recognised(
     training = model.training
     model.eval()
     said = []
-    for batch in torch.stack(list(samples)).split(batch_size):
+    for batch in torch.stack(list(samples)).split(int(batch_size)):
         alone = one_hot(torch.full((len(batch),), head, device=device), model.num_heads)
         said.append(model.mixture(model.features(batch.to(device)), alone.float()).argmax(1).cpu())
     model.train(training)

@@ -8,7 +8,7 @@ from typing import Any
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import ReplayPlugin
 
-from ._support.checks import require_whole
+from ._support.checks import as_whole, require_kind
 from .choices import RouterView
 from .images.avalanche import (
     Part,
@@ -24,6 +24,7 @@ from .models import RoutedModel
 from .pair.loading import Pair
 from .pair_fit import PairFit
 from .refusals import (
+    require_batch_sizes,
     require_first_part,
     require_images_to_augment,
     require_one_of_its_kind,
@@ -35,8 +36,10 @@ from .routers import (
     RouterTraining,
     TaskRouter,
     optimizer_like,
+    require_augment_of,
     require_finite,
     require_optimizer_like,
+    require_optimizer_of,
     router_settings,
 )
 from .views import view_of
@@ -85,19 +88,16 @@ class CaptionReplayPlugin(ReplayPlugin):
         batch_size_mem: int | None = None,
         task_balanced_dataloader: bool = False,
     ) -> None:
-        require_whole("mem_size", mem_size)
-        require_whole("replay_size", replay_size, none=_BY_CLASSES)
-        require_whole("batch_size", batch_size, none="that of the strategy")
-        require_whole("batch_size_mem", batch_size_mem, none="batch_size")
+        mem_size = as_whole("mem_size", mem_size)
         super().__init__(
             mem_size=mem_size,
-            batch_size=batch_size,
-            batch_size_mem=batch_size_mem,
+            batch_size=as_whole("batch_size", batch_size, none="that of the strategy"),
+            batch_size_mem=as_whole("batch_size_mem", batch_size_mem, none="batch_size"),
             task_balanced_dataloader=task_balanced_dataloader,
             storage_policy=CaptionBuffer(
                 pair=pair,
                 max_size=mem_size,
-                replay_size=replay_size,
+                replay_size=as_whole("replay_size", replay_size, none=_BY_CLASSES),
                 images_per_class=IMAGES_PER_CLASS,
                 class_names=class_names,
                 recombine=recombine,
@@ -168,18 +168,17 @@ class CLTSPlugin(SupervisedPlugin):
         class_names: ClassNames | None = None,
     ) -> None:
         super().__init__()
-        require_whole("captions_per_class", captions_per_class)
-        require_whole("replay_size", replay_size, none=_BY_CLASSES)
-        require_whole("router_epochs", router_epochs, none="as router_training says")
         self.storage_policy = CaptionBuffer(
             pair=pair,
-            captions_per_class=captions_per_class,
-            replay_size=replay_size,
+            captions_per_class=as_whole("captions_per_class", captions_per_class),
+            replay_size=as_whole("replay_size", replay_size, none=_BY_CLASSES),
             images_per_class=IMAGES_PER_CLASS,
             recombine=recombine,
             class_names=class_names,
         )
-        training = router_training or RouterTraining()
+        router_epochs = as_whole("router_epochs", router_epochs, none="as router_training says")
+        training = RouterTraining() if router_training is None else router_training
+        require_kind("router_training", training, RouterTraining, "RouterTraining(epochs=...)")
         self.router_training = training if router_epochs is None else replace(training, epochs=router_epochs)
         self.router_view = view_of(router_view, pair)
         self._suggested = router_view is None
@@ -233,11 +232,14 @@ class CLTSPlugin(SupervisedPlugin):
         require_routed_sequence(strategy)
         require_one_of_its_kind(self, strategy)
         require_images_to_augment(strategy.model, self.router_training)
+        require_batch_sizes(strategy)
         self.storage_policy.training_begins()
         if self.router_settings is None:
             self.router_settings = router_settings(strategy.optimizer, strategy.model.router)
         if self.router_training.optimizer is None:
             require_optimizer_like(strategy.optimizer, self.router_settings)
+        else:
+            require_optimizer_of(self.router_training.optimizer)
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Look at the experience: can it be captioned, and has it a head of its own?"""
@@ -250,6 +252,8 @@ class CLTSPlugin(SupervisedPlugin):
         self._begun = True
         require_trainable_batches(strategy, kwargs)
         self._look(strategy.model, strategy.experience.dataset)
+        if self.router_training.augment is not None:
+            require_augment_of(self.router_training.augment, strategy.experience.dataset, strategy.device)
 
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
         """What was loaded may have been taught on a view, and not been told since which."""

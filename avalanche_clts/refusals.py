@@ -17,6 +17,7 @@ from avalanche.training.plugins import (
 )
 from avalanche.training.supervised import Cumulative, JointTraining
 
+from ._support.checks import as_whole
 from .images.avalanche import Part, classes_of, part_of, single_last_sample
 from .memory.buffer import CaptionBuffer
 from .models import RoutedModel
@@ -144,6 +145,12 @@ def require_images_to_augment(model: RoutedModel, training: RouterTraining) -> N
             "router_training has an augment, but model has a backbone, behind which the router sees no images; "
             "leave augment out"
         )
+
+
+def require_batch_sizes(strategy: Any) -> None:
+    """Raise `TypeError` or `ValueError` for numbers of samples that no batch can have."""
+    for name in ("train_mb_size", "eval_mb_size"):
+        setattr(strategy, name, as_whole(name, getattr(strategy, name)))  # loaders take no other kind
 
 
 def require_trainable_batches(strategy: Any, arguments: dict[str, Any]) -> None:

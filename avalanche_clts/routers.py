@@ -22,7 +22,8 @@ from ._support.checks import require_flag, require_kind, require_one_of, require
 from ._support.console import bar
 from ._support.extra_state import from_tensor, to_tensor
 from .choices import RouterData, RouterTargets
-from .images.avalanche import class_ids
+from .images.avalanche import class_ids, first_sample
+from .images.consistency import same_draws
 from .images.normalisation import Normalisation
 from .memory.buffer import CaptionBuffer
 from .pair.precision import fast_training
@@ -426,6 +427,33 @@ def require_optimizer_like(optimizer: torch.optim.Optimizer, settings: dict[str,
             f"optimizer is a {type(optimizer).__name__}, of which the router is to have another, which cannot be made "
             f"({error}); give one with router_training=RouterTraining(optimizer=lambda parameters: ...)"
         ) from error
+
+
+def require_optimizer_of(make: OptimizerFactory) -> None:
+    """Raise `TypeError` unless `make` makes an optimizer of parameters."""
+    wanted = "it must be a function that makes an optimizer of the router's parameters"
+    try:
+        made = make(nn.Linear(1, 1).parameters())
+    except Exception as error:
+        raise TypeError(f"router_training's optimizer fails ({type(error).__name__}: {error}); {wanted}") from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise TypeError(f"router_training's optimizer returns a {type(made).__name__}; {wanted}")
+
+
+def require_augment_of(augment: Augment, dataset: AvalancheDataset, device: torch.device) -> None:
+    """Raise `ValueError` unless `augment` makes as many images of a batch of them."""
+    wanted = "it must make as many images of a batch of them, (n, channels, height, width)"
+    with same_draws():
+        batch = torch.cat([first_sample(dataset)] * 2).to(device)
+        try:
+            made = augment(batch)
+        except Exception as error:
+            raise ValueError(f"router_training's augment fails ({type(error).__name__}: {error}); {wanted}") from error
+    if not isinstance(made, Tensor) or made.ndim != batch.ndim or len(made) != len(batch):
+        shape = f" of {tuple(made.shape)}" if isinstance(made, Tensor) else ""
+        raise ValueError(
+            f"router_training's augment makes a {type(made).__name__}{shape} of {tuple(batch.shape)}; {wanted}"
+        )
 
 
 class _Labelled(Dataset[tuple[Tensor, int]]):

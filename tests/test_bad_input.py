@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from avalanche.models import IncrementalClassifier
 from torch import nn
+from torch.optim import SGD
 from torchvision.transforms import v2
 
 from avalanche_clts import (
@@ -64,6 +66,10 @@ class Tools:
 
     def captioner(self, **options: Any) -> BlipCaptioner:
         return BlipCaptioner(self.pair.captioner.name_or_path, **options)
+
+
+def first() -> Any:
+    return split_digits(5).train_stream[0]
 
 
 def memory(*args: Any, **options: Any) -> CaptionMemory:
@@ -231,6 +237,24 @@ CASES: list[tuple[Callable[[Tools], Any], str, str]] = [
         "arguments of DiffusionGenerator are: ",
     ),
     (lambda t: load_pair("embedded", captioner={"colour": 1}), "captioner= has 'colour'", "max_new_tokens"),
+    (lambda t: t.clts(router_training={"epochs": 2}), "router_training is a dict", "RouterTraining(epochs=...)"),
+    (lambda t: t.clts(eval_mb_size=0).train(first()), "eval_mb_size is 0", WHOLE),
+    (lambda t: t.clts(train_mb_size=None).train(first()), "train_mb_size is None", WHOLE),
+    (
+        lambda t: t.clts(router_training=RouterTraining(optimizer=lambda p: None)).train(first()),
+        "router_training's optimizer returns a NoneType",
+        "a function that makes an optimizer",
+    ),
+    (
+        lambda t: t.clts(router_training=RouterTraining(optimizer=partial(SGD, rate=1))).train(first()),
+        "router_training's optimizer fails (TypeError",
+        "a function that makes an optimizer",
+    ),
+    (
+        lambda t: t.clts(router_training=RouterTraining(augment=torch.mean)).train(first()),
+        "router_training's augment makes a Tensor of () of (2, 1, 8, 8)",
+        "as many images",
+    ),
     (lambda t: load_checkpoint(t.clts(), t.folder), "holds no checkpoint", ""),
     (lambda t: save_checkpoint(NET, t.folder), "strategy keeps no captions", "CLTS"),
 ]

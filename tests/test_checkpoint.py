@@ -12,7 +12,7 @@ import torch
 from avalanche.benchmarks import benchmark_from_datasets, split_online_stream
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metrics import bwt_metrics, forgetting_metrics, forward_transfer_metrics
-from avalanche.models import IncrementalClassifier
+from avalanche.models import IncrementalClassifier, MultiHeadClassifier, MultiTaskModule
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import (
     EarlyStoppingPlugin,
@@ -264,6 +264,33 @@ def groups(model: nn.Module) -> torch.optim.Optimizer:
 
 def growing(outputs: int = 2) -> nn.Module:
     return nn.Sequential(nn.Flatten(), IncrementalClassifier(64, outputs))
+
+
+class Heads(MultiTaskModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = MultiHeadClassifier(64, 2, masking=False)
+
+    def forward(self, x: torch.Tensor, task_labels: torch.Tensor) -> torch.Tensor:
+        return self.classifier(x.flatten(1), task_labels)
+
+
+@pytest.mark.parametrize("network", [growing, Heads])
+def test_a_run_that_was_evaluated_on_classes_to_come_goes_on(network, tiny_pair: Pair, tmp_path: Path) -> None:
+    """Which has grown its classifiers past what training did."""
+    benchmark = split_digits(5, seed=0, return_task_id=network is Heads)
+    whole = beside_captions(tiny_pair, network=network())
+    for experience in benchmark.train_stream[:2]:
+        whole.train(experience)
+        whole.eval(benchmark.test_stream)
+    save_checkpoint(whole, tmp_path)
+    whole.train(benchmark.train_stream[2])
+    resumed = beside_captions(tiny_pair, network=network())
+    assert load_checkpoint(resumed, tmp_path) == 2
+    resumed.train(benchmark.train_stream[2])
+    expected, found = whole.model.state_dict(), resumed.model.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def step(optimizer: torch.optim.Optimizer) -> LRSchedulerPlugin:

@@ -7,7 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,6 +167,7 @@ def test_interrupted_captioning_goes_on(folder_of_images: Path, tiny_pair: Pair,
     files = image_files([folder_of_images])
     assert len(files) == 7
     monkeypatch.setattr("avalanche_clts.pair.bulk._AT_ONCE", 3)
+    monkeypatch.setattr(tiny_pair.captioner, "batch_size", 3)
     captioned: list[int] = []
     whole = tiny_pair.captioner.caption
 
@@ -177,12 +181,102 @@ def test_interrupted_captioning_goes_on(folder_of_images: Path, tiny_pair: Pair,
     out = tmp_path / "captions" / "metadata.jsonl"
     with pytest.raises(KeyboardInterrupt):
         caption_files(files, tiny_pair.captioner, out)
-    (part,) = out.parent.iterdir()
+    (part,) = (file for file in out.parent.iterdir() if not file.name.endswith(".lock"))
     part.write_text(part.read_text()[:-5])  # the last line was cut short
     texts = caption_files(files, tiny_pair.captioner, out)
     assert captioned == [3, 3, 3, 2]
     assert texts == [whole([Image.open(file)])[0] for file in files]
     assert [file.name for file in out.parent.iterdir()] == ["metadata.jsonl"]
+
+
+class Killed:
+    """A captioner and a generator whose process ends at the 300th."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def caption(self, images: Sequence[Image.Image]) -> list[str]:
+        return [self._one("a photo") for _ in images]
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        return [self._one(Image.new("RGB", (8, 8))) for _ in prompts]
+
+    def _one(self, made: Any) -> Any:
+        self.made += 1
+        if self.made == 300:
+            os._exit(9)
+        return made
+
+
+def test_little_is_lost_of_a_process_that_is_killed(folder_of_images: Path, tmp_path: Path) -> None:
+    for number in range(500):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{number:03}.png")
+    images = sorted(tmp_path.glob("*.png"))
+    out = tmp_path / "captions" / "metadata.jsonl"
+    for work in (
+        lambda: caption_files(images, Killed(), out),
+        lambda: generate_files(["a"] * 500, range(500), Killed(), tmp_path / "made", identity="killed"),
+    ):
+        (process := get_context("fork").Process(target=work)).start()
+        process.join()
+        assert process.exitcode == 9
+    (part,) = out.parent.glob("metadata.jsonl.part-*")
+    assert len(part.read_text().split("\n")) > 250
+    assert len(list((tmp_path / "made").glob("*.png"))) > 250
+
+
+def test_one_command_at_a_time_writes_to_a_place(folder_of_images: Path, tiny_pair: Pair, tmp_path: Path) -> None:
+    files, out = image_files([folder_of_images]), tmp_path / "captions.jsonl"
+
+    class Another:
+        """Begins another command before it answers."""
+
+        def caption(self, images: Sequence[Image.Image]) -> list[str]:
+            with pytest.raises(OSError, match=rf"captions\.jsonl is in use by process {os.getpid()}"):
+                caption_files(files, tiny_pair.captioner, out)
+            return ["a photo"] * len(images)
+
+    assert caption_files(files, Another(), out) == ["a photo"] * 7
+    assert {file.name for file in tmp_path.iterdir()} == {"captions.jsonl", "images"}
+
+
+def test_names_of_files_are_no_patterns(folder_of_images: Path, tiny_pair: Pair, tmp_path: Path) -> None:
+    out = tmp_path / "captions[1]*.jsonl"
+    assert len(caption_files(image_files([folder_of_images]), tiny_pair.captioner, out)) == 7
+    assert {file.name for file in tmp_path.iterdir()} == {out.name, "images"}
+
+
+def test_a_captioner_that_wrote_nothing_is_in_nobodys_way(
+    folder_of_images: Path, tiny_pair: Pair, tmp_path: Path
+) -> None:
+    files, out = image_files([folder_of_images]), tmp_path / "captions.jsonl"
+
+    class Stopped:
+        def caption(self, images: Sequence[Image.Image]) -> list[str]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        caption_files(files, Stopped(), out, identity="stopped")
+    caption_files(files, tiny_pair.captioner, out, identity="tiny")
+    with pytest.raises(ValueError, match="holds captions of another captioner"):
+        caption_files(files, tiny_pair.captioner, out, identity="stopped")
+
+
+def test_large_photographs_are_open_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avalanche_clts.pair.bulk._PIXELS", 3000)
+    for number in range(7):
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    counts = []
+
+    class Counting:
+        batch_size = 64
+
+        def caption(self, images: Sequence[Image.Image]) -> list[str]:
+            counts.append(len(images))
+            return [str(image.getpixel((0, 0))[0]) for image in images]
+
+    assert caption_files(image_files([tmp_path]), Counting(), tmp_path / "captions.jsonl") == list("0123456")
+    assert counts == [3, 3, 1]
 
 
 def test_images_of_another_run_are_not_taken_for_this_ones(tiny_pair: Pair, tmp_path: Path) -> None:

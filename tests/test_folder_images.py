@@ -160,9 +160,13 @@ def halves(left: int, right: int, dtype: type = np.uint16) -> Image.Image:
 def tiff_of_12_bits(left: int, right: int) -> bytes:
     """A TIFF of `halves` that packs two pixels into three bytes, which Pillow reads and does not write."""
     rows = (np.asarray(halves(left, right)).reshape(-1, 2) @ [1 << 12, 1]).tolist()
-    strip = b"".join(row.to_bytes(3, "big") for row in rows)
+    return tiff(b"".join(row.to_bytes(3, "big") for row in rows), {258: 12})
+
+
+def tiff(strip: bytes, tags: dict[int, int]) -> bytes:
+    """Of 8x8 pixels, by tags that Pillow does not write."""
     # Width, height, bits of a pixel, no compression, black is zero, where the strip begins, channels, rows, its length.
-    tags = {256: 8, 257: 8, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 8, 279: len(strip)}
+    tags = {256: 8, 257: 8, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: 8, 279: len(strip)} | tags
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     return struct.pack("<2sHI", b"II", 42, 8 + len(strip)) + strip + struct.pack("<H", len(tags)) + entries + bytes(4)
 
@@ -186,6 +190,7 @@ SEEN = {
     "8 bits in 16 in a TIFF": (saved(halves(40, 250), "TIFF"), 40, 250),
     "8 bits in 32": (saved(halves(40, 250, np.int32), "TIFF"), 40, 250),
     "12 bits, declared": (tiff_of_12_bits(320, 4000), 20, 250),
+    "16 bits, white is zero": (tiff(np.asarray(halves(9 << 8, 200 << 8)).tobytes(), {262: 0}), 246, 55),
     "12 bits in 16": (saved(halves(256, 4095), "PNG"), 1, 15),
     "16 bits with a transparent shade": (saved(halves(9 << 8, 1000), "PNG", transparency=1000), 9, 255),
     "8 bits in 16 with a transparent shade": (saved(halves(9, 65535), "PNG", transparency=65535), 9, 255),
@@ -204,6 +209,23 @@ def test_images_come_out_as_a_viewer_shows_them(name: str, tmp_path: Path) -> No
     for x, wanted in ((0, left), (7, right)):
         assert np.allclose(image.getpixel((x, 0)), wanted, atol=3), image.getpixel((x, 0))
     assert as_seen(image).tobytes() == image.tobytes(), "seen once is seen"
+
+
+def test_colours_that_pillow_reads_wrongly_are_refused(tmp_path: Path) -> None:
+    """16 bits in planes, without compression: it takes the lower bytes."""
+    planes = np.full((3, 8, 8), 60_000, np.uint16).tobytes()
+    entries = {256: (4, 1, 8), 257: (4, 1, 8), 258: (3, 3, 0), 259: (4, 1, 1), 262: (4, 1, 2), 273: (4, 3, 0)}
+    entries |= {277: (4, 1, 3), 278: (4, 1, 8), 279: (4, 3, 0), 284: (4, 1, 2)}
+    at = 8 + len(planes) + 2 + 12 * len(entries) + 4  # of what fits in no entry
+    beyond = struct.pack("<3H", 16, 16, 16) + struct.pack("<3I", 8, 136, 264) + struct.pack("<3I", 128, 128, 128)
+    places = {258: at, 273: at + 6, 279: at + 18}
+    packed = b"".join(
+        struct.pack("<HHII", tag, kind, count, places.get(tag, value)) for tag, (kind, count, value) in entries.items()
+    )
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(planes)) + planes
+    (tmp_path / "planes.tif").write_bytes(head + struct.pack("<H", len(entries)) + packed + bytes(4) + beyond)
+    with pytest.raises(ValueError, match=r"planes\.tif is not an image .*16-bit colours in planes.*; convert it first"):
+        open_image(tmp_path / "planes.tif")
 
 
 def test_photographs_are_turned_upright(tmp_path: Path) -> None:

@@ -225,6 +225,38 @@ def test_what_looks_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         check("mine", [tmp_path / "none"], tmp_path / "check.png")
 
 
+def test_a_picture_is_written_over_by_the_next_and_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = Wrong()
+    monkeypatch.setattr(inspection, "load_pair", lambda *a, **k: Pair(wrong, wrong))
+    folder = classes(tmp_path / "images")
+    first = check("mine", [folder], folder / "check.png")
+    assert len(check("mine", [folder], folder / "check.png").captions) == len(first.captions) == 8
+    photograph = folder / "red_star" / "0.png"
+    before = photograph.read_bytes()
+    with pytest.raises(ValueError, match=r"out is '.*0\.png', which holds something else than such a picture"):
+        check("mine", [folder], photograph)
+    assert photograph.read_bytes() == before
+
+
+def test_classes_are_called_as_a_stream_calls_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = Wrong()
+    monkeypatch.setattr(inspection, "load_pair", lambda *a, **k: Pair(wrong, wrong))
+    for number, name in enumerate(("AnnualCrop", "SeaLake")):
+        folder = tmp_path / "photos" / name / "images"
+        folder.mkdir(parents=True)
+        for image in range(6):
+            Image.new("RGB", (32, 32), (number, image, 0)).save(folder / f"{image}.png")
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    arguments = parser.parse_args(["check", "mine", str(tmp_path / "photos"), "--out", str(tmp_path / "check.png")])
+    arguments.run(arguments)
+    assert wrong.asked == ["annual crop"] * 4 + ["sea lake"] * 4
+
+
 # Commands
 
 

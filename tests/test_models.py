@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -185,6 +186,14 @@ def test_old_heads_keep_their_weights_and_normalisation_statistics() -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not model.heads[0].training
     assert model.heads[2].training
+
+
+def test_compiled_networks_have_no_length_and_are_networks_all_the_same() -> None:
+    compiled = partial(torch.compile, backend="eager")
+    model = RoutedModel(head=compiled(small_net()), router=small_net(4), backbone=compiled(nn.Identity()))
+    for record in CLASS_INCREMENTAL:
+        model.add_head(record)
+    assert len(model.heads) == len(CLASS_INCREMENTAL)
 
 
 def test_growing_classifiers_in_old_heads_do_not_grow() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -111,6 +112,17 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_one_training_at_a_time_is_in_a_folder(tmp_path: Path) -> None:
+    def again() -> Pool:
+        with pytest.raises(OSError, match=f"pair is in use by process {os.getpid()}"):
+            pretraining.pretrain(tmp_path / "pair", domains=[domain], recipe=QUICK)
+        raise KeyboardInterrupt
+
+    domain = pools.digits_domain(20)
+    with pytest.raises(KeyboardInterrupt):
+        pretraining.pretrain(tmp_path / "pair", domains=[replace(domain, pool=again)], recipe=QUICK)
+
+
 def test_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
     model = nn.Linear(1, 1)
     with pytest.raises(FloatingPointError, match=r"loss of the line is nan at step 0"):
@@ -163,6 +175,11 @@ def test_command_trains_both_parts_and_says_how_good_they_are(tmp_path: Path, mo
     assert main(["pretrain", "--out", str(tmp_path / "pair")]) == 0
     assert capsys.readouterr().out.count("captioner names the right class") == 2
     assert json.loads((tmp_path / "pair" / "quality.json").read_text()) == quality
+    own = tmp_path / "pair" / "work" / "thesis.tex"
+    own.parent.mkdir()
+    own.write_text("put there since")
+    assert main(["pretrain", "--out", str(tmp_path / "pair")]) == 0
+    assert own.read_text() == "put there since"
 
 
 def test_shapes_are_captioned_by_what_was_drawn() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from avalanche.benchmarks import DatasetExperience, nc_benchmark, ni_benchmark
@@ -321,6 +322,18 @@ def test_plugin_works_in_another_strategy_with_a_routed_model(tiny_pair: Pair) -
     naive.train(benchmark.train_stream[1])
     assert all(torch.equal(before[k], v) for k, v in model.heads[0].state_dict().items())
     assert model.router.num_heads == 2
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(tiny_pair: Pair) -> None:
+    """Budgets are often computed."""
+    clts = make_clts(tiny_pair, captions_per_class=np.int64(2), replay_size=np.int32(8), eval_mb_size=np.int64(64))
+    clts.train(digits().train_stream[0])
+    clts.eval(digits().test_stream[:1])
+    assert len(clts.plugins[0].storage_policy.memory) == 4
+    plugin = CaptionReplayPlugin(pair=tiny_pair, mem_size=np.int64(6))
+    assert type(plugin.mem_size) is int
+    with pytest.raises(TypeError, match="captions_per_class is True; it must be a whole number"):
+        make_clts(tiny_pair, captions_per_class=True)
 
 
 def test_images_are_gone_after_training(tiny_pair: Pair) -> None:

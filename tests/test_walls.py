@@ -60,7 +60,7 @@ FOREIGN = {
     # What transformers and diffusers keep on what they load: where it came from, which parts a LoRA may change, on
     # which device a pipeline runs whose parts are offloaded, and whether its bar was turned off.
     "pair.captioners": {"_name_or_path"},
-    "pair.fitting": {"_lora_loadable_modules"},
+    "pair.fitting": {"_lora_loadable_modules", "_optional_components"},
     "pair.generators": {"_execution_device", "_progress_bar_config"},
     "pair.pipelines": {"_lora_loadable_modules"},
     "pair.prompt_encoding": {"_execution_device"},

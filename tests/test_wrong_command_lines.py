@@ -74,7 +74,7 @@ WRONG = {
     "compare --config three.toml": "--config three.toml: generator is 3; it must be a table of names and values",
     "ablate --stream digits:experiences=5 --only experiences": "--stream digits:experiences=5: none of the",
     "compare --stream folder:two,experiences=2 --image-cache two/cache": "--image-cache is 'two/cache', inside the",
-    "check embedded --out notes": "--out is 'notes', which holds something else than a picture; give another file",
+    "check embedded --out notes": "--out is 'notes', which holds something else than such a picture; give",
     "caption one.png --out settings.json": "--out is 'settings.json', which holds something else than captions; give",
     "report cut": "cut/results.json is damaged (",
     "report odd": "odd/results.json has no runs; ",
@@ -95,10 +95,23 @@ WRONG = {
     "check embedded --set generator.colour=1": "--set has 'colour'; arguments of DiffusionGenerator are: ",
     "check embedded --set generator.scheduler=Euler": "--set generator.scheduler is 'Euler'; ",
     "check embedded --set captioner.batch_size=x": "--set captioner.batch_size is 'x'; ",
-    "pretrain --out text": "--out text",
+    "pretrain --out text": "--out is 'text', which is a file; give a folder",
     "pretrain --out new --images none": "--images none is not a folder",
     "pretrain --out new --images empty": "--images empty must hold a subfolder for each class",
     "pretrain --out new --images two --size 0": "--size is 0; ",
+    "pretrain --out working --images two": "--out is 'working', which holds work and no recipe.json: nothing of this",
+    "pretrain --out laid --images two": "--out is 'laid', which holds captioner and no recipe.json: nothing of this",
+    "pretrain --out two --images two": "--out is 'two', inside the folder of images two, where it would be taken for",
+    "pretrain --out two/pair --images two": "--out is 'two/pair', inside the folder of images two, where it would be",
+    "check embedded own --out one.png": "--out is 'one.png', which holds something else than such a picture; give",
+    "check embedded own --out own/0000.png": "--out is 'own/0000.png', which holds something else than such a picture",
+    "check embedded --out text/check.png": "--out is 'text/check.png', in what is a file, ",
+    "check embedded --set generator.height=64px": "--set generator.height is '64px'; it must be a whole number",
+    "check embedded --set generator.offload=disk": "--set generator.offload is 'disk'; it must name a device",
+    "check embedded --set generator.compile=fast": "--set generator.compile is 'fast'; it must be True, False, or a",
+    "check embedded --set generator.lora=[1]": "--set generator.lora is [1]; it must be a folder, or a repository",
+    "check embedded --set generator.lora_weight_name=x": "--set generator.lora_weight_name is 'x', and there is no",
+    "check embedded --set generator.steps=2000": "--set generator.steps is 2000, and the ",
     "pretrain --out new --images two --part 3/2": "--part is '3/2'; ",
     "pretrain --out new --size 8": "--size is for images of your own; give their folder with --images",
     "pretrain --out new --captioner-steps 0": "--captioner-steps is 0; ",
@@ -129,6 +142,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "numbers").mkdir()
     (tmp_path / "numbers" / "metadata.jsonl").write_text('{"file_name": 3, "text": "three"}')
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    for path in ("working/work", "laid/captioner"):
+        (tmp_path / path).mkdir(parents=True)
     (tmp_path / "own").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "own" / "0000.png")
     for number in range(10):  # of the second class there are two

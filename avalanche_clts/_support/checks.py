@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, get_args
 
 
@@ -20,6 +23,15 @@ def require_whole(name: str, value: Any, *, least: int = 1, none: str | None = N
         raise TypeError(f"{name} is {value!r}; {allowed}")
     if value < least:
         raise ValueError(f"{name} is {value!r}; {allowed}")
+
+
+def as_whole(name: str, value: Any, *, least: int = 1, none: str | None = None) -> Any:
+    """`value` as Python's own whole number, where it is another's, such as numpy's; checked as by `require_whole`."""
+    if value is not None and not isinstance(value, bool):
+        with suppress(TypeError):
+            value = operator.index(value)
+    require_whole(name, value, least=least, none=none)
+    return value
 
 
 def require_share(name: str, value: Any) -> None:
@@ -50,6 +62,18 @@ def require_names(name: str, value: Any) -> None:
         return
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
         raise TypeError(f"{name} is {value!r}; it must be a sequence of texts, such as ['cat', 'dog']")
+
+
+def require_path(name: str, value: Any, *, none: str | None = None) -> None:
+    """Raise `TypeError` unless `value` is a path, or the name of a checkpoint.
+
+    **Arguments:**
+
+    - none: what None stands for. None: it must not be None.
+    """
+    if not isinstance(value, (str, os.PathLike)) and not (value is None and none is not None):
+        told = f" (or None for {none})" if none is not None else ""
+        raise TypeError(f"{name} is {value!r}; it must be a folder, or a repository on the hub{told}")
 
 
 def require_method(name: str, value: Any, method: str, instead: str) -> None:

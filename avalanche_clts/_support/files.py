@@ -56,15 +56,19 @@ def write_state(path: Path, state: Any) -> None:
     - path: the `.safetensors` file; its folder is made if missing.
     - state: dicts (string or integer keys), lists, tuples, numbers, strings, booleans, None and tensors, nested.
 
-    Raises `TypeError` for anything else in `state`.
+    Raises `TypeError` for anything else in `state`, and `OSError` where it cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors: dict[str, torch.Tensor] = {}
     structure = json.dumps(_pack(state, tensors))
     _make_folder(path.parent)
     with whole_files([path]) as (partial,):
-        save_file(tensors, partial, metadata={"structure": structure})
+        try:
+            save_file(tensors, partial, metadata={"structure": structure})
+        except SafetensorError as error:  # a full disk
+            raise OSError(f"cannot write {path} ({error})") from None
 
 
 def read_state(path: Path) -> Any:
@@ -97,10 +101,12 @@ def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
             _to_disk(partial)
         for partial, path in zip(partials, paths, strict=True):
             partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         for partial in partials:
             with suppress(OSError):
                 partial.unlink()
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = os.fspath(paths[0])  # where Pillow met a full disk, it does not say
         raise
     for folder in {path.parent for path in paths}:
         _entries_to_disk(folder)

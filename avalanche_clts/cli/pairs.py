@@ -90,8 +90,8 @@ These ship with the package, and need no network and no GPU:""",
 
 
 def _caption(arguments: argparse.Namespace) -> int:
-    from ..images.files import open_image, require_readable
-    from ..pair.bulk import caption_files, image_files, require_captions_file
+    from ..images.files import require_readable
+    from ..pair.bulk import caption_files, captions_of, image_files, require_captions_file
     from ..pair.distributed import is_first_process
     from ..pair.loading import pair_identity
 
@@ -102,8 +102,8 @@ def _caption(arguments: argparse.Namespace) -> int:
     pair = _load(arguments)
     captioner = pair.captioner
     if arguments.out is None:
-        texts = captioner.caption([open_image(file) for file in files])
-        print("\n".join(f"{file}\t{text}" for file, text in zip(files, texts, strict=True)))
+        for batch, texts in captions_of(files, captioner):
+            print("\n".join(f"{files[i]}\t{text}" for i, text in zip(batch, texts, strict=True)))
     else:
         caption_files(files, captioner, arguments.out, identity=pair_identity(pair)[0])
         if is_first_process():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,31 @@ def _check(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         captioner=chosen["captioner"],
         generator=chosen["generator"],
+        class_of=_classes_in(arguments.images),
     )
     for number, caption in enumerate(found.captions, 1):
         print(f"{number}. {caption}")
     print("\n".join(found.lines()))
     return 1 if found.faults else 0
+
+
+def _classes_in(images: Sequence[Path]) -> dict[Path, str]:
+    """The class names of the images in the only folder that is given, as a stream has them; none where it can be read
+    as no stream."""
+    from ..pair.prompts import words_of
+    from ..streams.layouts import read_layout
+
+    if len(images) != 1 or not images[0].is_dir():
+        return {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            layout = read_layout(images[0])
+    except (OSError, ValueError):
+        return {}
+    names = dict(zip(layout.train, words_of(list(layout.train), layout.words), strict=True))
+    files = [item for split in (layout.train, layout.test or {}) for item in split.items()]
+    return {Path(image.path): names[label] for label, images in files if label in names for image in images}
 
 
 def is_of_part(text: str) -> bool:

@@ -32,9 +32,14 @@ def add_commands(commands: Any) -> None:
 def _pretrain(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from ..pretraining import PHOTOS, PHOTOS_ON_GPU, Recipe, photos_domain, pretrain
+    from ..pretraining import PHOTOS, PHOTOS_ON_GPU, Recipe, photos_domain, pretrain, require_own_folder
     from ..streams.kinds import fraction
+    from ..streams.layouts import require_no_class
 
+    require_own_folder(arguments.out)
+    images: Path | None = arguments.images
+    if images is not None and images.is_dir() and not (images / "metadata.jsonl").exists():
+        require_no_class("out", arguments.out, images)
     chosen = {"device": arguments.device}
     for name in ("captioner_steps", "feature_steps", "autoencoder_steps", "diffusion_steps", "distillation_steps"):
         if getattr(arguments, name) is not None:

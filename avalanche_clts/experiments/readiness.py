@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 
 from .._support.accounts import require_account, require_wandb
-from .._support.console import shown
 from ..pair.loading import pair_arguments
-from ..streams.lookalikes import TRAIN
+from ..streams.layouts import require_no_class
 from ..streams.named import parse_stream
 from .experiment import Experiment
 from .variants import ABLATIONS
@@ -34,12 +33,9 @@ def require_places(experiment: Experiment, out: Path, image_cache: Path | None) 
     except UnicodeEncodeError:
         raise ValueError(f"out is {str(out)!r}, a name that is not UTF-8; choose another folder") from None
     for name, folder in (("out", out), ("image_cache", image_cache)):
-        root = None if folder is None else _class_folders_around(folder, experiment.stream)
-        if root is not None:
-            raise ValueError(
-                f"{name} is {str(folder)!r}, inside the folder of images {shown(root)}, where it would be taken for a "
-                "class; choose another folder"
-            )
+        for root in _class_folders(experiment.stream):
+            if folder is not None:
+                require_no_class(name, folder, root)
     reason = _why_not(out)
     if reason is not None:
         raise OSError(f"cannot write to {out} ({reason}); choose another folder with --out")
@@ -48,21 +44,13 @@ def require_places(experiment: Experiment, out: Path, image_cache: Path | None) 
         raise OSError(f"image_cache is {str(image_cache)!r}, which cannot be written ({reason}); give another folder")
 
 
-def _class_folders_around(folder: Path, stream: str) -> Path | None:
-    """The folder of class folders, of those that a stream is read from, in which another folder would be read too."""
+def _class_folders(stream: str) -> list[Path]:
+    """The folders of class folders, or of a split into train and test, that a stream is read from."""
     options = parse_stream(stream).options
     root = options.get("root")
     if root is None:
-        return None
-    inside = folder.resolve()
-    roots = [Path(root)] if "domains" not in options else [path for path in Path(root).iterdir() if path.is_dir()]
-    for place in roots:
-        is_split = any(path.is_dir() and path.name.lower() in TRAIN for path in place.iterdir())
-        around = place.resolve()
-        below = inside.relative_to(around).parts if inside.is_relative_to(around) else (".",)
-        if not is_split and not any(part.startswith(".") for part in below):  # what is hidden is not read
-            return place
-    return None
+        return []
+    return [Path(root)] if "domains" not in options else [path for path in Path(root).iterdir() if path.is_dir()]
 
 
 def require_wandb_account(project: str) -> None:

@@ -94,7 +94,7 @@ def _require_same(
 ) -> None:
     """Raise `ValueError` if the transforms make something else of the images at `indices` than of restored ones."""
     shown = raw_images(dataset, indices)
-    with _same_draws():  # where transforms may change targets, samples are made to see these
+    with same_draws():  # where transforms may change targets, samples are made to see these
         classes, layout = class_ids(dataset, indices), sample_layout(dataset)
     for group in ("train", "eval"):
         transformed = dataset.with_transforms(group)
@@ -157,7 +157,7 @@ def _described(x: Tensor | None) -> str:
 
 def _yielded(dataset: AvalancheDataset, index: int) -> Tensor | None:
     """What a data set makes of an image, with the same random draws every time; None where it is no tensor."""
-    with _same_draws():
+    with same_draws():
         x = dataset[index][0]
     if isinstance(x, np.ndarray):
         x = torch.from_numpy(x)
@@ -165,7 +165,7 @@ def _yielded(dataset: AvalancheDataset, index: int) -> Tensor | None:
 
 
 @contextmanager
-def _same_draws() -> Iterator[None]:
+def same_draws() -> Iterator[None]:
     """Whatever is drawn at random herein is the same each time, and changes nothing that is drawn later."""
     before, numpys = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):

@@ -17,7 +17,7 @@ T = TypeVar("T")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 # In `info` of what `as_seen` makes of 16 bits of which the file uses but the lower 12, undeclared.
 NEARLY_BLACK = "nearly black"
-_BITS_PER_SAMPLE = 258  # a tag of TIFF
+_BITS_PER_SAMPLE, _COMPRESSION, _INTERPRETATION, _PLANES = 258, 259, 262, 284  # tags of TIFF
 _TOLD = 10  # files that a message names, at most
 _AT_ONCE = 32  # files that a thread opens before it is given more
 
@@ -30,14 +30,19 @@ def as_seen(image: Image.Image) -> Image.Image:
     256 are taken for 8 bits kept in 16, and as they are. What uses 12 bits undeclared comes out nearly black, with
     `NEARLY_BLACK` in its `info`: brightened by itself it would differ from others of its kind that use a little more.
 
-    Raises `ValueError` for pixels of no known range: floating-point numbers, or integers past 16 bits.
+    Raises `ValueError` for pixels of no known range: floating-point numbers, or integers past 16 bits; and for colours
+    of 16 bits in uncompressed planes, of which Pillow takes the lower halves.
     """
-    declared = _declared_bits(image)
+    declared, tags = _declared_bits(image), getattr(image, "tag_v2", {})
+    if tags.get(_PLANES) == 2 and tags.get(_COMPRESSION) == 1 and max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8:
+        raise ValueError("an image of 16-bit colours in planes, which Pillow reads wrongly; convert it first")
+    is_white = tags.get(_INTERPRETATION) == 0
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("an image whose pixels are floating-point numbers, of no known range; convert it first")
     if image.mode.startswith("I"):
-        return _in_8_bits(image, declared)
+        seen = _in_8_bits(image, declared)
+        return _inverted(seen) if is_white else seen  # Pillow inverts those of 8 bits alone
     grey = image.mode in GREY_MODES or _has_grey_palette(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
@@ -47,6 +52,12 @@ def as_seen(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB"):
         return image
     return image.convert("L" if grey else "RGB")
+
+
+def _inverted(image: Image.Image) -> Image.Image:
+    inverted = ImageOps.invert(image)
+    inverted.info = image.info
+    return inverted
 
 
 def _declared_bits(image: Image.Image) -> int:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import hashlib
 import json
 import re
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from .._support.console import bar, begin, detail, shown
 from .._support.files import whole_files, write_text
+from .._support.locks import held
 from ..images.files import open_image, require_readable
 from ..images.folders import ImageFile, each_once, image_file, read_tree
 from .captioners import Captioner
@@ -20,7 +26,8 @@ from .distributed import is_first_process, share_of, wait_for_everyone
 from .generators import Generator
 from .output import checked_captions, checked_images
 
-_AT_ONCE = 512  # finished and written before the next are begun
+_AT_ONCE, _SECONDS = 512, 30  # finished and written before the next are begun, at most, and about
+_PIXELS = 2**27  # of images that are open at a time; one may have more
 METADATA = "metadata.jsonl"
 _GENERATED = "generated.json"  # what images are of
 
@@ -80,13 +87,26 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path, *, ide
     """
     require_captions_file(out, files)
     out.parent.mkdir(parents=True, exist_ok=True)
+    with _only_command(out):
+        return _caption_missing(files, captioner, out, identity)
+
+
+@contextmanager
+def _only_command(out: Path) -> Iterator[None]:
+    """Keep other commands than the one that this process belongs to from writing to `out`."""
+    with held(out.with_name(f".{out.name}.lock"), out) if is_first_process() else nullcontext():
+        yield
+
+
+def _caption_missing(files: Sequence[Path], captioner: Captioner, out: Path, identity: str | None) -> list[str]:
     names = [_relative(file, out.parent) for file in files]
     known = _known_captions(out)
     missing = [i for i, name in enumerate(names) if name not in known]
     require_readable([files[i] for i in missing])  # all of them by every process: an error is one of all
     if identity is not None:
+        written_by = out.with_name(f"{out.stem}.captioner.json")
         told = f"{out} holds captions of another captioner, or of one that wrote otherwise; choose another --out"
-        _require_same(out.with_name(f"{out.stem}.captioner.json"), identity, told)
+        _require_same(written_by, identity, told if known else None)
     wait_for_everyone()  # nobody writes before everybody has read
     mine = [missing[k] for k in share_of(len(missing))]
     if mine:
@@ -95,10 +115,8 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path, *, ide
             _told("captioning", len(mine), len(files) - len(missing)) as shown,
         ):
             part.write("\n")  # the last line may have been cut short by an interruption
-            for start in range(0, len(mine), _AT_ONCE):
-                batch = mine[start : start + _AT_ONCE]
-                texts = checked_captions(captioner, [open_image(files[i]) for i in batch])
-                part.writelines(_line(names[i], text) for i, text in zip(batch, texts, strict=True))
+            for batch, texts in captions_of([files[i] for i in mine], captioner):
+                part.writelines(_line(names[mine[k]], text) for k, text in zip(batch, texts, strict=True))
                 part.flush()
                 shown(len(batch))
     wait_for_everyone()
@@ -109,6 +127,32 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path, *, ide
         for part_file in _parts(out):
             part_file.unlink()
     return [known[name] for name in names]
+
+
+def captions_of(files: Sequence[Path], captioner: Captioner) -> Iterator[tuple[list[int], list[str]]]:
+    """Captions of the files, some at a time, as many as fit in memory: their numbers, and their texts."""
+    for chunk in _chunks(len(files), captioner):
+        batch: list[int] = []
+        images: list[Image.Image] = []
+        for number in chunk:
+            batch.append(number)
+            images.append(open_image(files[number]))
+            if number == chunk[-1] or sum(image.width * image.height for image in images) >= _PIXELS:
+                yield batch, checked_captions(captioner, images)
+                batch, images = [], []
+
+
+def _chunks(count: int, part: Any) -> Iterator[range]:
+    """Numbers below `count`: a batch of the captioner or generator, and then as many as take about as long as an
+    interruption may cost."""
+    own = getattr(part, "batch_size", None)
+    start, size = 0, min(own, _AT_ONCE) if isinstance(own, int) else 1
+    while start < count:
+        begun = time.perf_counter()
+        yield range(start, min(start + size, count))
+        start += size
+        if time.perf_counter() - begun < _SECONDS / 2:
+            size = max(1, min(2 * size, _AT_ONCE))
 
 
 @contextmanager
@@ -168,6 +212,13 @@ def generate_files(
     """
     require_generated_folder(out)
     out.mkdir(parents=True, exist_ok=True)
+    with _only_command(out):
+        return _generate_missing(prompts, seeds, generator, out, identity)
+
+
+def _generate_missing(
+    prompts: Sequence[str], seeds: Sequence[int], generator: Generator, out: Path, identity: str
+) -> list[Path]:
     told = f"{out} holds images of other texts, seeds or another generator; choose another --out"
     _require_same(out / _GENERATED, [identity, list(prompts), list(seeds)], told)
     digits = max(4, len(str(len(prompts) - 1)))
@@ -176,8 +227,8 @@ def generate_files(
     wait_for_everyone()  # nobody writes before everybody has looked
     mine = [missing[k] for k in share_of(len(missing))]
     with _told("generating", len(mine), len(files) - len(missing)) as shown:
-        for start in range(0, len(mine), _AT_ONCE):
-            batch = mine[start : start + _AT_ONCE]
+        for chunk in _chunks(len(mine), generator):
+            batch = [mine[k] for k in chunk]
             images = checked_images(generator, [prompts[i] for i in batch], [seeds[i] for i in batch])
             with whole_files([files[i] for i in batch]) as partials:
                 for partial, image in zip(partials, images, strict=True):
@@ -189,9 +240,11 @@ def generate_files(
     return files
 
 
-def _require_same(file: Path, content: object, otherwise: str) -> None:
+def _require_same(file: Path, content: object, otherwise: str | None) -> None:
+    """Keep a digest of the content in the file, or raise `ValueError` with `otherwise`, unless that is None, where the
+    file keeps that of another."""
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    if file.exists():
+    if file.exists() and otherwise is not None:
         try:
             known = json.loads(file.read_text(encoding="utf-8"))["sha256"]
         except (ValueError, KeyError, TypeError):
@@ -239,7 +292,7 @@ def _write_captions(out: Path, captions: Mapping[str, str]) -> None:
 
 
 def _parts(out: Path) -> Iterator[Path]:
-    yield from sorted(out.parent.glob(f"{out.name}.part-*"))
+    yield from sorted(out.parent.glob(f"{glob.escape(out.name)}.part-*"))
 
 
 def _lines(file: Path) -> list[str]:

@@ -15,6 +15,7 @@ from PIL.Image import Image
 
 from .._support.checks import require_names, require_whole
 from .._support.console import bar
+from ..images.files import as_seen
 from .batches import BatchSize, run_batches
 from .captioning_models import Asked, CaptioningModel
 from .composition import ready_captioner
@@ -228,7 +229,7 @@ class AutoCaptioner:
 
     def _inputs(self, images: Sequence[Image], asked: Sequence[Asked] | None = None) -> _Batch:
         asked = list(asked or [Asked()] * len(images))
-        rgb = [image.convert("RGB") for image in images]
+        rgb = [as_seen(image).convert("RGB") for image in images]
         return _Batch(self._load().inputs(rgb, asked), asked, self.decoding.seeds(images))
 
     def _tokens(self, batch: _Batch) -> torch.Tensor:

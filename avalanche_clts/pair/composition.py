@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .._support.checks import require_path, require_whole
 from .fitting import (
     require_autoencoder,
     require_linear,
@@ -41,12 +42,22 @@ LOADING = (
 
 def captioner_part(arguments: Mapping[str, Any]) -> Part:
     """The checkpoint that an `AutoCaptioner` of these arguments loads."""
+    require_path("name_or_path", arguments["name_or_path"])
     return Part("captioner", os.fspath(arguments["name_or_path"]), arguments.get("revision"))
 
 
 def generator_parts(arguments: Mapping[str, Any]) -> dict[Kind, Part]:
-    """The checkpoints that a `DiffusionGenerator` of these arguments loads."""
+    """The checkpoints that a `DiffusionGenerator` of these arguments loads.
+
+    Raises `TypeError` for what are no paths, and `ValueError` for what is said of a checkpoint that is not given.
+    """
     get = arguments.get
+    for name, none in (("name_or_path", STABLE_DIFFUSION), ("lora", "none"), ("autoencoder", "the pipeline's own")):
+        require_path(name, get(name), none=none)
+    for name in ("lora_revision", "lora_weight_name", "autoencoder_revision"):
+        of = name.partition("_")[0]
+        if get(name) is not None and get(of) is None:
+            raise ValueError(f"{name} is {get(name)!r}, and there is no {of}; give {of} too, or leave it out")
     parts: dict[Kind, Part] = {}
     left_out = set() if get("safety_checker", True) else {"safety_checker"}
     if get("autoencoder") is not None:
@@ -75,6 +86,8 @@ def require_generator(plans: Plans, arguments: Mapping[str, Any]) -> None:
     """Raise `ValueError` or `ImportError` if the parts are known not to fit each other, or not to be usable, before
     any is downloaded."""
     get = arguments.get
+    for name in ("steps", "height", "width"):
+        require_whole(name, get(name), none="the pipeline's own")
     pipeline = plans["generator"].listing
     if "lora" in plans:
         require_lora_extra(plans["lora"].part.name)

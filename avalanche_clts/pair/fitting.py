@@ -21,7 +21,9 @@ def require_pipeline(listing: Listing) -> None:
     kind = listing.json("model_index.json").get("_class_name")
     if kind not in PIPELINES:
         raise ValueError(f"name_or_path is {listing.where}, a {kind}; {ONE_OF}")
-    for part, entry in pipeline_parts(listing).items():
+    parts = pipeline_parts(listing)
+    _require_parts(listing, kind, parts)
+    for part, entry in parts.items():
         if f"{part}/config.json" in listing.sizes and model_class(entry) is None:
             raise ValueError(
                 f"{listing.path_of(part)} is a {entry[-1]} of {entry[0]}, which neither diffusers nor transformers "
@@ -33,6 +35,31 @@ def require_pipeline(listing: Listing) -> None:
                 f"{listing.path_of(part)} is a tokenizer that needs sentencepiece; run: "
                 'pip install "avalanche-clts[sentencepiece]"'
             )
+
+
+def _require_parts(listing: Listing, kind: str, parts: dict[str, list[str]]) -> None:
+    """Raise `MissingWeightsError` unless the index names what the pipeline is made of, and `ValueError` for a scheduler
+    that diffusers does not know."""
+    import diffusers
+
+    pipeline = getattr(diffusers, kind)
+    needed = [
+        name
+        for name, parameter in inspect.signature(pipeline.__init__).parameters.items()
+        if name != "self" and parameter.default is inspect.Parameter.empty and name not in pipeline._optional_components
+    ]
+    absent = [name for name in needed if name not in parts]
+    if absent:
+        raise MissingWeightsError(
+            f"{listing.where}/model_index.json names no {', '.join(absent)}, which a {kind} is made of; copy the whole "
+            "checkpoint again"
+        )
+    own = _own_scheduler(listing)
+    if own is not None and not hasattr(diffusers, own):
+        raise ValueError(
+            f"{listing.path_of('scheduler')} is a {own}, which diffusers {diffusers.__version__} does not know; "
+            "upgrade it, or write another into model_index.json and scheduler/"
+        )
 
 
 def model_class(entry: Any) -> Any:
@@ -63,7 +90,7 @@ def require_scheduler(listing: Listing, name: str) -> None:
     """Raise `ValueError` unless diffusers has the scheduler, and it can stand in for the pipeline's own."""
     chosen = scheduler_class(name)
     config = listing.json("scheduler/scheduler_config.json")
-    own = config.get("_class_name")
+    own = _own_scheduler(listing)
     if own is None or own == name or _fits(chosen, scheduler_class(own), config):
         told = PIPELINES[listing.json("model_index.json")["_class_name"]].schedules
         if told is None or told in inspect.signature(chosen.set_timesteps).parameters:
@@ -72,6 +99,12 @@ def require_scheduler(listing: Listing, name: str) -> None:
         f"scheduler is {name!r}, which cannot stand in for the {own} of {listing.where}; give one of its kind, or "
         "set it on a pipeline of your own and give that as pipeline="
     )
+
+
+def _own_scheduler(listing: Listing) -> str | None:
+    """The class of the pipeline's, which need not be the one that its configuration was written by."""
+    entry = pipeline_parts(listing).get("scheduler")
+    return None if entry is None else entry[-1]
 
 
 def _fits(chosen: Any, own: Any, config: dict[str, Any]) -> bool:
@@ -106,11 +139,46 @@ def _multiple(listing: Listing) -> int:
 
 def require_steps(listing: Listing, scheduler: str | None, steps: int | None) -> None:
     """Raise `ValueError` unless the pipeline can make images in so many steps."""
-    own = listing.json("scheduler/scheduler_config.json").get("_class_name")
+    own = _own_scheduler(listing)
     is_pixart = listing.json("model_index.json")["_class_name"] == "PixArtAlphaPipeline"
     if is_pixart and steps == 1 and (scheduler or own) != "LCMScheduler":
         # It would ask its scheduler for what others do not return.
         raise ValueError(f"steps is 1, and {listing.where} makes images in one step with the LCMScheduler alone")
+    # Others' schedules are the pipeline's own, and the step of a SanaSprintPipeline's scheduler is another.
+    if listing.json("model_index.json")["_class_name"] not in ("FluxPipeline", "SanaSprintPipeline"):
+        _require_sampling(listing, scheduler or own, steps)
+
+
+def _require_sampling(listing: Listing, scheduler: str | None, steps: int | None) -> None:
+    """Raise `ValueError` unless the scheduler goes through so many steps, tried on a few numbers: which of them cannot
+    begin with few, or have more than they were trained for, is known to them alone."""
+    import diffusers
+    import torch
+
+    config = listing.json("scheduler/scheduler_config.json")
+    if scheduler is None or config.get("use_dynamic_shifting"):
+        return
+    pipeline = getattr(diffusers, listing.json("model_index.json")["_class_name"])
+    count = steps or inspect.signature(pipeline.__call__).parameters["num_inference_steps"].default
+    try:
+        sampler = scheduler_class(scheduler).from_config(config)
+        sampler.set_timesteps(count)
+        generator = torch.Generator().manual_seed(0)
+        options = {"generator": generator} if "generator" in inspect.signature(sampler.step).parameters else {}
+        latents = torch.randn(1, 4, 2, 2, generator=generator)
+        for timestep in sampler.timesteps:
+            noise = torch.zeros_like(
+                getattr(sampler, "scale_model_input", lambda latents, _: latents)(latents, timestep)
+            )
+            latents = sampler.step(noise, timestep, latents, **options, return_dict=False)[0]
+        if not bool(latents.isfinite().all()):
+            raise ValueError("its numbers are not finite")
+    except Exception as error:  # of any kind: each has its own
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"steps is {count}, and the {scheduler} of {listing.where} cannot make images in so many ({reason}); give "
+            "other steps, or another scheduler"
+        ) from None
 
 
 def require_linear(listing: Listing) -> None:

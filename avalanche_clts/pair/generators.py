@@ -166,6 +166,9 @@ class DiffusionGenerator:
         require_whole("batch_size", batch_size)
         require_flag("safety_checker", safety_checker)
         require_device("device", self.device)
+        if offload is not None:
+            require_device("offload", offload)
+        require_backend(compile)
         if guidance_scale is not None and not (isinstance(guidance_scale, (int, float)) and guidance_scale >= 0):
             raise ValueError(
                 f"guidance_scale is {guidance_scale!r}; it must be a number of at least 0 (1 turns guidance off)"
@@ -194,6 +197,9 @@ class DiffusionGenerator:
         kind = kind_of(pipeline)
         if kind is None:
             raise ValueError(f"pipeline is a {type(pipeline).__name__}; {ONE_OF}")
+        absent = [name for name in ("vae", "tokenizer", "text_encoder") if getattr(pipeline, name, None) is None]
+        if absent:
+            raise ValueError(f"pipeline has no {', '.join(absent)}; give one that is loaded whole")
         if self.decoder == "linear" and not kind.linear:
             raise ValueError(not_linear("pipeline", type(pipeline).__name__))
         self.name_or_path = str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)
@@ -352,6 +358,17 @@ class DiffusionGenerator:
             self._pipeline = load_pipeline(self._plans, scheduler=self.scheduler, device=self.device)
             make_fast(self._pipeline, self.device, self.compile)
         return self._pipeline
+
+
+def require_backend(compile: bool | str) -> None:
+    """Raise `ValueError` for what `torch.compile` knows no backend of."""
+    if isinstance(compile, bool):
+        return
+    import torch
+
+    if compile not in torch.compiler.list_backends(exclude_tags=()):
+        known = ", ".join(torch.compiler.list_backends())
+        raise ValueError(f"compile is {compile!r}; it must be True, False, or a backend, such as {known}")
 
 
 def _say_what_is_unchecked(pipeline: Any) -> None:

@@ -5,21 +5,27 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from .._support.console import shown
+from .._support.files import whole_files
 from ..images.files import open_image
 from .abilities import CutsPrompts
 from .bulk import image_files, require_own_file
 from .embedded import EMBEDDED
 from .loading import Pair, load_pair, pair_nbytes
 from .output import checked_captions, checked_images
+from .prompts import words_of
 
-_PNG = b"\x89PNG"  # how such a file begins
+_SOFTWARE = "clts check"  # what its pictures say that made them
 _MOST = 8  # images that are shown, of those that are given
 _SIDE = 256  # of each in the picture, in pixels
 _LINE, _MARGIN = 14, 8
@@ -64,24 +70,29 @@ def check(
     device: str = "cpu",
     captioner: Mapping[str, Any] | None = None,
     generator: Mapping[str, Any] | None = None,
+    class_of: Mapping[Path, str] = MappingProxyType({}),
 ) -> Inspection:
     """Load a pair, caption a few images, generate images of the captions, and look at all of it.
 
     **Arguments:**
 
     - name: as `load_pair` takes it.
-    - images: files, and folders of them; of those, eight are taken, far apart. Where they lie in several folders, a
-        folder's name is taken for the name of the class. Empty: images that come with the package and scikit-learn.
+    - images: files, and folders of them; of those, eight are taken, far apart. Empty: images that come with the
+        package and scikit-learn.
     - out: the picture: each image beside the one that was made of its caption, and the caption.
     - device, captioner, generator: as `load_pair` takes them.
+    - class_of: the names of the classes of the images, by their files, of which others are left out. Empty: where they
+        lie in several folders, a folder's name is taken for that of the class.
 
     Raises what `load_pair` raises, `FileNotFoundError` for images that are not there, and `ValueError` for files that
-    are no images, or an `out` that is one of them.
+    are no images, or an `out` that is there and no picture of an earlier check.
     """
     require_own_file(out, images)
-    if out.exists() and not out.read_bytes().startswith(_PNG):
-        raise ValueError(f"out is {str(out)!r}, which holds something else than a picture; give another file")
-    originals, classes = _given(images, out) if images else _samples(name)
+    if out.exists() and not _is_own(out):
+        raise ValueError(f"out is {str(out)!r}, which holds something else than such a picture; give another file")
+    if not (folder := next(place for place in out.absolute().parents if place.exists())).is_dir():
+        raise ValueError(f"out is {str(out)!r}, in what is a file, {shown(folder)}; give another file")
+    originals, classes = _given(images, out, class_of) if images else _samples(name)
     seconds, start = {}, time.perf_counter()
     pair = load_pair(name, device=device, captioner=captioner, generator=generator)
     warmed_up = checked_captions(pair.captioner, originals[:1], classes and classes[:1])
@@ -92,17 +103,38 @@ def check(
     made = checked_images(pair.generator, captions, list(range(len(captions))))
     seconds["images"] = time.perf_counter() - start
     out.parent.mkdir(parents=True, exist_ok=True)
-    _picture(originals, made, captions).save(out, format="PNG")
+    made_by = PngInfo()
+    made_by.add_text("Software", _SOFTWARE)
+    with whole_files([out]) as (partial,):
+        _picture(originals, made, captions).save(partial, format="PNG", pnginfo=made_by)
     faults = [*_faults_of_captions(captions, classes, pair), *_faults_of_images(made)]
     return Inspection(captions, faults, seconds, _memory(pair, device), out, _notes(pair))
 
 
-def _given(paths: Sequence[Path], out: Path) -> tuple[list[Image.Image], list[str] | None]:
+def _is_own(file: Path) -> bool:
+    """Whether a file is a picture of an earlier check."""
+    with suppress(Exception), Image.open(file) as picture:
+        return picture.info.get("Software") == _SOFTWARE
+    return False
+
+
+def _given(
+    paths: Sequence[Path], out: Path, class_of: Mapping[Path, str]
+) -> tuple[list[Image.Image], list[str] | None]:
     files = [file for file in image_files(paths) if not (out.exists() and out.samefile(file))]  # of the last time
+    known = [file for file in files if file in class_of]
+    files, named = (known, class_of) if known else (files, _named_by_folder(files))
     chosen = [files[i] for i in _spread(len(files), _MOST)]
-    folders = {file.parent for file in files}
-    classes = [file.parent.name.replace("_", " ") for file in chosen] if len(folders) > 1 else None
-    return [open_image(file) for file in chosen], classes
+    return [open_image(file) for file in chosen], [named[file] for file in chosen] if named else None
+
+
+def _named_by_folder(files: Sequence[Path]) -> dict[Path, str]:
+    """The name of each one's folder, if there are several."""
+    folders = list(dict.fromkeys(file.parent for file in files))
+    if len(folders) < 2:
+        return {}
+    words = dict(zip(folders, words_of([folder.name for folder in folders]), strict=True))
+    return {file: words[file.parent] for file in files}
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -195,8 +227,8 @@ def _picture(originals: Sequence[Image.Image], made: Sequence[Image.Image], capt
     draw = ImageDraw.Draw(picture)
     for row, (original, image, caption) in enumerate(zip(originals, made, captions, strict=True)):
         top = row * height + _MARGIN
-        for column, shown in enumerate((original, image)):
-            picture.paste(_fitted(shown), (_MARGIN + column * (_SIDE + _MARGIN), top))
+        for column, one in enumerate((original, image)):
+            picture.paste(_fitted(one), (_MARGIN + column * (_SIDE + _MARGIN), top))
         lines = _wrapped(f"{row + 1}. {caption or '(empty)'}", draw, font, width - 2 * _MARGIN)
         for number, line in enumerate(lines[:3]):
             draw.text((_MARGIN, top + _SIDE + number * _LINE), line, fill="black", font=font)

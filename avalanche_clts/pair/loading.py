@@ -232,13 +232,16 @@ def _arguments(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
-        arguments = json.loads(path.read_text(encoding="utf-8"))
+        arguments = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise MissingWeightsError(f"{path} is damaged or truncated ({error}); copy it again") from None
     if not isinstance(arguments, dict) or not all(isinstance(part, dict) for part in arguments.values()):
         raise MissingWeightsError(
             f"{path} must hold an object with the objects captioner and generator, their arguments"
         )
+    unknown = sorted(arguments.keys() - {"captioner", "generator"})
+    if unknown:
+        raise ValueError(f"{path} has {unknown[0]!r}; it may have captioner and generator, arguments of either")
     return arguments
 
 

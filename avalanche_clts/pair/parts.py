@@ -23,21 +23,29 @@ _STEMS: dict[Format, tuple[str, ...]] = {
     "safetensors": ("model", "diffusion_pytorch_model"),
     "bin": ("pytorch_model", "diffusion_pytorch_model"),
 }
+_VARIANT = re.compile(r"(?:model|pytorch_model|diffusion_pytorch_model)\.(\w+)\.(?:safetensors|bin)")
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})")
 # What transformers reads beside a model's configuration and weights.
 _IMAGE_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+# Of a tokenizer: any of these files, or all of several.
+_VOCABULARIES = (
+    ("tokenizer.json",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("spiece.model",),
+    ("sentencepiece.bpe.model",),
+    ("tokenizer.model",),
+)
 _BESIDE = (
     *_IMAGE_PROCESSORS,
-    *_VOCABULARIES,
+    *dict.fromkeys(name for names in _VOCABULARIES for name in names),
     *_CHAT_TEMPLATES,
     "video_preprocessor_config.json",  # a processor that reads films as well is not loaded without
     "generation_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "merges.txt",
 )
 _SETTINGS = (".json", ".txt", ".model", ".jinja")  # of a pipeline's parts
 _LORA = "pytorch_lora_weights"  # as diffusers saves it
@@ -95,23 +103,43 @@ def weights_of(listing: Listing, folder: str, variant: str | None = None) -> Wei
     """
     start = f"{folder}/" if folder else ""
     names = {path.removeprefix(start) for path in listing.sizes if path.startswith(start)}
-    for format, stems in _STEMS.items():
-        for chosen in [variant, None] if variant is not None else [None]:
+    for chosen in dict.fromkeys([variant, None]):
+        for format, stems in _STEMS.items():
             for stem in stems:
                 found = _named(names, stem, chosen, format)
                 if found:
-                    shards = [_SHARD.search(name) for name in found]
-                    counts = {int(shard[1]) for shard in shards if shard}
-                    if counts and len(found) < max(counts) + 1:  # the index counts too
-                        raise MissingWeightsError(
-                            f"{listing.path_of(folder)} has {len(found) - 1} of the {max(counts)} files with its "
-                            "weights; copy the whole checkpoint again"
-                        )
+                    _require_shards(listing, folder, [start + name for name in found])
                     return Weights(tuple(start + name for name in found), format, chosen)
+    others = {match[1] for match in map(_VARIANT.fullmatch, names) if match} - {variant}
+    if others and folder:  # of a captioner no variant can be chosen
+        told = " and ".join(sorted(others))
+        raise ValueError(f"{listing.path_of(folder)} has its weights as {told} alone; give variant={min(others)!r}")
     raise MissingWeightsError(
         f"{listing.path_of(folder)} has no .safetensors file and no .bin with a model's weights; "
         "copy the whole checkpoint again"
     )
+
+
+def _require_shards(listing: Listing, folder: str, found: list[str]) -> None:
+    """Raise `MissingWeightsError` unless all files are there that the weights were divided into, if they were."""
+    counts = {int(shard[1]) for shard in map(_SHARD.search, found) if shard}
+    index = found[0]
+    if counts and len(found) < max(counts) + 1:  # the index counts too
+        raise MissingWeightsError(
+            f"{listing.path_of(folder)} has {len(found) - 1} of the {max(counts)} files with its weights; copy the "
+            "whole checkpoint again"
+        )
+    if not index.endswith(".json") or not (listing.folder / index).is_file():
+        return
+    parts = listing.json(index).get("weight_map")
+    named = set(parts.values()) if isinstance(parts, dict) else set()
+    beside = {PurePosixPath(path).name for path in found[1:]}
+    if not named or not named <= beside:
+        raise MissingWeightsError(
+            f"{listing.path_of(index)} does not go with the weights beside it"
+            f"{''.join(f': there is no {name}' for name in sorted(map(str, named - beside))[:1])}; copy the whole "
+            "checkpoint again"
+        )
 
 
 def _named(names: set[str], stem: str, variant: str | None, format: Format) -> list[str]:
@@ -140,13 +168,34 @@ def _captioner_files(listing: Listing) -> list[str]:
         raise ValueError(
             f"name_or_path is {listing.where}, a {kind} model without a chat template; give an instruct one"
         )
-    for needed, what in ((_IMAGE_PROCESSORS, "image processor"), (_VOCABULARIES, "tokenizer")):
-        if not any(name in listing.sizes for name in needed):
-            raise MissingWeightsError(
-                f"{listing.where} has no {what}, none of {', '.join(needed)}; copy the whole checkpoint"
-            )
+    config = listing.json("config.json")
+    if kind == "blip-2" and config.get("image_token_index", config.get("image_token_id")) is None:
+        raise ValueError(
+            f"name_or_path is {listing.where}, a blip-2 model of an older format, whose config.json has no "
+            "image_token_index; copy the newest of it"
+        )
+    if kind in INSTRUCTED and "tokenizer_config.json" not in listing.sizes:
+        raise MissingWeightsError(f"{listing.where} has no tokenizer_config.json; copy the whole checkpoint")
+    # Of several processors together, or by itself.
+    together = "image_processor" in listing.json("processor_config.json")
+    if "preprocessor_config.json" not in listing.sizes and not together:
+        raise MissingWeightsError(
+            f"{listing.where} has no image processor, no preprocessor_config.json and none in processor_config.json; "
+            "copy the whole checkpoint"
+        )
+    _require_vocabulary(listing, "")
     beside = [name for name in _BESIDE if name in listing.sizes]
     return ["config.json", *beside, *weights_of(listing, "").files]
+
+
+def _require_vocabulary(listing: Listing, folder: str) -> None:
+    """Raise `MissingWeightsError` if a tokenizer has no vocabulary: transformers would make do with an empty one."""
+    start = f"{folder}/" if folder else ""
+    if not any(all(listing.sizes.get(start + name) for name in names) for names in _VOCABULARIES):
+        known = ", ".join(" and ".join(names) for names in _VOCABULARIES)
+        raise MissingWeightsError(
+            f"{listing.path_of(folder)} has no tokenizer, none of {known}; copy the whole checkpoint"
+        )
 
 
 def _has_chat_template(listing: Listing) -> bool:
@@ -171,7 +220,7 @@ def _pipeline_files(listing: Listing, variant: str | None, left_out: frozenset[s
     _require_entry(listing, "model_index.json")
     chosen = ["model_index.json"]
     variants = set()
-    for part in pipeline_parts(listing):
+    for part, entry in pipeline_parts(listing).items():
         if part in left_out:
             # What replaces the part is compared with its configuration.
             chosen += [path for path in (f"{part}/config.json",) if path in listing.sizes and part == "vae"]
@@ -179,7 +228,12 @@ def _pipeline_files(listing: Listing, variant: str | None, left_out: frozenset[s
         own = [path for path in listing.sizes if path.startswith(f"{part}/") and path.count("/") == 1]
         settings = [path for path in own if PurePosixPath(path).suffix in _SETTINGS and ".index." not in path]
         if not any(path.endswith(".json") for path in settings):
-            raise MissingWeightsError(f"{listing.path_of(part)} is missing or empty; copy the whole checkpoint again")
+            without = ", or give safety_checker=False" if part == "safety_checker" else ""
+            raise MissingWeightsError(
+                f"{listing.path_of(part)} is missing or empty; copy the whole checkpoint again{without}"
+            )
+        if "Tokenizer" in str(entry[-1]):
+            _require_vocabulary(listing, part)
         chosen += settings
         if f"{part}/config.json" in own:
             weights = weights_of(listing, part, variant)

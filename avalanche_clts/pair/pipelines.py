@@ -50,8 +50,18 @@ def load_pipeline(plans: Mapping[Kind, Plan], *, scheduler: str | None, device: 
             pipeline.scheduler = scheduler_class(scheduler).from_config(pipeline.scheduler.config)
         if "lora" in plans:
             _add_lora(pipeline, plans["lora"])
+    _bound_tokenizers(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _bound_tokenizers(pipeline: Any) -> None:
+    """Tell tokenizers, where their files do not, for how many tokens their text encoder has room."""
+    for name, part in pipeline.components.items():
+        encoder = pipeline.components.get(name.replace("tokenizer", "text_encoder"))
+        room = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+        if name.startswith("tokenizer") and part is not None and room is not None:
+            part.model_max_length = min(part.model_max_length, room)
 
 
 def make_fast(pipeline: Any, device: str | torch.device, compile: bool | str) -> None:

@@ -17,6 +17,7 @@ _COMPUTED = re.compile(r"(^|\.)(position_ids|(attn|crossattention)\.(masked_)?bi
 _UNUSED = re.compile(r"^encoder\.pooler\.")  # of a vision encoder with a text decoder
 
 
+_POINTER = b"version https://git-lfs"
 _FIRST, _OF_A_TENSOR = 2**20, 1024  # bytes that tell a file from another
 
 
@@ -89,7 +90,11 @@ def _starts_of_tensors(file: Path) -> list[int]:
 
 
 def require_whole(file: Path) -> None:
-    """Raise `MissingWeightsError` if a file of JSON or of weights is damaged, cut off, or holds more than weights."""
+    """Raise `MissingWeightsError` if a file of JSON or of weights is damaged, cut off, or holds more than weights, and
+    for any that is but the pointer which git leaves without its extension for large files."""
+    with file.open("rb") as content:
+        if content.read(len(_POINTER)) == _POINTER:
+            raise MissingWeightsError(f"{file} is a pointer of git-lfs, not the file; run: git lfs pull")
     if file.suffix == ".json":
         read_json(file)
     elif file.suffix in (".safetensors", ".bin"):

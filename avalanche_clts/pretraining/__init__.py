@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 
 from .._support.console import begin, set_verbosity, verbosity
 from .._support.files import read_state, whole_folder, write_text
+from .._support.locks import held
 from .._support.processes import end_with_parent
 from .captioner import train_captioner, words_of
 from .digit_pool import digits_domain
@@ -27,10 +28,12 @@ from .quality import format_quality, measure_quality
 from .recipe import PHOTOS, PHOTOS_ON_GPU, Recipe
 from .shape_pool import shapes_domain
 
-__all__ = ["PHOTOS", "PHOTOS_ON_GPU", "Recipe", "embedded_domains", "photos_domain", "pretrain"]
+__all__ = ["PHOTOS", "PHOTOS_ON_GPU", "Recipe", "embedded_domains", "photos_domain", "pretrain", "require_own_folder"]
 
 
 _PARTS = {"generator": train_generator, "captioner": train_captioner}
+_RECIPE, _WORK = "recipe.json", "work"  # what is trained, and the checkpoints of its training
+_BESIDE = ("pair.json", "quality.json")
 
 
 def embedded_domains() -> list[Domain]:
@@ -50,18 +53,24 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
     - domains: what the pair learns. None: `embedded_domains()`.
     - recipe: sizes and steps. None: those of the embedded pair.
 
-    Raises `ValueError` if `out` holds a pair of another recipe, or of other images.
+    Raises `ValueError` if `out` holds a pair of another recipe, of other images, or one that was not trained here.
     """
     domains = domains or embedded_domains()
     recipe = recipe or Recipe()
-    work = out / "work"
-    work.mkdir(parents=True, exist_ok=True)
+    require_own_folder(out)
+    with held(out / ".lock", out):
+        _pretrain(out, domains, recipe)
+
+
+def _pretrain(out: Path, domains: Sequence[Domain], recipe: Recipe) -> None:
+    work = out / _WORK
     pool = joined([domain.pool() for domain in domains])
     captions, images = hashlib.sha256("\n".join(pool.captions).encode()), hashlib.sha256()
     for image in pool.images:
         images.update(f"{image.mode} {image.size}".encode() + image.tobytes())
     learnt = {"captions": captions.hexdigest(), "images": images.hexdigest()}
-    _require_same(out / "recipe.json", {"domains": [domain.name for domain in domains], **learnt, **asdict(recipe)})
+    out.mkdir(parents=True, exist_ok=True)
+    _require_same(out / _RECIPE, {"domains": [domain.name for domain in domains], **learnt, **asdict(recipe)})
     # Side by side, each with half of the cores.
     threads = max(1, (os.cpu_count() or 1) // 2)
     with ProcessPoolExecutor(
@@ -70,18 +79,40 @@ def pretrain(out: Path, *, domains: Sequence[Domain] | None = None, recipe: Reci
         captioner = other.submit(_train_part, "captioner", pool, out, recipe, threads)
         _train_part("generator", pool, out, recipe, threads)
         captioner.result()
-    write_text(out / "pair.json", json.dumps(arguments_of_pair(domains, pool, recipe), indent=1) + "\n")
-    measured = out / "quality.json"
+    write_text(out / _BESIDE[0], json.dumps(arguments_of_pair(domains, pool, recipe), indent=1) + "\n")
+    measured = out / _BESIDE[1]
     if measured.exists():
         print(format_quality(json.loads(measured.read_text(encoding="utf-8"))))
-        shutil.rmtree(work)
+        _remove_checkpoints(work)
         return
     begin("measuring the quality")
     quality = measure_quality(out, domains, device=recipe.device)
     quality["seconds"] = {file.stem: read_state(file)["seconds"] for file in sorted(work.glob("*.safetensors"))}
     write_text(measured, json.dumps(quality, indent=1) + "\n")
     print(format_quality(quality))
-    shutil.rmtree(work)
+    _remove_checkpoints(work)
+
+
+def require_own_folder(out: Path) -> None:
+    """Raise `ValueError` if what a training writes would take the place of something that none has written."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out is {str(out)!r}, which is a file; give a folder")
+    if not (out / _RECIPE).exists():
+        own = [name for name in (*_PARTS, *_BESIDE, _WORK) if (out / name).exists()]
+        if own:
+            raise ValueError(
+                f"out is {str(out)!r}, which holds {own[0]} and no {_RECIPE}: nothing of this training; give a folder "
+                "of its own"
+            )
+
+
+def _remove_checkpoints(work: Path) -> None:
+    """And nothing that others have put beside them."""
+    for file in work.rglob("*.safetensors"):
+        file.unlink()
+    for folder in (work / "trajectories", work):
+        with suppress(OSError):  # not there, or not empty
+            folder.rmdir()
 
 
 def arguments_of_pair(domains: Sequence[Domain], pool: Pool, recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -124,5 +155,5 @@ def _train_part(name: str, pool: Pool, out: Path, recipe: Recipe, threads: int) 
     torch.manual_seed(list(_PARTS).index(name))  # of the initial weights
     # Every batch has the same shape: a GPU may take its time to find the fastest convolutions.
     with whole_folder(out / name) as partial, torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        _PARTS[name](pool, partial, work=out / "work", recipe=recipe)
+        _PARTS[name](pool, partial, work=out / _WORK, recipe=recipe)
     torch.set_num_threads(before)

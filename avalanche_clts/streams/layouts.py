@@ -87,6 +87,23 @@ def read_layout(root: str | os.PathLike[str]) -> Layout:
     return _layout(tree.path, class_folders(train, of_split=True), class_folders(test, of_split=True))
 
 
+def require_no_class(name: str, folder: Path, root: Path) -> None:
+    """Raise `ValueError` if a folder that is to be written lies among the class folders in `root`, or is `root`.
+
+    **Arguments:**
+
+    - name: of the argument that says where it is written.
+    """
+    is_split = any(path.is_dir() and path.name.lower() in TRAIN for path in root.iterdir())
+    inside, around = folder.resolve(), root.resolve()
+    below = inside.relative_to(around).parts if inside.is_relative_to(around) else (".",)
+    if not is_split and not any(part.startswith(".") for part in below):  # what is hidden is not read
+        raise ValueError(
+            f"{name} is {str(folder)!r}, inside the folder of images {shown(root)}, where it would be taken for a "
+            "class; choose another folder"
+        )
+
+
 def test_folder(root: Path) -> Path | None:
     """The subfolder of images to test on, of a folder that has one to train on as well."""
     names = {path.name.lower(): path for path in root.iterdir() if path.is_dir()}

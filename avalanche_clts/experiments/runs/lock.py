@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
+
+from ..._support.locks import held
 
 
 def require_still_there(folder: Path) -> None:
@@ -22,28 +22,9 @@ def require_still_there(folder: Path) -> None:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Keep other processes out of `folder` for as long as the context lasts; a process that dies lets go of it.
-
-    Raises `OSError` if another process is in it, and where the folder cannot be written.
-    """
-    holder = folder / "runs" / ".holder"  # beside the lock, whose own content is the library's
-    try:
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "runs" / ".lock", timeout=0)
-        lock.acquire()
-        holder.write_text(f"process {os.getpid()} on {platform.node() or 'this machine'}", encoding="utf-8")
-    except Timeout:
-        raise OSError(
-            f"{folder} is in use by {_named(holder)}; wait until it has ended, or choose another folder with --out"
-        ) from None
-    except OSError as error:
-        raise OSError(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
-    try:
+    """Keep other commands out of `folder` for as long as the context lasts; see `held`."""
+    with held(folder / "runs" / ".lock", folder, leave=True):
         yield
-    finally:
-        with suppress(OSError):  # the folder may have vanished
-            holder.unlink()
-        lock.release()
 
 
 @contextmanager
@@ -63,10 +44,3 @@ def remove(unfinished: Path) -> None:
 
 def _beside(unfinished: Path) -> Path:
     return unfinished.with_name(f"{unfinished.name}.lock")
-
-
-def _named(holder: Path) -> str:
-    try:
-        return holder.read_text(encoding="utf-8").strip() or "another process"
-    except OSError:
-        return "another process"
