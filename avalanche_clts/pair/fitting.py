@@ -155,30 +155,38 @@ def _require_sampling(listing: Listing, scheduler: str | None, steps: int | None
     import diffusers
     import torch
 
+    from .isolated import without_warnings
+
     config = listing.json("scheduler/scheduler_config.json")
     if scheduler is None or config.get("use_dynamic_shifting"):
         return
     pipeline = getattr(diffusers, listing.json("model_index.json")["_class_name"])
     count = steps or inspect.signature(pipeline.__call__).parameters["num_inference_steps"].default
     try:
-        sampler = scheduler_class(scheduler).from_config(config)
-        sampler.set_timesteps(count)
-        generator = torch.Generator().manual_seed(0)
-        options = {"generator": generator} if "generator" in inspect.signature(sampler.step).parameters else {}
-        latents = torch.randn(1, 4, 2, 2, generator=generator)
-        for timestep in sampler.timesteps:
-            noise = torch.zeros_like(
-                getattr(sampler, "scale_model_input", lambda latents, _: latents)(latents, timestep)
-            )
-            latents = sampler.step(noise, timestep, latents, **options, return_dict=False)[0]
-        if not bool(latents.isfinite().all()):
-            raise ValueError("its numbers are not finite")
+        with torch.random.fork_rng(devices=[]), without_warnings():
+            _sample(scheduler_class(scheduler).from_config(config), count)
     except Exception as error:  # of any kind: each has its own
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"steps is {count}, and the {scheduler} of {listing.where} cannot make images in so many ({reason}); give "
             "other steps, or another scheduler"
         ) from None
+
+
+def _sample(scheduler: Any, steps: int) -> None:
+    """Go through the steps with a denoiser that sees no noise; raises what the scheduler does, or `ValueError` for
+    numbers that are not finite."""
+    import torch
+
+    scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(0)
+    options = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    latents = torch.randn(1, 4, 2, 2, generator=generator)
+    for timestep in scheduler.timesteps:
+        seen = scheduler.scale_model_input(latents, timestep) if hasattr(scheduler, "scale_model_input") else latents
+        latents = scheduler.step(torch.zeros_like(seen), timestep, latents, **options, return_dict=False)[0]
+    if not bool(latents.isfinite().all()):
+        raise ValueError("its numbers are not finite")
 
 
 def require_linear(listing: Listing) -> None:
