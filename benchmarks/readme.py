@@ -42,7 +42,13 @@ NAMES = {
     "digits": "Split Digits",
 }
 # The same images on a frozen backbone: tables without a figure.
-ON_FEATURES = ("cells-half-features", "cifar10-half-features", "cifar100-half-features", "pacs-half-features", "cifar10-half-imagenet")
+ON_FEATURES = (
+    "cells-half-features",
+    "cifar10-half-features",
+    "cifar100-half-features",
+    "pacs-half-features",
+    "cifar10-half-imagenet",
+)
 STREAMS = [stream for stream in NAMES if (RESULTS / stream / "results.json").exists()]
 
 # Of the README's tables: those that are asked for first, whichever are ahead.
