@@ -261,6 +261,11 @@ def _restore_model(strategy: Any, state: dict[str, Any], buffer: CaptionBuffer) 
         _grow(model, {} if isinstance(model, RoutedModel) else lengths)
         model.load_state_dict(state["model"])
         return
+    groups = state["optimizer"]["param_groups"]
+    if not isinstance(model, RoutedModel) and sum(len(g["params"]) for g in groups) > len(state["optimized"]):
+        # It was evaluated before it was trained: the parameters that the optimizer was built with were replaced at
+        # once, and stay in their groups.
+        _grow(model, state["optimized"])
     strategy.make_optimizer(reset_optimizer_state=True)  # which parameter is in which group, before any grows
     if isinstance(model, RoutedModel):
         model.load_state_dict(state["model"])

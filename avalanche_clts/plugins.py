@@ -239,7 +239,7 @@ class CLTSPlugin(SupervisedPlugin):
         if self.router_training.optimizer is None:
             require_optimizer_like(strategy.optimizer, self.router_settings)
         else:
-            require_optimizer_of(self.router_training.optimizer)
+            require_optimizer_of(self.router_training.optimizer, strategy.model.router)
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Look at the experience: can it be captioned, and has it a head of its own?"""

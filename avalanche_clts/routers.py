@@ -429,11 +429,15 @@ def require_optimizer_like(optimizer: torch.optim.Optimizer, settings: dict[str,
         ) from error
 
 
-def require_optimizer_of(make: OptimizerFactory) -> None:
-    """Raise `TypeError` unless `make` makes an optimizer of parameters."""
+def require_optimizer_of(make: OptimizerFactory, router: nn.Module) -> None:
+    """Raise `TypeError` unless `make` makes an optimizer of parameters like the router's, where it has some."""
+    own = list(router.parameters())
+    if not own or any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in own):
+        return
+    copies = [nn.Parameter(parameter.detach().clone()) for parameter in own]
     wanted = "it must be a function that makes an optimizer of the router's parameters"
     try:
-        made = make(nn.Linear(1, 1).parameters())
+        made = make(iter(copies))
     except Exception as error:
         raise TypeError(f"router_training's optimizer fails ({type(error).__name__}: {error}); {wanted}") from error
     if not isinstance(made, torch.optim.Optimizer):

@@ -275,11 +275,16 @@ class Heads(MultiTaskModule):
         return self.classifier(x.flatten(1), task_labels)
 
 
+@pytest.mark.parametrize("before_training", [True, False])
 @pytest.mark.parametrize("network", [growing, Heads])
-def test_a_run_that_was_evaluated_on_classes_to_come_goes_on(network, tiny_pair: Pair, tmp_path: Path) -> None:
+def test_a_run_that_was_evaluated_on_classes_to_come_goes_on(
+    network, before_training: bool, tiny_pair: Pair, tmp_path: Path
+) -> None:
     """Which has grown its classifiers past what training did."""
     benchmark = split_digits(5, seed=0, return_task_id=network is Heads)
     whole = beside_captions(tiny_pair, network=network())
+    if before_training:  # as forward transfer is measured
+        whole.eval(benchmark.test_stream)
     for experience in benchmark.train_stream[:2]:
         whole.train(experience)
         whole.eval(benchmark.test_stream)

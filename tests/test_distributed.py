@@ -260,6 +260,21 @@ def test_a_captioner_that_wrote_nothing_is_in_nobodys_way(
     caption_files(files, tiny_pair.captioner, out, identity="tiny")
     with pytest.raises(ValueError, match="holds captions of another captioner"):
         caption_files(files, tiny_pair.captioner, out, identity="stopped")
+    caption_files(files, tiny_pair.captioner, out.with_suffix(".txt"), identity="of another file beside it")
+    caption_files(files, tiny_pair.captioner, out, identity="tiny")
+    own = tmp_path / "mine.jsonl.captioner.json"
+    own.write_text('{"my": "settings"}')
+    with pytest.raises(ValueError, match=r"mine\.jsonl\.captioner\.json is damaged"):
+        caption_files(files, tiny_pair.captioner, tmp_path / "mine.jsonl", identity="tiny")
+    assert own.read_text() == '{"my": "settings"}'
+
+
+def test_images_are_generated_into_the_folder_where_one_is(
+    tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    generate_files(["a"], [0], tiny_pair.generator, Path(), identity="tiny")
+    assert {file.name for file in tmp_path.iterdir()} == {"0000.png", "generated.json", "metadata.jsonl"}
 
 
 def test_large_photographs_are_open_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

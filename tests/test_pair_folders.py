@@ -15,6 +15,8 @@ from PIL.ExifTags import Base
 
 from avalanche_clts import Pair, load_pair
 from avalanche_clts.images.files import open_image
+from avalanche_clts.pair.composition import generator_parts
+from avalanche_clts.pair.loading import pair_arguments
 from avalanche_clts.pair.weights import MissingWeightsError
 
 
@@ -107,6 +109,17 @@ def test_more_steps_than_a_scheduler_has_are_refused(tiny_pair_folder: Path) -> 
     load_pair(tiny_pair_folder, generator={"scheduler": "LCMScheduler", "steps": 4})
     with pytest.raises(ValueError, match=r"steps is 51, and the LCMScheduler of .* cannot make images in so many"):
         load_pair(tiny_pair_folder, generator={"scheduler": "LCMScheduler", "steps": 51})
+
+
+def test_what_is_said_of_low_rank_weights_goes_with_them() -> None:
+    own = pair_arguments("blip+sd15-lcm")[1]
+    assert {"lora", "lora_weight_name"} <= own.keys()
+    without = pair_arguments("blip+sd15-lcm", generator={"lora": None})[1]
+    assert without["lora"] is None
+    assert "lora_weight_name" not in without
+    assert generator_parts(without).keys() == {"generator"}
+    with pytest.raises(ValueError, match="lora_revision is 'v2', and there is no lora"):
+        generator_parts({"lora_revision": "v2"})
 
 
 def test_shards_go_with_their_index(folder: Path) -> None:

@@ -103,6 +103,7 @@ WRONG = {
     "pretrain --out laid --images two": "--out is 'laid', which holds captioner and no recipe.json: nothing of this",
     "pretrain --out two --images two": "--out is 'two', inside the folder of images two, where it would be taken for",
     "pretrain --out two/pair --images two": "--out is 'two/pair', inside the folder of images two, where it would be",
+    "pretrain --out split/train/pair --images split": "--out is 'split/train/pair', inside the folder of images",
     "check embedded own --out one.png": "--out is 'one.png', which holds something else than such a picture; give",
     "check embedded own --out own/0000.png": "--out is 'own/0000.png', which holds something else than such a picture",
     "check embedded --out text/check.png": "--out is 'text/check.png', in what is a file, ",
@@ -142,7 +143,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "numbers").mkdir()
     (tmp_path / "numbers" / "metadata.jsonl").write_text('{"file_name": 3, "text": "three"}')
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
-    for path in ("working/work", "laid/captioner"):
+    for path in ("working/work", "laid/captioner", "split/train/a", "split/test/a"):
         (tmp_path / path).mkdir(parents=True)
     (tmp_path / "own").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "own" / "0000.png")

@@ -23,6 +23,7 @@ def held(lock: Path, place: Path, *, leave: bool = False) -> Iterator[None]:
 
     Raises `OSError` if another process is in it, and where the lock cannot be written.
     """
+    kind = "folder" if place in lock.parents else "file"
     holder = lock.with_name(f"{lock.name}.holder")  # the content of the lock itself is the library's
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -31,10 +32,10 @@ def held(lock: Path, place: Path, *, leave: bool = False) -> Iterator[None]:
         holder.write_text(f"process {os.getpid()} on {platform.node() or 'this machine'}", encoding="utf-8")
     except Timeout:
         raise OSError(
-            f"{place} is in use by {_named(holder)}; wait until it has ended, or choose another folder with --out"
+            f"{place} is in use by {_named(holder)}; wait until it has ended, or choose another {kind} with --out"
         ) from None
     except OSError as error:
-        raise OSError(f"cannot write to {place} ({error.strerror}); choose another folder with --out") from error
+        raise OSError(f"cannot write to {place} ({error.strerror}); choose another {kind} with --out") from error
     try:
         yield
     finally:

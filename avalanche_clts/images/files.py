@@ -34,7 +34,8 @@ def as_seen(image: Image.Image) -> Image.Image:
     of 16 bits in uncompressed planes, of which Pillow takes the lower halves.
     """
     declared, tags = _declared_bits(image), getattr(image, "tag_v2", {})
-    if tags.get(_PLANES) == 2 and tags.get(_COMPRESSION) == 1 and max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8:
+    bits = tags.get(_BITS_PER_SAMPLE, (8,))
+    if tags.get(_PLANES) == 2 and tags.get(_COMPRESSION, 1) == 1 and len(bits) > 1 and max(bits) > 8:
         raise ValueError("an image of 16-bit colours in planes, which Pillow reads wrongly; convert it first")
     is_white = tags.get(_INTERPRETATION) == 0
     image = ImageOps.exif_transpose(image)

@@ -87,14 +87,14 @@ def caption_files(files: Sequence[Path], captioner: Captioner, out: Path, *, ide
     """
     require_captions_file(out, files)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _only_command(out):
+    with _only_command(out.with_name(f".{out.name}.lock"), out):
         return _caption_missing(files, captioner, out, identity)
 
 
 @contextmanager
-def _only_command(out: Path) -> Iterator[None]:
+def _only_command(lock: Path, out: Path) -> Iterator[None]:
     """Keep other commands than the one that this process belongs to from writing to `out`."""
-    with held(out.with_name(f".{out.name}.lock"), out) if is_first_process() else nullcontext():
+    with held(lock, out) if is_first_process() else nullcontext():
         yield
 
 
@@ -104,7 +104,7 @@ def _caption_missing(files: Sequence[Path], captioner: Captioner, out: Path, ide
     missing = [i for i, name in enumerate(names) if name not in known]
     require_readable([files[i] for i in missing])  # all of them by every process: an error is one of all
     if identity is not None:
-        written_by = out.with_name(f"{out.stem}.captioner.json")
+        written_by = out.with_name(f"{out.name}.captioner.json")
         told = f"{out} holds captions of another captioner, or of one that wrote otherwise; choose another --out"
         _require_same(written_by, identity, told if known else None)
     wait_for_everyone()  # nobody writes before everybody has read
@@ -212,7 +212,7 @@ def generate_files(
     """
     require_generated_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    with _only_command(out):
+    with _only_command(out / ".lock", out):
         return _generate_missing(prompts, seeds, generator, out, identity)
 
 
@@ -241,15 +241,21 @@ def _generate_missing(
 
 
 def _require_same(file: Path, content: object, otherwise: str | None) -> None:
-    """Keep a digest of the content in the file, or raise `ValueError` with `otherwise`, unless that is None, where the
-    file keeps that of another."""
+    """Keep a digest of the content in the file.
+
+    **Arguments:**
+
+    - otherwise: the `ValueError` where the file keeps that of another. None: that is then replaced.
+
+    Raises `ValueError` for a file that keeps none.
+    """
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    if file.exists() and otherwise is not None:
+    if file.exists():
         try:
             known = json.loads(file.read_text(encoding="utf-8"))["sha256"]
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{file} is damaged; choose another --out, or remove it and what it lies beside") from None
-        if known != digest:
+        if known != digest and otherwise is not None:
             raise ValueError(otherwise)
     if is_first_process():
         write_text(file, json.dumps({"sha256": digest}) + "\n")

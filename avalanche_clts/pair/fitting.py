@@ -52,7 +52,7 @@ def _require_parts(listing: Listing, kind: str, parts: dict[str, list[str]]) -> 
     if absent:
         raise MissingWeightsError(
             f"{listing.where}/model_index.json names no {', '.join(absent)}, which a {kind} is made of; copy the whole "
-            "checkpoint again"
+            "checkpoint again, or load it yourself and give it as pipeline="
         )
     own = _own_scheduler(listing)
     if own is not None and not hasattr(diffusers, own):
@@ -160,11 +160,12 @@ def _require_sampling(listing: Listing, scheduler: str | None, steps: int | None
     config = listing.json("scheduler/scheduler_config.json")
     if scheduler is None or config.get("use_dynamic_shifting"):
         return
-    pipeline = getattr(diffusers, listing.json("model_index.json")["_class_name"])
+    kind = listing.json("model_index.json")["_class_name"]
+    pipeline, told = getattr(diffusers, kind), PIPELINES[kind].schedules
     count = steps or inspect.signature(pipeline.__call__).parameters["num_inference_steps"].default
     try:
         with torch.random.fork_rng(devices=[]), without_warnings():
-            _sample(scheduler_class(scheduler).from_config(config), count)
+            _sample(scheduler_class(scheduler).from_config(config), count, {} if told is None else {told: None})
     except Exception as error:  # of any kind: each has its own
         reason = str(error).partition("\n")[0]
         raise ValueError(
@@ -173,12 +174,17 @@ def _require_sampling(listing: Listing, scheduler: str | None, steps: int | None
         ) from None
 
 
-def _sample(scheduler: Any, steps: int) -> None:
+def _sample(scheduler: Any, steps: int, options: dict[str, Any]) -> None:
     """Go through the steps with a denoiser that sees no noise; raises what the scheduler does, or `ValueError` for
-    numbers that are not finite."""
+    numbers that are not finite.
+
+    **Arguments:**
+
+    - options: that the pipeline hands on to `set_timesteps`.
+    """
     import torch
 
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(steps, **options)
     generator = torch.Generator().manual_seed(0)
     options = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     latents = torch.randn(1, 4, 2, 2, generator=generator)

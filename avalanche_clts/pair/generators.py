@@ -360,9 +360,9 @@ class DiffusionGenerator:
         return self._pipeline
 
 
-def require_backend(compile: bool | str) -> None:
+def require_backend(compile: bool | str | None) -> None:
     """Raise `ValueError` for what `torch.compile` knows no backend of."""
-    if isinstance(compile, bool):
+    if compile is None or isinstance(compile, bool):
         return
     import torch
 

@@ -146,8 +146,8 @@ def _of_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def arguments_of_part(
     part: str, kind: type, source: str, own: dict[str, Any], chosen: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Arguments of a part: its own, and those that were chosen in their place. Raises `ValueError` for one that it does
-    not take."""
+    """Arguments of a part: its own, and those that were chosen in their place. What it says of low-rank weights or an
+    autoencoder goes with these. Raises `ValueError` for one that it does not take."""
     if chosen is not None and not isinstance(chosen, Mapping):
         raise TypeError(f"{part} is {chosen!r}; it must be a dict of arguments of {kind.__name__}")
     known = list(inspect.signature(kind).parameters)
@@ -155,7 +155,9 @@ def arguments_of_part(
         for name in arguments:
             if name not in known:
                 raise ValueError(f"{origin} has {name!r}; arguments of {kind.__name__} are: {', '.join(known)}")
-    return own | dict(chosen or {})
+    replaced = [name for name in ("lora", "autoencoder") if name in (chosen or {})]
+    kept = {name: value for name, value in own.items() if name.partition("_")[0] not in replaced}
+    return kept | dict(chosen or {})
 
 
 def composed(name: str, captioner: str | None = None, generator: str | None = None) -> str:

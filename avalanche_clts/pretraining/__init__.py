@@ -98,7 +98,8 @@ def require_own_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"out is {str(out)!r}, which is a file; give a folder")
     if not (out / _RECIPE).exists():
-        own = [name for name in (*_PARTS, *_BESIDE, _WORK) if (out / name).exists()]
+        unfinished = [f"{name}{ending}" for name in _PARTS for ending in (".partial", ".replaced.partial")]
+        own = [name for name in (*_PARTS, *unfinished, *_BESIDE, _WORK) if (out / name).exists()]
         if own:
             raise ValueError(
                 f"out is {str(out)!r}, which holds {own[0]} and no {_RECIPE}: nothing of this training; give a folder "
@@ -108,8 +109,10 @@ def require_own_folder(out: Path) -> None:
 
 def _remove_checkpoints(work: Path) -> None:
     """And nothing that others have put beside them."""
-    for file in work.rglob("*.safetensors"):
-        file.unlink()
+    for name in ("captioner", "features", "autoencoder", "diffusion", "distillation"):
+        (work / f"{name}.safetensors").unlink(missing_ok=True)
+    for trajectories in (work / "trajectories").glob("[0-9][0-9][0-9][0-9].safetensors"):
+        trajectories.unlink()
     for folder in (work / "trajectories", work):
         with suppress(OSError):  # not there, or not empty
             folder.rmdir()

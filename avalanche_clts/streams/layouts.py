@@ -94,14 +94,16 @@ def require_no_class(name: str, folder: Path, root: Path) -> None:
 
     - name: of the argument that says where it is written.
     """
-    is_split = any(path.is_dir() and path.name.lower() in TRAIN for path in root.iterdir())
-    inside, around = folder.resolve(), root.resolve()
-    below = inside.relative_to(around).parts if inside.is_relative_to(around) else (".",)
-    if not is_split and not any(part.startswith(".") for part in below):  # what is hidden is not read
-        raise ValueError(
-            f"{name} is {str(folder)!r}, inside the folder of images {shown(root)}, where it would be taken for a "
-            "class; choose another folder"
-        )
+    splits = [path for path in root.iterdir() if path.is_dir() and is_split(path.name)]
+    inside = folder.resolve()
+    for place in splits if any(path.name.lower() in TRAIN for path in splits) else [root]:
+        around = place.resolve()
+        below = inside.relative_to(around).parts if inside.is_relative_to(around) else (".",)
+        if not any(part.startswith(".") for part in below):  # what is hidden is not read
+            raise ValueError(
+                f"{name} is {str(folder)!r}, inside the folder of images {shown(place)}, where it would be taken for a "
+                "class; choose another folder"
+            )
 
 
 def test_folder(root: Path) -> Path | None:
