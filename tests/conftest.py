@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from avalanche.training.determinism.rng_manager import RNGManager
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from huggingface_hub import constants, file_download
 from hypothesis import HealthCheck, settings
@@ -44,6 +45,12 @@ def as_much_is_told_as_before() -> Iterator[None]:
     """A command line in a test says for the whole process how much is told."""
     yield
     set_verbosity(Verbosity.NORMAL)
+
+
+@pytest.fixture(autouse=True)
+def the_same_is_drawn_every_time() -> None:
+    """Whichever tests came before."""
+    RNGManager.set_random_seeds(0)
 
 
 @pytest.fixture(scope="session")
