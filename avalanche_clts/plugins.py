@@ -24,10 +24,13 @@ from .models import RoutedModel
 from .pair.loading import Pair
 from .pair_fit import PairFit
 from .refusals import (
+    require_augment_of,
     require_batch_sizes,
     require_first_part,
     require_images_to_augment,
     require_one_of_its_kind,
+    require_optimizer_like,
+    require_optimizer_of,
     require_own_head,
     require_routed_sequence,
     require_trainable_batches,
@@ -36,10 +39,7 @@ from .routers import (
     RouterTraining,
     TaskRouter,
     optimizer_like,
-    require_augment_of,
     require_finite,
-    require_optimizer_like,
-    require_optimizer_of,
     router_settings,
 )
 from .views import view_of

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import (
     CoPEPlugin,
@@ -16,12 +19,14 @@ from avalanche.training.plugins import (
     RWalkPlugin,
 )
 from avalanche.training.supervised import Cumulative, JointTraining
+from torch import Tensor, nn
 
 from ._support.checks import as_whole
-from .images.avalanche import Part, classes_of, part_of, single_last_sample
+from .images.avalanche import Part, classes_of, first_sample, part_of, single_last_sample
+from .images.consistency import same_draws
 from .memory.buffer import CaptionBuffer
 from .models import RoutedModel
-from .routers import RouterTraining, TaskRouter
+from .routers import Augment, OptimizerFactory, RouterTraining, TaskRouter
 
 _OWN = __name__.partition(".")[0]  # of what is said, ours change nothing
 _logger = logging.getLogger("avalanche_clts")
@@ -144,6 +149,48 @@ def require_images_to_augment(model: RoutedModel, training: RouterTraining) -> N
         raise ValueError(
             "router_training has an augment, but model has a backbone, behind which the router sees no images; "
             "leave augment out"
+        )
+
+
+def require_optimizer_like(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> None:
+    """Raise `TypeError` if no optimizer of the same class can be made of these settings."""
+    try:
+        inspect.signature(type(optimizer)).bind([], **settings)
+    except TypeError as error:
+        raise TypeError(
+            f"optimizer is a {type(optimizer).__name__}, of which the router is to have another, which cannot be made "
+            f"({error}); give one with router_training=RouterTraining(optimizer=lambda parameters: ...)"
+        ) from error
+
+
+def require_optimizer_of(make: OptimizerFactory, router: nn.Module) -> None:
+    """Raise `TypeError` unless `make` makes an optimizer of parameters like the router's, where it has some."""
+    own = list(router.parameters())
+    if not own or any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in own):
+        return
+    copies = [nn.Parameter(parameter.detach().clone()) for parameter in own]
+    wanted = "it must be a function that makes an optimizer of the router's parameters"
+    try:
+        made = make(iter(copies))
+    except Exception as error:
+        raise TypeError(f"router_training's optimizer fails ({type(error).__name__}: {error}); {wanted}") from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise TypeError(f"router_training's optimizer returns a {type(made).__name__}; {wanted}")
+
+
+def require_augment_of(augment: Augment, dataset: AvalancheDataset, device: torch.device) -> None:
+    """Raise `ValueError` unless `augment` makes as many images of a batch of them."""
+    wanted = "it must make as many images of a batch of them, (n, channels, height, width)"
+    with same_draws():
+        batch = torch.cat([first_sample(dataset)] * 2).to(device)
+        try:
+            made = augment(batch)
+        except Exception as error:
+            raise ValueError(f"router_training's augment fails ({type(error).__name__}: {error}); {wanted}") from error
+    if not isinstance(made, Tensor) or made.ndim != batch.ndim or len(made) != len(batch):
+        shape = f" of {tuple(made.shape)}" if isinstance(made, Tensor) else ""
+        raise ValueError(
+            f"router_training's augment makes a {type(made).__name__}{shape} of {tuple(batch.shape)}; {wanted}"
         )
 
 

@@ -22,8 +22,7 @@ from ._support.checks import require_flag, require_kind, require_one_of, require
 from ._support.console import bar
 from ._support.extra_state import from_tensor, to_tensor
 from .choices import RouterData, RouterTargets
-from .images.avalanche import class_ids, first_sample
-from .images.consistency import same_draws
+from .images.avalanche import class_ids
 from .images.normalisation import Normalisation
 from .memory.buffer import CaptionBuffer
 from .pair.precision import fast_training
@@ -416,48 +415,6 @@ def optimizer_like(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -
     """What makes an optimizer of the same class."""
     kind = type(optimizer)
     return lambda parameters: kind(parameters, **settings)
-
-
-def require_optimizer_like(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> None:
-    """Raise `TypeError` if no optimizer of the same class can be made of these settings."""
-    try:
-        inspect.signature(type(optimizer)).bind([], **settings)
-    except TypeError as error:
-        raise TypeError(
-            f"optimizer is a {type(optimizer).__name__}, of which the router is to have another, which cannot be made "
-            f"({error}); give one with router_training=RouterTraining(optimizer=lambda parameters: ...)"
-        ) from error
-
-
-def require_optimizer_of(make: OptimizerFactory, router: nn.Module) -> None:
-    """Raise `TypeError` unless `make` makes an optimizer of parameters like the router's, where it has some."""
-    own = list(router.parameters())
-    if not own or any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in own):
-        return
-    copies = [nn.Parameter(parameter.detach().clone()) for parameter in own]
-    wanted = "it must be a function that makes an optimizer of the router's parameters"
-    try:
-        made = make(iter(copies))
-    except Exception as error:
-        raise TypeError(f"router_training's optimizer fails ({type(error).__name__}: {error}); {wanted}") from error
-    if not isinstance(made, torch.optim.Optimizer):
-        raise TypeError(f"router_training's optimizer returns a {type(made).__name__}; {wanted}")
-
-
-def require_augment_of(augment: Augment, dataset: AvalancheDataset, device: torch.device) -> None:
-    """Raise `ValueError` unless `augment` makes as many images of a batch of them."""
-    wanted = "it must make as many images of a batch of them, (n, channels, height, width)"
-    with same_draws():
-        batch = torch.cat([first_sample(dataset)] * 2).to(device)
-        try:
-            made = augment(batch)
-        except Exception as error:
-            raise ValueError(f"router_training's augment fails ({type(error).__name__}: {error}); {wanted}") from error
-    if not isinstance(made, Tensor) or made.ndim != batch.ndim or len(made) != len(batch):
-        shape = f" of {tuple(made.shape)}" if isinstance(made, Tensor) else ""
-        raise ValueError(
-            f"router_training's augment makes a {type(made).__name__}{shape} of {tuple(batch.shape)}; {wanted}"
-        )
 
 
 class _Labelled(Dataset[tuple[Tensor, int]]):

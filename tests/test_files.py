@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from avalanche_clts._support.files import read_state, whole_files, whole_folder, write_bytes, write_state, write_text
 
@@ -74,6 +77,22 @@ def test_after_a_failure_the_old_file_is_whole_and_nothing_lies_beside_it(
                 write(tmp_path / "file", new)
         assert read(tmp_path / "file") == old
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_meets_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*image\.png'"),
+        whole_files([tmp_path / "image.png"]),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as Pillow does
+
+    def full(*args: object, **options: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match=r"cannot write .*state\.safetensors \(I/O error: No space left"):
+        write_state(tmp_path / "state.safetensors", {"a": 1})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_many_files_are_synchronised_before_any_takes_its_name(tmp_path: Path, synced: list[str]) -> None:

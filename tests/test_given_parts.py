@@ -67,6 +67,9 @@ def test_a_given_pipeline_leaves_nothing_else_to_load(tiny_pair_folder: Path) ->
             DiffusionGenerator(pipeline=pipeline, **argument)
     with pytest.raises(ValueError, match="pipeline is given, and name_or_path too"):
         DiffusionGenerator(tiny_pair_folder / "generator", pipeline=pipeline)
+    pipeline.vae = None
+    with pytest.raises(ValueError, match="pipeline has no vae; give one that is loaded whole"):
+        DiffusionGenerator(pipeline=pipeline)
     with pytest.raises(TypeError, match="pipeline is a str, not a DiffusionPipeline"):
         DiffusionGenerator(pipeline="some/sd")
 

@@ -12,12 +12,16 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 from PIL.ExifTags import Base
+from safetensors.torch import load_file
 
-from avalanche_clts import Pair, load_pair
+from avalanche_clts import AutoCaptioner, DiffusionGenerator, Pair, load_pair
 from avalanche_clts.images.files import open_image
 from avalanche_clts.pair.composition import generator_parts
 from avalanche_clts.pair.loading import pair_arguments
+from avalanche_clts.pair.parts import weights_of
+from avalanche_clts.pair.repositories import folder_listing
 from avalanche_clts.pair.weights import MissingWeightsError
+from tests import tiny_captioners, tiny_pipelines
 
 
 @pytest.fixture
@@ -97,6 +101,37 @@ def test_weights_of_another_variant_alone_are_named(folder: Path) -> None:
     with pytest.raises(ValueError, match="has its weights as fp16 alone; give variant='fp16'"):
         load_pair(folder)
     assert len(load_pair(folder, generator={"variant": "fp16"}).generator.generate(["zero"], [0])) == 1
+
+
+def test_a_variant_is_taken_in_any_format_before_another(folder: Path) -> None:
+    unet = folder / "generator" / "unet"
+    weights = load_file(unet / "diffusion_pytorch_model.safetensors")
+    halves = {name: value.half() for name, value in weights.items()}
+    torch.save(halves, unet / "diffusion_pytorch_model.fp16.bin")
+    found = {variant: weights_of(folder_listing(folder / "generator"), "unet", variant) for variant in ("fp16", None)}
+    assert found["fp16"].files == ("unet/diffusion_pytorch_model.fp16.bin",)
+    assert found[None].files == ("unet/diffusion_pytorch_model.safetensors",)
+
+
+def test_captioners_lack_none_of_their_files(tmp_path: Path) -> None:
+    """Of models that are told what to write, each would fail in mid-run without."""
+    for kind in ("idefics3", "florence2"):
+        folder = tiny_captioners.save_tiny(kind, tmp_path / kind)
+        AutoCaptioner(folder)
+        (folder / "tokenizer_config.json").rename(folder / "aside")
+        with pytest.raises(MissingWeightsError, match=r"has no tokenizer_config\.json"):
+            AutoCaptioner(folder)
+        (folder / "aside").rename(folder / "tokenizer_config.json")
+        (folder / "preprocessor_config.json").unlink()
+        with pytest.raises(MissingWeightsError, match=r"no image processor, no preprocessor_config\.json and none in"):
+            AutoCaptioner(folder)
+
+
+def test_a_scheduler_is_tried_as_the_pipeline_asks_it(tmp_path: Path) -> None:
+    folder = tiny_pipelines.save_tiny("LatentConsistencyModelPipeline", tmp_path / "lcm")
+    DiffusionGenerator(folder, steps=4)
+    with pytest.raises(ValueError, match=r"steps is 4, and the TCDScheduler of .* cannot make images in so many"):
+        DiffusionGenerator(folder, scheduler="TCDScheduler", steps=4)
 
 
 @pytest.mark.parametrize("scheduler", ["RePaintScheduler", "UnCLIPScheduler", "CogVideoXDPMScheduler"])

@@ -27,6 +27,7 @@ from avalanche_clts import (
     split_digits,
 )
 from avalanche_clts.networks import small_cnn
+from avalanche_clts.refusals import require_augment_of, require_optimizer_of
 from avalanche_clts.routers import router_settings
 from avalanche_clts.streams.benchmarks import ImageDataset
 from tests.conftest import DIGITS, make_clts, small_net
@@ -322,6 +323,21 @@ def test_plugin_works_in_another_strategy_with_a_routed_model(tiny_pair: Pair) -
     naive.train(benchmark.train_stream[1])
     assert all(torch.equal(before[k], v) for k, v in model.heads[0].state_dict().items())
     assert model.router.num_heads == 2
+
+
+def test_trying_what_the_router_learns_with_draws_nothing(tiny_pair: Pair) -> None:
+    """And takes a factory for some of its layers alone."""
+    model = RoutedModel(head=small_net(), router=nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()))
+    training = RouterTraining(
+        optimizer=lambda parameters: torch.optim.SGD([p for p in parameters if p.ndim == 4], lr=0.1),
+        augment=lambda images: images + 0.1 * torch.rand_like(images),
+    )
+    clts = make_clts(tiny_pair, model=model, router_training=training)
+    before = torch.random.get_rng_state()
+    require_optimizer_of(training.optimizer, model.router)
+    require_augment_of(training.augment, digits().train_stream[0].dataset, clts.device)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    clts.train(digits().train_stream[:2])
 
 
 def test_whole_numbers_of_numpy_are_whole_numbers(tiny_pair: Pair) -> None:

@@ -161,11 +161,16 @@ def _require_sampling(listing: Listing, scheduler: str | None, steps: int | None
     if scheduler is None or config.get("use_dynamic_shifting"):
         return
     kind = listing.json("model_index.json")["_class_name"]
-    pipeline, told = getattr(diffusers, kind), PIPELINES[kind].schedules
-    count = steps or inspect.signature(pipeline.__call__).parameters["num_inference_steps"].default
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(getattr(diffusers, kind).__call__).parameters.items()
+    }
+    told, count = PIPELINES[kind].schedules, steps or defaults["num_inference_steps"]
     try:
         with torch.random.fork_rng(devices=[]), without_warnings():
-            _sample(scheduler_class(scheduler).from_config(config), count, {} if told is None else {told: None})
+            chosen = scheduler_class(scheduler).from_config(config)
+            chosen.set_timesteps(count, **({} if told is None else {told: None}))
+            _sample(chosen, eta=defaults.get("eta"))
     except Exception as error:  # of any kind: each has its own
         reason = str(error).partition("\n")[0]
         raise ValueError(
@@ -174,19 +179,19 @@ def _require_sampling(listing: Listing, scheduler: str | None, steps: int | None
         ) from None
 
 
-def _sample(scheduler: Any, steps: int, options: dict[str, Any]) -> None:
+def _sample(scheduler: Any, *, eta: float | None) -> None:
     """Go through the steps with a denoiser that sees no noise; raises what the scheduler does, or `ValueError` for
     numbers that are not finite.
 
     **Arguments:**
 
-    - options: that the pipeline hands on to `set_timesteps`.
+    - eta: that the pipeline hands on to each step that takes one.
     """
     import torch
 
-    scheduler.set_timesteps(steps, **options)
     generator = torch.Generator().manual_seed(0)
-    options = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    taken = inspect.signature(scheduler.step).parameters
+    options = {name: value for name, value in (("generator", generator), ("eta", eta)) if name in taken}
     latents = torch.randn(1, 4, 2, 2, generator=generator)
     for timestep in scheduler.timesteps:
         seen = scheduler.scale_model_input(latents, timestep) if hasattr(scheduler, "scale_model_input") else latents

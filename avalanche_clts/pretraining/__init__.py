@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -33,7 +33,7 @@ __all__ = ["PHOTOS", "PHOTOS_ON_GPU", "Recipe", "embedded_domains", "photos_doma
 
 _PARTS = {"generator": train_generator, "captioner": train_captioner}
 _RECIPE, _WORK = "recipe.json", "work"  # what is trained, and the checkpoints of its training
-_BESIDE = ("pair.json", "quality.json")
+_PAIR, _QUALITY = "pair.json", "quality.json"
 
 
 def embedded_domains() -> list[Domain]:
@@ -79,18 +79,19 @@ def _pretrain(out: Path, domains: Sequence[Domain], recipe: Recipe) -> None:
         captioner = other.submit(_train_part, "captioner", pool, out, recipe, threads)
         _train_part("generator", pool, out, recipe, threads)
         captioner.result()
-    write_text(out / _BESIDE[0], json.dumps(arguments_of_pair(domains, pool, recipe), indent=1) + "\n")
-    measured = out / _BESIDE[1]
+    write_text(out / _PAIR, json.dumps(arguments_of_pair(domains, pool, recipe), indent=1) + "\n")
+    measured = out / _QUALITY
     if measured.exists():
-        print(format_quality(json.loads(measured.read_text(encoding="utf-8"))))
-        _remove_checkpoints(work)
+        quality = json.loads(measured.read_text(encoding="utf-8"))
+        print(format_quality(quality))
+        _remove_checkpoints(work, quality.get("seconds", ()))
         return
     begin("measuring the quality")
     quality = measure_quality(out, domains, device=recipe.device)
     quality["seconds"] = {file.stem: read_state(file)["seconds"] for file in sorted(work.glob("*.safetensors"))}
     write_text(measured, json.dumps(quality, indent=1) + "\n")
     print(format_quality(quality))
-    _remove_checkpoints(work)
+    _remove_checkpoints(work, quality["seconds"])
 
 
 def require_own_folder(out: Path) -> None:
@@ -99,7 +100,7 @@ def require_own_folder(out: Path) -> None:
         raise ValueError(f"out is {str(out)!r}, which is a file; give a folder")
     if not (out / _RECIPE).exists():
         unfinished = [f"{name}{ending}" for name in _PARTS for ending in (".partial", ".replaced.partial")]
-        own = [name for name in (*_PARTS, *unfinished, *_BESIDE, _WORK) if (out / name).exists()]
+        own = [name for name in (*_PARTS, *unfinished, _PAIR, _QUALITY, _WORK) if (out / name).exists()]
         if own:
             raise ValueError(
                 f"out is {str(out)!r}, which holds {own[0]} and no {_RECIPE}: nothing of this training; give a folder "
@@ -107,9 +108,9 @@ def require_own_folder(out: Path) -> None:
             )
 
 
-def _remove_checkpoints(work: Path) -> None:
-    """And nothing that others have put beside them."""
-    for name in ("captioner", "features", "autoencoder", "diffusion", "distillation"):
+def _remove_checkpoints(work: Path, trained: Iterable[str]) -> None:
+    """Those of what was trained, and nothing that others have put beside them."""
+    for name in trained:
         (work / f"{name}.safetensors").unlink(missing_ok=True)
     for trajectories in (work / "trajectories").glob("[0-9][0-9][0-9][0-9].safetensors"):
         trajectories.unlink()
